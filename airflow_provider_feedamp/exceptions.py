@@ -1,0 +1,121 @@
+"""The errors of this provider: each says what failed, for whom, and whether trying again can help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FeedAmpError(Exception):
+    """Base of every error that this provider raises on purpose.
+
+    :param message: What failed, for which connection, seller or order, and what the reader can do next.
+    :param status: HTTP status of the answer, where there was one.
+    :param codes: FeedAMP's own error codes, as the answer gave them.
+    :param request_id: The server's id of the request, where it sent one.
+    :param retry_after: Seconds that the server asked to wait, where it did.
+    """
+
+    #: Whether the same call can succeed later without a person changing anything.
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        codes: Sequence[str] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.codes = tuple(codes)
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class ConfigurationError(FeedAmpError):
+    """The Airflow connection or the ``[feedamp]`` configuration cannot be used as it is."""
+
+
+class InputError(FeedAmpError, ValueError):
+    """An argument, a filter, an order or a source was refused before anything was sent."""
+
+
+class ApiError(FeedAmpError):
+    """FeedAMP answered a call of its order API with an error, or with something that cannot be read."""
+
+
+class BadRequestError(ApiError):
+    """FeedAMP refused what was sent (400 and any 4xx without a class of its own); repeating cannot help."""
+
+
+class AuthenticationError(ApiError):
+    """FeedAMP refused a fresh access token (401): the seller's account refuses us, not the token's age."""
+
+
+class NotFoundError(ApiError):
+    """FeedAMP does not know the order, refund or return in this seller's account (404)."""
+
+
+class RateLimitError(ApiError):
+    """FeedAMP asks for fewer requests (429), and the retries of this call are used up."""
+
+    retryable = True
+
+
+class ServerError(ApiError):
+    """FeedAMP failed (5xx), and the retries of this call are used up."""
+
+    retryable = True
+
+
+class UnreachableError(ApiError):
+    """No answer came from FeedAMP: name look-up, connection, TLS, time-out or a connection cut off."""
+
+    retryable = True
+
+
+class TokenError(FeedAmpError):
+    """Base of what can go wrong while an access token is obtained."""
+
+
+class ReauthorizationRequiredError(TokenError):
+    """The seller's refresh token was refused: a person has to authorise this seller again."""
+
+
+class ClientRefusedError(TokenError):
+    """FeedAMP refused the Client ID or the Client Secret: one error for all sellers of the client."""
+
+
+class CodeRefusedError(TokenError):
+    """FeedAMP refused an authorisation code: they are single-use and short-lived, so ask for a new one."""
+
+
+class TokenNotRenewedError(TokenError):
+    """The access token could not be renewed now, and nothing is lost: a later try can succeed."""
+
+    retryable = True
+
+
+class TokenBusyError(TokenNotRenewedError):
+    """Another thread or worker is renewing the token, and waiting for it took too long."""
+
+
+class TokenStoreError(TokenError):
+    """The token store cannot be read, cannot be written, or holds something that is not a token record."""
+
+    retryable = True
+
+
+class TokenRecordError(TokenStoreError):
+    """The store holds something for this seller that is not a token record this version can use."""
+
+    retryable = False
+
+
+class TokenConflictError(TokenStoreError):
+    """The stored record is not the one that a conditional write expected."""

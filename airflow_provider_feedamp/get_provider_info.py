@@ -1,0 +1,157 @@
+"""What Airflow reads of this provider without importing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DOCS = "https://docs.feedonomics.com/developer/api-reference/rest/feed-amp-order-source-api"
+
+_OPTIONAL_TEXT = {"type": ["string", "null"]}
+_OPTIONAL_SECRET = {"type": ["string", "null"], "format": "password"}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's manifest, one plain dictionary."""
+    return {
+        "package-name": "airflow-provider-feedamp",
+        "name": "FeedAMP",
+        "description": "`Feedonomics FeedAMP <https://feedonomics.com/>`__ Order Source API.",
+        "integrations": [
+            {
+                "integration-name": "FeedAMP",
+                "external-doc-url": _DOCS,
+                "tags": ["service"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "FeedAMP",
+                "python-modules": [
+                    "airflow_provider_feedamp.operators.access_token",
+                    "airflow_provider_feedamp.operators.orders",
+                ],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "FeedAMP",
+                "python-modules": [
+                    "airflow_provider_feedamp.hooks.feedamp",
+                    "airflow_provider_feedamp.hooks.auth",
+                ],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "feedamp",
+                "hook-class-name": "airflow_provider_feedamp.hooks.feedamp.FeedAmpHook",
+                "hook-name": "FeedAMP",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "extra"],
+                    "relabeling": {"host": "Base URL", "login": "Client ID", "password": "Client Secret"},
+                    "placeholders": {
+                        "host": "https://marketplace-order-api.feedamp.feedonomics.com/api/v1",
+                        "login": "given by Feedonomics at onboarding",
+                        "seller": "default",
+                        "token_request_encoding": "json",
+                        "timeout": "30",
+                    },
+                },
+                "conn-fields": {
+                    "refresh_token": {
+                        "label": "Refresh token",
+                        "description": "The seller's refresh token. Read once; its successors live in the "
+                        "token store.",
+                        "schema": _OPTIONAL_SECRET,
+                    },
+                    "seller": {
+                        "label": "Seller",
+                        "description": "Optional. Your name for the seller that the refresh token belongs "
+                        "to.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                    "token_request_encoding": {
+                        "label": "Token request encoding",
+                        "description": "Optional. How the token endpoint is asked: json or form.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                    "timeout": {
+                        "label": "Timeout",
+                        "description": "Optional. Seconds to wait for FeedAMP to connect and for each "
+                        "answer.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                    "requests_per_second": {
+                        "label": "Requests per second",
+                        "description": "Optional. Pace of the order calls of one seller in one process.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                    "token_store": {
+                        "label": "Token store",
+                        "description": "Optional. Where tokens are kept: overrides [feedamp] token_store.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                    "token_store_conn_id": {
+                        "label": "Token store connection",
+                        "description": "Optional. Overrides [feedamp] token_store_conn_id.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                },
+            }
+        ],
+        "config": {
+            "feedamp": {
+                "description": "Tokens of the FeedAMP provider: where they are kept and when they are "
+                "renewed.",
+                "options": {
+                    "token_store": _option(
+                        "Where token records live: ``variable``, ``memory`` or the dotted path of a store "
+                        "class.",
+                        "string",
+                        default="variable",
+                    ),
+                    "token_store_conn_id": _option(
+                        "Airflow connection that the token store keeps its records behind, if it needs one.",
+                        "string",
+                        example="my_store",
+                    ),
+                    "advisory_window": _option(
+                        "Seconds before its end from which one caller renews an access token ahead of time.",
+                        "float",
+                        default="600",
+                    ),
+                    "advisory_jitter": _option(
+                        "Seconds by which the advisory window is spread over sellers.", "float", default="120"
+                    ),
+                    "mandatory_window": _option(
+                        "Seconds before its end from which an access token is not used any more.",
+                        "float",
+                        default="120",
+                    ),
+                    "token_deadline": _option(
+                        "Seconds that one call of the token endpoint may take in total; at most 20.",
+                        "float",
+                        default="15",
+                    ),
+                    "lock_wait": _option(
+                        "Seconds to wait while another worker renews a token, before the task fails for a "
+                        "retry.",
+                        "float",
+                        default="90",
+                    ),
+                },
+            }
+        },
+    }
+
+
+def _option(
+    description: str, kind: str, *, default: str | None = None, example: str | None = None
+) -> dict[str, str | None]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
