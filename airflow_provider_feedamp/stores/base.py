@@ -1,0 +1,77 @@
+"""What a token store must do; every store passes the same contract."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import threading
+    from contextlib import AbstractContextManager
+
+    from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to spend one key's refresh token, for a time.
+
+    :param seconds: How long it holds, from ``since``.
+    :param since: Reading of the monotonic clock when it began.
+    :param nonce: Names this lease; the record's last write under it carries it as ``released``.
+    """
+
+    seconds: float
+    since: float = field(default_factory=time.monotonic)
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def left(self) -> float:
+        """Return the seconds that remain."""
+        return self.since + self.seconds - time.monotonic()
+
+
+class TokenStore(Protocol):
+    """Keeps token records, and lets one worker at a time spend a key's refresh token.
+
+    A store of your own is any class with these methods; name its dotted path in ``[feedamp] token_store``.
+    It is built with the connection id of ``token_store_conn_id`` (or None) as its only argument.
+    """
+
+    #: One sentence that says between whom the lock and the conditional write hold.
+    guarantee: str
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        """Return the record as the last finished write left it, or None.
+
+        :raises TokenStoreError: if the store cannot be reached.
+        :raises TokenRecordError: if what is stored is not this key's record.
+        """
+        ...
+
+    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        """Replace the record as one atomic write, and return it as stored, with its new ``revision``.
+
+        Returns only when every worker's next read sees it.
+
+        :param record: The new record; its ``revision`` is set by the store.
+        :param expected: The revision that must be stored now, or None when there must be no record.
+        :raises TokenConflictError: if another revision is stored; nothing was written.
+        :raises TokenStoreError: if it is unsure that the record was written.
+        """
+        ...
+
+    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> AbstractContextManager[Lease]:
+        """Enter the section in which one worker alone may spend this key's refresh token.
+
+        :param wait: Seconds to wait for it at the most; 0 tries once.
+        :param stop: Ends the waiting early.
+        :raises TokenBusyError: if somebody else held it all that time.
+        :raises TokenStoreError: if the store cannot be reached.
+        """
+        ...
+
+    def delete(self, key: TokenKey) -> None:
+        """Forget the record, if there is one. Only a person asks for this, never a failure."""
+        ...

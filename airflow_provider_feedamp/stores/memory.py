@@ -1,0 +1,72 @@
+"""Token records in this process's memory: for notebooks and unit tests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictError
+from airflow_provider_feedamp.stores.base import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+
+#: Seconds that a lease claims; a lock of this process needs no end, its holder only plans with it.
+_LEASE_SECONDS = 60.0
+
+
+#: Seconds between two looks at whether the waiting was called off.
+_SLICE = 0.05
+
+
+class MemoryStore:
+    """Keeps records for as long as this process lives; nothing is shared with other processes."""
+
+    guarantee = "Lock and conditional write hold between the threads of one process; records end with it."
+
+    def __init__(self, conn_id: str | None = None) -> None:
+        self._records: dict[TokenKey, TokenRecord] = {}
+        self._locks: dict[TokenKey, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        """Return the record, or None."""
+        return self._records.get(key)
+
+    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        """Replace the record if ``expected`` is the stored revision."""
+        with self._guard:
+            stored = self._records.get(record.key)
+            if (stored.revision if stored else None) != expected:
+                msg = f"The token record of seller {record.key.seller!r} has changed meanwhile."
+                raise TokenConflictError(msg)
+            written = record.changed(revision=(expected or 0) + 1)
+            self._records[record.key] = written
+            return written
+
+    @contextmanager
+    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
+        """Hold the key's lock within this process."""
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        deadline = time.monotonic() + wait
+        while not lock.acquire(timeout=_SLICE):
+            if stop.is_set() or time.monotonic() >= deadline:
+                msg = (
+                    f"Another thread renews the token of seller {key.seller!r}. Waited {wait:.0f} s; try "
+                    "again."
+                )
+                raise TokenBusyError(msg)
+        try:
+            yield Lease(_LEASE_SECONDS)
+        finally:
+            lock.release()
+
+    def delete(self, key: TokenKey) -> None:
+        """Forget the record."""
+        with self._guard:
+            self._records.pop(key, None)

@@ -1,0 +1,76 @@
+"""What one process knows about access tokens, shared by all its hooks, threads and triggers.
+
+Refresh tokens are never kept here, save one: that of a record which the store did not take
+(``Slot.unsaved``).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+
+
+@dataclass(slots=True)
+class Slot:
+    """What this process holds for one key.
+
+    :param token: The newest access token that this process has seen.
+    :param seeds: Fingerprints of the connection tokens that the token's record had taken in.
+    :param lock: Held by the one thread that renews this key's token.
+    :param retry_at: Monotonic time before which no renewal ahead of time is tried again after a failure.
+    :param replaced: The access token that was obtained because FeedAMP refused the one before, until FeedAMP
+        has accepted it.
+    :param unsaved: A renewed record that the store has not taken yet, with the refresh token that it spent.
+    """
+
+    token: AccessToken | None = None
+    seeds: frozenset[str] = frozenset()
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    retry_at: float = 0.0
+    replaced: str | None = field(default=None, repr=False)
+    unsaved: tuple[TokenRecord, str] | None = field(default=None, repr=False)
+
+    def take(self, record: TokenRecord) -> None:
+        """Hold the access token of a record that is safely stored."""
+        self.token, self.seeds = record.token(), frozenset(record.seeds)
+
+
+class TokenCache:
+    """One :class:`Slot` for each key, made when first asked for."""
+
+    def __init__(self) -> None:
+        self._slots: dict[TokenKey, Slot] = {}
+        self._guard = threading.Lock()
+
+    def slot(self, key: TokenKey) -> Slot:
+        """Return the key's slot."""
+        slot = self._slots.get(key)  # reading a dict needs no lock
+        if slot is None:
+            with self._guard:
+                slot = self._slots.setdefault(key, Slot())
+        return slot
+
+    def clear(self) -> None:
+        """Forget everything, as a new process would."""
+        with self._guard:
+            self._slots.clear()
+
+    def after_fork(self) -> None:
+        """Make the child's locks anew: a lock that another thread of the parent held would never be released.
+
+        Access tokens stay good in the child. A record that is not saved yet stays the parent's to save.
+        """
+        self._guard = threading.Lock()
+        for slot in list(self._slots.values()):
+            slot.lock = threading.Lock()
+            slot.unsaved = None
+
+
+#: The process-wide cache.
+CACHE = TokenCache()
+os.register_at_fork(after_in_child=CACHE.after_fork)

@@ -1,0 +1,134 @@
+"""One HTTP request with a total deadline, and the knowledge whether it was sent at all."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import connection, connectionpool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from requests.auth import AuthBase
+
+
+class Watch:
+    """Cuts the connection of one request at a deadline.
+
+    A read time-out bounds the pause between two packets; a server that sends a byte a second never meets it.
+    A refresh token must not stay in flight for longer than its lease, so the socket is shut down at the end.
+
+    :param seconds: The total that the request may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._socket: socket.socket | None = None
+        #: Whether a connection stood, so that the request may have reached the server.
+        self.sent = False
+
+    def left(self) -> float:
+        """Return the seconds that remain, never below a tenth."""
+        return max(self._end - time.monotonic(), 0.1)
+
+    def connected(self, sock: socket.socket) -> None:
+        """Take note that the connection stands, and refuse it when the time is up already."""
+        if time.monotonic() >= self._end:
+            msg = "the connection took the whole time allowed"
+            raise TimeoutError(msg)
+        self._socket = sock
+        self.sent = True
+
+    def _cut(self) -> None:
+        if self._socket is not None:
+            try:
+                # The base class's method: the TLS object belongs to the thread that reads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                return  # closed already
+
+    def __enter__(self) -> Watch:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._timer.cancel()
+
+
+#: The watch of the request that this thread makes; a connection asks for it when it stands.
+_current = threading.local()
+
+
+class _HTTPConnection(connection.HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _current.watch.connected(self.sock)
+
+
+class _HTTPSConnection(connection.HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _current.watch.connected(self.sock)
+
+
+class _HTTPPool(connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """Opens connections that report to the current watch, through proxies too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._watch_pools(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return self._watch_pools(super().proxy_manager_for(*args, **kwargs))
+
+    @staticmethod
+    def _watch_pools(manager: Any) -> Any:
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
+
+
+class _NoAuth(requests.auth.AuthBase):
+    """Keeps requests from adding an Authorization header out of a .netrc file."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+_NO_AUTH: AuthBase = _NoAuth()
+
+
+def post_once(url: str, watch: Watch, *, headers: Mapping[str, str], data: bytes) -> requests.Response:
+    """Send one POST on a fresh connection: no retry, no redirect, no cookie, no stored credentials.
+
+    :param url: Where to.
+    :param watch: Its deadline; tells afterwards whether the request may have been sent.
+    :return: The whole answer, read to its end.
+    :raises requests.RequestException: if there was none; ``watch.sent`` says whether it was sent.
+    """
+    _current.watch = watch
+    try:
+        with requests.Session() as session, watch:
+            adapter = _WatchedAdapter(max_retries=0)
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            timeout = watch.left()
+            return session.post(
+                url, data=data, headers=headers, auth=_NO_AUTH, allow_redirects=False, timeout=timeout
+            )
+    finally:
+        del _current.watch

@@ -1,0 +1,144 @@
+"""Makes a new token pair durable before anybody uses it, whatever the store does."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_feedamp.exceptions import TokenConflictError, TokenNotRenewedError
+from airflow_provider_feedamp.tokens.models import RecordState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_feedamp.stores.base import Lease, TokenStore
+    from airflow_provider_feedamp.tokens.cache import Slot
+    from airflow_provider_feedamp.tokens.exchange import TokenGrant
+    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+
+log = logging.getLogger(__name__)
+
+#: Seconds between the tries of the write that must not fail.
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Saver:
+    """Stores what was granted; the custodian describes the parameters.
+
+    :param slot: This process's place for the key: the access token goes there once it is stored, and a record
+        that the store does not take stays there until it does.
+    """
+
+    key: TokenKey
+    store: TokenStore
+    slot: Slot
+    on_secret: Callable[[str], None]
+    sleep: Callable[[float], None]
+
+    def renewed(self, spent: TokenRecord, grant: TokenGrant, sent_at: float, lease: Lease) -> AccessToken:
+        """Store the granted pair, and only then return the access token.
+
+        :param spent: The stored record whose refresh token was spent.
+        :param grant: What the server granted for it.
+        :param sent_at: When it was asked, epoch seconds: the token's life counts from then.
+        :raises TokenNotRenewedError: if the grant held a refresh token only; it is stored.
+        """
+        # Nothing that can fail may stand between the answer and this write: no log line, no mask, no check.
+        record = spent.changed(
+            refresh_token=grant.refresh_token or spent.refresh_token,
+            access_token=grant.access_token,
+            expires_at=sent_at + grant.lifetime,
+            lifetime=grant.lifetime,
+            issued_at=sent_at if grant.refresh_token else spent.issued_at,
+            generation=spent.generation + 1,
+            state=RecordState.ACTIVE,
+            attempt=None,
+            reason="",
+            superseded=None,
+            refused_seed="",
+            refused_secret="",
+            released=lease.nonce,
+        )
+        saved = self._save(record, spent)
+        return self._hand_out(saved, grant.oddities)
+
+    def _save(self, record: TokenRecord, spent: TokenRecord) -> TokenRecord:
+        failure = ""
+        for pause in (0.0, *_PAUSES):
+            if pause:
+                self.sleep(pause)
+            try:
+                return self._save_once(record, spent.refresh_token, spent.revision)
+            except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
+                failure = type(error).__name__
+        self._keep(record, spent.refresh_token, failure)
+        return record
+
+    def _save_once(self, record: TokenRecord, spent: str, expected: int | None) -> TokenRecord:
+        """Write if the stored refresh token is the spent one, whatever else has changed meanwhile."""
+        try:
+            return self.store.write(record, expected=expected)
+        except TokenConflictError:
+            stored = self.store.read(self.key)
+        if stored is None or stored.refresh_token == spent:
+            return self.store.write(record, expected=stored.revision if stored else None)
+        # Either this very pair has arrived after all, or another worker's later one is in force.
+        return stored
+
+    def _keep(self, record: TokenRecord, spent: str, failure: str) -> None:
+        """Hold the only copy of a new refresh token in memory, and tell everybody."""
+        self.slot.unsaved = (record, spent)
+        atexit.register(self.save_late)
+        log.critical(
+            "The new refresh token of seller %r could NOT be stored (%s): it exists in this process only. "
+            "Storing "
+            "it is tried again with every call and at exit. Repair the token store before this task ends, "
+            "or the "
+            "seller has to authorise again.",
+            self.key.seller,
+            failure,
+        )
+
+    def save_late(self) -> None:
+        """Try again to store a record that the store did not take earlier."""
+        unsaved = self.slot.unsaved
+        if unsaved is None:
+            return
+        record, spent = unsaved
+        try:
+            stored = self.store.read(self.key)
+            self._save_once(record, spent, stored.revision if stored else None)
+        except Exception as error:  # noqa: BLE001 - the next call tries again; the present token works
+            failure = type(error).__name__
+            log.critical(
+                "The new refresh token of seller %r is still not stored (%s).", self.key.seller, failure
+            )
+            return
+        self.slot.unsaved = None
+        log.warning("The new refresh token of seller %r has now been stored.", self.key.seller)
+
+    def _hand_out(self, record: TokenRecord, oddities: tuple[str, ...]) -> AccessToken:
+        for secret in (record.access_token, record.refresh_token):
+            if secret:
+                self.on_secret(secret)
+        for oddity in oddities:
+            log.warning("FeedAMP's token answer for seller %r is unusual: %s.", self.key.seller, oddity)
+        token = record.token(renewed=True)
+        if token is None:
+            msg = (
+                f"FeedAMP's token answer for seller {self.key.seller!r} had no access_token. The refresh "
+                "token that "
+                "came with it is stored, so nothing is lost. Try again."
+            )
+            raise TokenNotRenewedError(msg)
+        self.slot.take(record)
+        log.info(
+            "Renewed the access token of seller %r: generation %d, valid until %s.",
+            self.key.seller,
+            token.generation,
+            token.expires_at.isoformat(),
+        )
+        return token

@@ -1,0 +1,73 @@
+"""When an access token is used as it is, renewed ahead of time, or renewed first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from airflow_provider_feedamp.exceptions import InputError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey
+
+
+class Freshness(Enum):
+    """What may be done with an access token."""
+
+    FRESH = auto()  #: use it; no lock, no store
+    ADVISORY = auto()  #: use it; one caller renews it meanwhile
+    MANDATORY = auto()  #: renew first
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The three windows of a token's life, in seconds before its end.
+
+    :param advisory: From here on one caller renews the token while the others go on with it.
+    :param jitter: Spread of ``advisory`` over sellers, so that thousands do not renew in the same minute.
+    :param mandatory: From here on nobody uses the token any more.
+    """
+
+    advisory: float = 600.0
+    jitter: float = 120.0
+    mandatory: float = 120.0
+
+    def judge(
+        self, token: AccessToken | None, key: TokenKey, now: float, min_ttl: timedelta | None = None
+    ) -> Freshness:
+        """Say what may be done with a token.
+
+        :param token: The token, or None.
+        :param key: Whose it is; decides where the seller lies within ``jitter``.
+        :param now: Epoch seconds.
+        :param min_ttl: Widens the mandatory window for this call.
+        :raises InputError: if no token of this server ever lives as long as ``min_ttl``.
+        """
+        if token is None:
+            return Freshness.MANDATORY
+        left = token.expires_at.timestamp() - now
+        # A server with short-lived tokens would otherwise be asked for a new one on every call.
+        mandatory = min(self.mandatory, token.lifetime / 10)
+        advisory = min(self.advisory + self.jitter * _share(key), token.lifetime / 2)
+        if min_ttl is not None:
+            if min_ttl.total_seconds() >= token.lifetime:
+                raise InputError(_never(min_ttl, token))
+            mandatory = max(mandatory, min_ttl.total_seconds())
+        if left <= mandatory:
+            return Freshness.MANDATORY
+        return Freshness.ADVISORY if left <= advisory else Freshness.FRESH
+
+
+def _share(key: TokenKey) -> float:
+    """Return this key's own place between 0 and 1, the same on every machine."""
+    return int(key.digest[:8], 16) / 0xFFFFFFFF
+
+
+def _never(min_ttl: timedelta, token: AccessToken) -> str:
+    return (
+        f"min_ttl of {min_ttl.total_seconds():.0f} s cannot be met for seller {token.seller!r}: "
+        f"FeedAMP's access tokens live {token.lifetime:.0f} s. Ask for less."
+    )
