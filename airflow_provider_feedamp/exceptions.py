@@ -54,7 +54,7 @@ class BadRequestError(ApiError):
 
 
 class AuthenticationError(ApiError):
-    """FeedAMP refused a fresh access token (401): the seller's account refuses us, not the token's age."""
+    """FeedAMP refused a fresh access token (401) or the client (403): the token's age is not the matter."""
 
 
 class NotFoundError(ApiError):

@@ -1,0 +1,169 @@
+"""From an answer that is an error to the exception that says so, without giving away its body."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_feedamp.api.retry import seconds_asked
+from airflow_provider_feedamp.exceptions import (
+    ApiError,
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from requests import RequestException, Response
+
+#: Characters of FeedAMP's messages that an error shows; more would be a body, and a body may name a person.
+_SHOWN = 300
+_MOST_CODES = 20
+_REQUEST_ID_HEADERS = ("X-Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "CF-Ray")
+_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_EMAIL = re.compile(r"[^\s'\"<>(),;:]+@[^\s'\"<>(),;:]+")
+_CLASSES: dict[int, type[ApiError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    429: RateLimitError,
+}
+_HINTS: dict[type[ApiError], str] = {
+    NotFoundError: "It is not in this seller's account; check the number and the seller.",
+    RateLimitError: "It asks for fewer requests; lower requests_per_second or try again later.",
+    ServerError: "The fault is FeedAMP's; try again later.",
+}
+
+
+class Problem(NamedTuple):
+    """One entry of an error body: FeedAMP's code and its words, each empty when there is none."""
+
+    code: str
+    message: str
+
+
+def error_from(response: Response, what: str) -> ApiError:
+    """Return the error for an answer that is not a success.
+
+    FeedAMP does not document its error bodies, so a list of ``{code, message}``, an object with ``message``,
+    ``error`` or ``errors``, an OAuth error, text, HTML and nothing at all are understood.
+
+    :param response: The answer.
+    :param what: The call in words, such as ``placing order '600A'``.
+    """
+    status = response.status_code
+    request_id = next((found for name in _REQUEST_ID_HEADERS if (found := response.headers.get(name))), None)
+    problems = list(_problems(_body_without_token(response)))
+    codes = list(dict.fromkeys(code for code, _ in problems if code))[:_MOST_CODES]
+    kind = _class_for(status)
+    said = _said(problems) or _described(response)
+    where = f"HTTP {status}" + (f", request id {request_id[:128]}" if request_id else "")
+    hint = _hint(kind, response)
+    verb = "failed at" if kind is ServerError else "refused"
+    message = f"FeedAMP {verb} {what} ({where}): {said}" + (f". {hint}" if hint else "")
+    return kind(
+        message, status=status, codes=codes, request_id=request_id, retry_after=seconds_asked(response)
+    )
+
+
+def unreadable(response: Response, what: str) -> ApiError:
+    """Return the error for a success whose body is not what the API promises."""
+    message = (
+        f"FeedAMP answered {what} with HTTP {response.status_code} and {_described(response)}, which cannot "
+        "be read. Check that the connection's host is the base URL of the order API."
+    )
+    return ApiError(message, status=response.status_code)
+
+
+def unreachable(error: RequestException, what: str, *, repeatable: bool) -> UnreachableError:
+    """Return the error for a call without an answer; requests' own text is left out: it holds the URL."""
+    inner: Any = error.args[0] if error.args else error
+    name = type(getattr(inner, "reason", None) or error).__name__
+    doubt = "" if repeatable else " It was not repeated, since FeedAMP may have received it."
+    message = (
+        f"No answer from FeedAMP to {what} ({name}).{doubt} Check the connection's host and the network."
+    )
+    return UnreachableError(message)
+
+
+def _class_for(status: int) -> type[ApiError]:
+    if status >= 500:
+        return ServerError
+    if status < 400:
+        return ApiError
+    return _CLASSES.get(status, BadRequestError)
+
+
+def _hint(kind: type[ApiError], response: Response) -> str:
+    if response.is_redirect:
+        return "It redirects the call, which is not followed; check the connection's host."
+    if kind is AuthenticationError and response.status_code == 403:
+        return "The seller's account or the client is not allowed to do this; a new token cannot help."
+    if kind is AuthenticationError:
+        fresh = any(earlier.status_code == 401 for earlier in response.history)
+        refused = "A fresh access token was refused as well" if fresh else "The access token was refused"
+        return f"{refused}; check the seller's authorisation and the connection's host."
+    return _HINTS.get(kind, "")
+
+
+def _body_without_token(response: Response) -> Any:
+    """Return the parsed body or None; a server may quote the bearer that it refuses."""
+    text = response.content.decode(errors="replace")
+    token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token:
+        text = text.replace(token, "***")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _problems(body: Any, depth: int = 0) -> Iterator[Problem]:
+    """Find codes and messages in the shapes that error bodies have."""
+    if depth > 3:
+        return
+    if isinstance(body, list):
+        for entry in body:
+            yield from _problems(entry, depth + 1)
+    elif isinstance(body, Mapping):
+        code = _first_text(body, "code", "error_code", "error")
+        message = _first_text(body, "message", "error_description", "error_message", "detail", "title")
+        if code and not _CODE.fullmatch(code):
+            code, message = "", message or code
+        if code or message:
+            yield Problem(code, message)
+        for name in ("errors", "error"):
+            yield from _problems(body.get(name), depth + 1)
+
+
+def _first_text(body: Mapping[Any, Any], *names: str) -> str:
+    found = (body.get(name) for name in names)
+    return next((str(value) for value in found if isinstance(value, str | int) and value), "")
+
+
+def _said(problems: list[Problem]) -> str:
+    """Return codes and messages as one line, shortened and without e-mail addresses."""
+    parts = (": ".join(filter(None, problem)) for problem in problems)
+    line = " ".join(_EMAIL.sub("***", "; ".join(dict.fromkeys(parts))).split())
+    return line if len(line) <= _SHOWN else line[:_SHOWN] + "…"
+
+
+def _described(response: Response) -> str:
+    """Say what a body without codes and messages is, without showing it."""
+    size = len(response.content)
+    if not size:
+        return "an empty body"
+    if is_html(response):
+        return f"an HTML page of {size} bytes"
+    return f"a body of {size} bytes without a code or message"
+
+
+def is_html(response: Response) -> bool:
+    """Whether an answer is a web page, as proxies and log-in pages send them whatever was asked for."""
+    kind = response.headers.get("Content-Type", "")
+    return "html" in kind.lower() or response.content[:256].lstrip()[:1] == b"<"

@@ -1,0 +1,195 @@
+"""What is wrong with an order, found before it is sent."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from airflow_provider_feedamp.api.types import MarketplaceState
+from airflow_provider_feedamp.exceptions import InputError
+
+#: Characters in an order's or a line's number.
+LONGEST_NUMBER = 128
+
+_STATES = frozenset(state.value for state in MarketplaceState)
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+#: Texts that may be shown: no name, address or e-mail looks like that, whatever slipped into the field.
+_SHOWABLE = re.compile(r"[A-Z_]{1,24}|[a-z]{3}|[0-9TZ:.+ -]{0,40}")
+_MOST_SHOWN = 10
+
+
+def check_order(order: object) -> None:
+    """Refuse an order that FeedAMP would refuse.
+
+    :raises InputError: Names the order and all that is wrong with it.
+    """
+    problems = order_problems(order)
+    if problems:
+        number = order.get("mp_order_number") if isinstance(order, Mapping) else None
+        name = (
+            f"Order {number[:LONGEST_NUMBER]!r}"
+            if number and isinstance(number, str)
+            else "An order without a number"
+        )
+        more = f"; and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
+        message = f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}"
+        raise InputError(message)
+
+
+def order_problems(order: object) -> list[str]:
+    """Return all that is wrong with an order, in words that name the field; empty when it can be sent.
+
+    What FeedAMP documents is checked, and nothing else: unknown fields pass, and so do the inner fields of
+    ``customer`` and ``shipping_address``. The words never hold personal data.
+
+    :param order: The order as parsed from JSON.
+    """
+    if not isinstance(order, Mapping):
+        return [f"the order is {_shown(order)}: it must be an object"]
+    problems = []
+    for name, check in _REQUIRED.items():
+        value = order.get(name)
+        if value is None:
+            problems.append(f"{name} is {'null' if name in order else 'missing'}: it is required")
+        elif wrong := check(value):
+            problems.append(f"{name} {wrong}")
+    for name in _OPTIONAL_INSTANTS:
+        value = order.get(name)
+        if value is not None and (wrong := _instant(value)):
+            problems.append(f"{name} {wrong}")
+    lines = order.get("order_lines")
+    if isinstance(lines, list | tuple):
+        problems += _line_problems(lines)
+    return problems
+
+
+def _line_problems(lines: list[object] | tuple[object, ...]) -> list[str]:
+    problems = []
+    first_with: dict[str, int] = {}
+    for index, line in enumerate(lines):
+        if not isinstance(line, Mapping):
+            problems.append(f"order_lines[{index}] is {_shown(line)}: it must be an object")
+            continue
+        for name, check in _REQUIRED_OF_LINE.items():
+            value = line.get(name)
+            if value is None:
+                problems.append(
+                    f"order_lines[{index}].{name} is {'null' if name in line else 'missing'}: it is required"
+                )
+            elif wrong := check(value):
+                problems.append(f"order_lines[{index}].{name} {wrong}")
+        if "unit_price" in line and (wrong := _price(line["unit_price"])):
+            problems.append(f"order_lines[{index}].unit_price {wrong}")
+        number = line.get("mp_line_number")
+        if isinstance(number, str) and (first := first_with.setdefault(number, index)) != index:
+            problems.append(
+                f"order_lines[{index}].mp_line_number is the same as that of order_lines[{first}]"
+            )
+    return problems
+
+
+def _order_number(value: object) -> str:
+    wrong = _number(value)
+    if not wrong and value in {".", ".."}:
+        return f"is {value!r}: a URL cannot carry it"
+    if not wrong and isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "holds half a character (a lone surrogate): a URL cannot carry it"
+    return wrong
+
+
+def _number(value: object) -> str:
+    if isinstance(value, str) and len(value) > LONGEST_NUMBER:
+        return f"has {len(value)} characters: at most {LONGEST_NUMBER} are allowed"
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        return f"is {_shown(value)}: it must be text"
+    return "" if value and not value.isspace() else "is blank: it must be text"
+
+
+def _object(value: object) -> str:
+    return "" if isinstance(value, Mapping) else f"is {_shown(value)}: it must be an object"
+
+
+def _lines(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "" if value else "is empty: an order needs at least one line"
+    return f"is {_shown(value)}: it must be a list"
+
+
+def _currency(value: object) -> str:
+    if isinstance(value, str) and _CURRENCY.fullmatch(value):
+        return ""
+    return f"is {_shown(value)}: it must be a currency code of three capital letters, such as USD"
+
+
+def _state(value: object) -> str:
+    if isinstance(value, str) and value in _STATES:
+        return ""
+    return f"is {_shown(value)}: it must be one of {', '.join(MarketplaceState)}"
+
+
+def _instant(value: object) -> str:
+    if isinstance(value, str) and _INSTANT.fullmatch(value):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            return f"is {_shown(value)}: there is no such day or time"
+        return ""
+    return f"is {_shown(value)}: it must be a time in UTC with a Z, such as 2024-05-01T23:52:01Z"
+
+
+def _quantity(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return ""
+    return f"is {_shown(value)}: it must be a whole number of at least 1"
+
+
+def _price(value: object) -> str:
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):
+        return ""
+    return f"is {_shown(value)}: it must be a number"
+
+
+def _shown(value: object) -> str:
+    """Return a value as an error may show it: numbers and short codes; of anything else only what it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | Decimal):
+        return str(value)[:40]
+    if isinstance(value, str):
+        return repr(value) if _SHOWABLE.fullmatch(value) else f"a text of {len(value)} characters"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+
+
+_Check = Callable[[object], str]
+_REQUIRED: dict[str, _Check] = {
+    "mp_order_number": _order_number,
+    "sales_channel": _text,
+    "customer": _object,
+    "purchase_date": _instant,
+    "currency": _currency,
+    "shipping_address": _object,
+    "order_lines": _lines,
+    "marketplace_state": _state,
+}
+_REQUIRED_OF_LINE: dict[str, _Check] = {"mp_line_number": _number, "sku": _text, "quantity": _quantity}
+_OPTIONAL_INSTANTS = (
+    "earliest_ship_date",
+    "latest_ship_date",
+    "earliest_delivery_date",
+    "latest_delivery_date",
+)

@@ -1,0 +1,128 @@
+"""The one method through which every call to the FeedAMP API goes."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import logging
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import requests
+
+from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
+from airflow_provider_feedamp.api.retry import RETRIED_METHODS
+from airflow_provider_feedamp.exceptions import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_feedamp.api.pacing import Pacer
+
+log = logging.getLogger(__name__)
+
+_JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+class Answer(NamedTuple):
+    """A success: its status, and its body as parsed from JSON (None when there is none)."""
+
+    status: int
+    body: Any
+
+
+class Transport:
+    """Sends one call and returns its answer, or raises the error that says what went wrong.
+
+    :param session: An authorised :class:`FeedAmpSession`.
+    :param pacer: Spaces the calls; None sends them as they come.
+    """
+
+    def __init__(self, session: requests.Session, pacer: Pacer | None = None) -> None:
+        self._session = session
+        self._pacer = pacer
+
+    def request(
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        what: str,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Send one call.
+
+        :param method: HTTP method.
+        :param path: The path's segments below the base URL, as they are; each is escaped here.
+        :param what: The call in words for errors, such as ``placing order '600A'``; no personal data.
+        :param params: Query parameters.
+        :param json: A value to send as JSON.
+        :param body: JSON to send byte for byte, instead of ``json``.
+        :return: The answer, when its status is 2xx.
+        :raises InputError: A segment or the value cannot be sent; nothing was sent.
+        :raises ApiError: FeedAMP refused, failed, or did not answer.
+        """
+        url = "/".join([_segment(value, what) for value in path])
+        if json is not None:
+            body = _encoded(json, what)
+        if self._pacer is not None:
+            self._pacer.wait()
+        headers = None if body is None else _JSON_HEADERS
+        try:
+            # A redirected PUT would be repeated as a GET, and its 200 would pass for a placed order.
+            response = self._session.request(
+                method, url, params=params, data=body, headers=headers, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise unreachable(error, what, repeatable=method in RETRIED_METHODS) from error
+        log.debug("%s %s: %s in %s", method, url, response.status_code, response.elapsed)
+        if not 200 <= response.status_code < 300:
+            raise error_from(response, what)
+        return Answer(response.status_code, _parsed(response, method, what))
+
+
+def _segment(value: str, what: str) -> str:
+    """Return a value as one path segment; requests and urllib3 leave what is escaped here as it is."""
+    try:
+        escaped = quote(value, safe="")
+    except (UnicodeEncodeError, TypeError):
+        escaped = ""
+    # "." and ".." mean a folder, escaped or not: clients and servers on the way take them out of a path.
+    if escaped in {"", ".", ".."}:
+        message = f"{what!r} needs an identifier that a URL can carry; it is empty, '.', '..' or not text."
+        raise InputError(message)
+    return escaped
+
+
+def _encoded(value: Any, what: str) -> bytes:
+    try:
+        return jsonlib.dumps(value, allow_nan=False, separators=(",", ":"), default=_number).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{what} was not sent, because it cannot be written as JSON: {error}"
+        raise InputError(message) from error
+
+
+def _number(value: object) -> float:
+    """Return a decimal from a database as the float that is written with the same digits."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        if Decimal(repr(number)) == value:
+            return number
+        message = "a Decimal has more digits than a JSON number keeps"
+        raise ValueError(message)
+    message = f"a value of type {type(value).__name__} has no JSON form"
+    raise TypeError(message)
+
+
+def _parsed(response: requests.Response, method: str, what: str) -> Any:
+    """Return the body of a success; a write may be answered with nothing or a few words, a read may not."""
+    content = response.content
+    if content:
+        try:
+            return jsonlib.loads(content)
+        except (ValueError, RecursionError) as error:
+            if method == "GET" or is_html(response):
+                raise unreadable(response, what) from error
+    return None

@@ -1,0 +1,181 @@
+"""The words of the FeedAMP Order Source API as Python types; imports nothing but the standard library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NotRequired, Protocol, TypedDict
+
+
+class TokenSource(Protocol):
+    """Where the client gets its access tokens from; it does not know how they are obtained or kept."""
+
+    def token(self) -> str:
+        """Return an access token that can be used now."""
+
+    def replace(self, refused: str) -> str:
+        """Return the access token to use instead of one that FeedAMP answered with 401.
+
+        :param refused: The access token that was sent and refused.
+        :raises TokenError: There is no other token to be had.
+        """
+
+    def accepted(self, token: str) -> None:
+        """Take note that FeedAMP has answered a call with this access token, other than with 401."""
+
+
+class MarketplaceState(StrEnum):
+    """The state of an order as the marketplace sets it."""
+
+    #: Awaiting payment or the end of the cancellation window; the seller must not fulfil yet.
+    PENDING = "PENDING"
+    #: Paid and past any cancellation window; the seller has to fulfil.
+    AWAITING_SHIPMENT = "AWAITING_SHIPMENT"
+    #: The marketplace has all fulfilments and regards the order as complete.
+    SHIPPED = "SHIPPED"
+    #: Cancelled by the marketplace, or the seller cancelled everything and the marketplace took note.
+    CANCELLED = "CANCELLED"
+
+
+class OrderStatus(StrEnum):
+    """The ``status`` of an order as FeedAMP sets it; an answer may hold values that are not listed here."""
+
+    PENDING = "PENDING"
+    ORDERED = "ORDERED"
+    IN_PROGRESS = "IN_PROGRESS"
+    #: The seller cancelled everything (which is not the marketplace's ``CANCELLED``).
+    CANCELLED = "CANCELLED"
+    #: The seller shipped everything, or shipped some and cancelled the rest.
+    FULFILLED = "FULFILLED"
+    #: The marketplace closed the order with ``SHIPPED`` or ``CANCELLED``.
+    COMPLETE = "COMPLETE"
+
+
+class FulfillmentFilter(StrEnum):
+    """Values of the ``fulfillment_status`` filter on the list of orders.
+
+    An order that the seller has shipped completely and the marketplace has not closed yet stands under
+    ``PARTIALLY_FULFILLED``; ``COMPLETE`` finds only orders that the marketplace has closed already.
+    """
+
+    UNFULFILLED = "UNFULFILLED"
+    PARTIALLY_FULFILLED = "PARTIALLY_FULFILLED"
+    COMPLETE = "COMPLETE"
+
+
+class FulfillmentStatus(StrEnum):
+    """The ``status`` of an order's fulfilments; an answer may hold values that are not listed here."""
+
+    PENDING = "PENDING"
+    PARTIALLY_FULFILLED = "PARTIALLY_FULFILLED"
+    #: Every quantity is shipped or cancelled.
+    COMPLETE = "COMPLETE"
+
+
+#: The only error code for orders that FeedAMP's pages show; other codes are passed on as they are.
+INVALID_TRACKING_NUMBER: Final = "INVALID_TRACKING_NUMBER"
+
+#: What FeedAMP sets on an order and does not take back in a PUT. ``is_marketplace_fulfilled`` is not among
+#: them: whether it may be sent is not documented, but leaving it out could turn it to false, and the seller
+#: would ship what the marketplace ships too. A refused PUT is loud and harmless, a second parcel is not.
+READ_ONLY_ORDER_FIELDS: Final = frozenset({"fulfillments", "acknowledged", "status", "errors"})
+
+
+class OrderLine(TypedDict, total=False):
+    """One line of an order; the form of taxes and discounts is not documented and passes through."""
+
+    mp_line_number: str
+    sku: str
+    product_name: str
+    quantity: int
+    unit_price: float
+    shipping_method: str
+    shipping_price: float
+    taxes: list[dict[str, Any]]
+    discounts: list[dict[str, Any]]
+
+
+class OrderError(TypedDict):
+    """What the marketplace reports about fulfilment data that it cannot process."""
+
+    code: str
+    message: str
+    mp_line_number: NotRequired[str]
+    debug: NotRequired[list[dict[str, Any]]]
+
+
+class Shipment(TypedDict, total=False):
+    """A quantity that the seller shipped; one tracking number may stand on several lines."""
+
+    quantity: int
+    carrier: str
+    tracking_number: str
+    tracking_url: str
+    #: A date, ``YYYY-MM-DD``; be ready for a time behind it.
+    shipped_date: str
+
+
+class Cancellation(TypedDict, total=False):
+    """A quantity that the seller cancelled; the reason is an open list of words."""
+
+    quantity: int
+    reason: str
+
+
+class Pending(TypedDict, total=False):
+    """The quantity of a line that is neither shipped nor cancelled."""
+
+    quantity: int
+
+
+class LineFulfillment(TypedDict, total=False):
+    """What has become of one order line so far."""
+
+    mp_line_number: str
+    status: str
+    shipments: list[Shipment]
+    cancellations: list[Cancellation]
+    pending: Pending
+
+
+class Fulfillments(TypedDict, total=False):
+    """What has become of an order so far, line by line."""
+
+    status: str
+    is_marketplace_fulfilled: bool
+    fulfillments: list[LineFulfillment]
+
+
+class Order(TypedDict, total=False):
+    """An order as FeedAMP gives it; it may hold fields that are not listed here."""
+
+    mp_order_number: str
+    sales_channel: str
+    customer: dict[str, Any]
+    purchase_date: str
+    currency: str
+    shipping_address: dict[str, Any]
+    order_lines: list[OrderLine]
+    marketplace_state: str
+    location: dict[str, Any]
+    delivery_notes: str
+    earliest_ship_date: str
+    latest_ship_date: str
+    earliest_delivery_date: str
+    latest_delivery_date: str
+    is_marketplace_fulfilled: bool
+    fulfillments: list[LineFulfillment]
+    acknowledged: bool
+    status: str
+    errors: list[OrderError]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder:
+    """An order that FeedAMP has taken."""
+
+    mp_order_number: str
+    #: True when the order is new to FeedAMP (201), False when it was known (200), None when nothing says so.
+    inserted: bool | None
+    #: The order as FeedAMP holds it now, where the answer had it; it names a person, so ``repr`` hides it.
+    order: Order | None = field(repr=False)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_feedamp.api.auth import BearerAuth
+from airflow_provider_feedamp.api.orders import OrdersApi
+from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.transport import Transport
+from tests.api.edge import Edge, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def edge() -> Iterator[Edge]:
+    server = Edge()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Edge]:
+    """Another origin: the same host on another port."""
+    server = Edge()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    return Tokens("first-token", "second-token")
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    """The seconds that were waited between retries; nothing waits in these tests."""
+    return []
+
+
+@pytest.fixture
+def session(edge: Edge, tokens: Tokens, slept: list[float]) -> Iterator[FeedAmpSession]:
+    auth = BearerAuth(tokens, edge.base_url)
+    with FeedAmpSession(edge.base_url, auth, retries=3, sleep=slept.append, jitter=lambda: 1.0) as session:
+        yield session
+
+
+@pytest.fixture
+def transport(session: FeedAmpSession) -> Transport:
+    return Transport(session)
+
+
+@pytest.fixture
+def orders(transport: Transport) -> OrdersApi:
+    return OrdersApi(transport)

@@ -1,0 +1,117 @@
+"""The HTTP edge of the api tests: a real server on the loopback address that answers as a test tells it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass
+class Reply:
+    """One answer: a body that is not bytes is sent as JSON; ``cut`` ends the connection before its time."""
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: Literal["", "before the answer", "in the body"] = ""
+
+
+class Received(NamedTuple):
+    """One request as it came over the wire."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {name: values[0] for name, values in parse_qs(urlsplit(self.target).query).items()}
+
+    @property
+    def bearer(self) -> str | None:
+        return self.headers.get("Authorization")
+
+
+class Edge:
+    """Replies in the order in which they were queued, then with ``otherwise``; keeps what it received."""
+
+    def __init__(self) -> None:
+        self.received: list[Received] = []
+        self.replies: deque[Reply] = deque()
+        self.otherwise = Reply(200, {})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self.base_url = f"{self.origin}/api/v1"
+
+    def will_reply(self, *replies: Reply) -> None:
+        self.replies.extend(replies)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Tokens:
+    """A token source that hands out one token after the other."""
+
+    def __init__(self, *tokens: str) -> None:
+        self.tokens = list(tokens)
+        self.refused: list[str] = []
+        self.noted: list[str] = []
+
+    def token(self) -> str:
+        return self.tokens[0]
+
+    def replace(self, refused: str) -> str:
+        self.refused.append(refused)
+        if len(self.tokens) > 1 and self.tokens[0] == refused:
+            self.tokens.pop(0)
+        return self.tokens[0]
+
+    def accepted(self, token: str) -> None:
+        self.noted.append(token)
+
+
+def _handler_for(edge: Edge) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet for an answer: two would meet the delayed acknowledgement, 40 ms each
+
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            headers = dict(self.headers.items())
+            edge.received.append(Received(self.command, self.path, headers, self.rfile.read(length)))
+            reply = edge.replies.popleft() if edge.replies else edge.otherwise
+            if reply.cut == "before the answer":
+                self.close_connection = True
+                return
+            body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response_only(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            if reply.status != 204:
+                self.send_header("Content-Length", str(len(body) + (10 if reply.cut else 0)))
+            self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = self.close_connection or bool(reply.cut)
+
+        do_GET = do_PUT = do_POST = do_DELETE = answer
+
+        def log_message(self, *args: Any) -> None:
+            """Stay silent."""
+
+    return Handler
