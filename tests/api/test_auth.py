@@ -100,7 +100,7 @@ def test_a_body_that_cannot_be_read_twice_is_not_sent_half(edge: Edge, session: 
 def test_the_source_is_told_once_of_each_token_that_works(
     edge: Edge, session: FeedAmpSession, tokens: Tokens
 ) -> None:
-    edge.reply(Reply(), Reply(404), Reply(401), Reply())
+    edge.will_reply(Reply(), Reply(404), Reply(401), Reply())
     for _ in range(3):
         session.get("orders")
     assert tokens.noted == ["first-token", "second-token"]
