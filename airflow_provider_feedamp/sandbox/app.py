@@ -1,0 +1,71 @@
+"""The sandbox as one ASGI application: add a resource by adding its routes here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from airflow_provider_feedamp.sandbox.answers import TRANSPORT, error_response
+from airflow_provider_feedamp.sandbox.control_routes import CONTROL_PREFIX, ControlRoutes
+from airflow_provider_feedamp.sandbox.gateway import Gateway
+from airflow_provider_feedamp.sandbox.oauth_routes import OAuthRoutes
+from airflow_provider_feedamp.sandbox.order_routes import OrderRoutes
+from airflow_provider_feedamp.sandbox.refusal import NOT_FOUND, Refusal, problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from airflow_provider_feedamp.sandbox.state import SandboxState
+
+ROUTES = (OAuthRoutes, OrderRoutes, ControlRoutes)
+
+
+def create_app(state: SandboxState) -> ASGIApp:
+    """Return the application that serves this state.
+
+    :param state: The sandbox.
+    """
+    app = FastAPI(openapi_url=None, redirect_slashes=False)
+    gateway = Gateway(state)
+    for routes in ROUTES:
+        app.include_router(routes(state, gateway).router())
+
+    async def on_refusal(request: Request, error: Exception) -> Response:
+        controls = request.url.path.startswith(CONTROL_PREFIX)
+        style = "list" if controls else state.settings.error_body
+        if isinstance(error, HTTPException):
+            return error_response(error.status_code, [problem(NOT_FOUND, str(error.detail))], style)
+        if isinstance(error, Refusal):
+            return error_response(error.status, error.problems, style)
+        raise error
+
+    app.add_exception_handler(Refusal, on_refusal)
+    # The router raises it: there is no such path, or not with that method.
+    app.add_exception_handler(HTTPException, on_refusal)
+    return RawPath(app)
+
+
+class RawPath:
+    """Route by the path as it was sent, and remember the connection.
+
+    Starlette routes by the unescaped path, in which an order number ``A/1`` is two segments. Routes match the
+    escaped path here, and handlers unescape what they get.
+
+    :param app: The application behind.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with the path escaped."""
+        raw = scope.get("raw_path")
+        scope["path"] = raw.decode("ascii") if raw else quote(scope["path"])
+        # ASGI cannot cut a connection: uvicorn's receive is a method of the object that holds the transport.
+        scope[TRANSPORT] = getattr(getattr(receive, "__self__", None), "transport", None)
+        await self._app(scope, receive, send)

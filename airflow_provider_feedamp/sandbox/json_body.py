@@ -1,0 +1,28 @@
+"""Reading request bodies as strict JSON."""
+
+from __future__ import annotations
+
+import json
+
+from airflow_provider_feedamp.sandbox.refusal import INVALID_PAYLOAD, bad_request
+
+
+def _no_constant(name: str) -> object:
+    message = f"{name} is not JSON"
+    raise ValueError(message)
+
+
+# One decoder for all requests: json.loads would build another for each call with an argument of its own.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def read_json(raw: bytes) -> object:
+    """Return the value of a request body.
+
+    :raises Refusal: 400 when it is not one JSON value in UTF-8.
+    """
+    try:
+        return _DECODER.decode(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        message = "the body is not JSON"
+        raise bad_request(INVALID_PAYLOAD, message) from error

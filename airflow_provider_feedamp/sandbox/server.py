@@ -1,0 +1,141 @@
+"""Serve a sandbox on a loopback port from a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from airflow_provider_feedamp.sandbox.app import create_app
+from airflow_provider_feedamp.sandbox.control import SandboxControl
+from airflow_provider_feedamp.sandbox.gateway import API_PREFIX
+from airflow_provider_feedamp.sandbox.state import SandboxState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from airflow_provider_feedamp.sandbox.settings import SandboxSettings
+
+LOOPBACK = "127.0.0.1"
+#: Seconds that calls in flight are given when the sandbox ends; a slow fault would hold it for longer.
+_GRACE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSandbox:
+    """A sandbox that serves.
+
+    :param base_url: What to put into the connection's host.
+    :param control: The control surface.
+    :param state: The domain model behind it, for its settings; it belongs to the server's thread.
+    """
+
+    base_url: str
+    control: SandboxControl
+    state: SandboxState
+
+    def connection(self, seller: str, /, **extra: Any) -> dict[str, Any]:
+        """Return an Airflow connection for the seller, as ``AIRFLOW_CONN_FEEDAMP_DEFAULT`` takes it as JSON.
+
+        :param seller: One of the sandbox's sellers.
+        :param extra: Further connection extras; None takes one out.
+        :raises LookupError: when the seller has no usable refresh token.
+        """
+        tokens = self.control.refresh_tokens(seller)
+        if not tokens:
+            message = (
+                f"Sandbox seller {seller!r} has no usable refresh token: make one with control.connect()"
+            )
+            raise LookupError(message)
+        extras = {"refresh_token": tokens[-1], "seller": seller, **extra}
+        return {
+            "conn_type": "feedamp",
+            "host": self.base_url,
+            "login": self.state.settings.client_id,
+            "password": self.state.settings.client_secret,
+            "extra": {name: value for name, value in extras.items() if value is not None},
+        }
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it serves, and stops when told instead of on its next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.decided = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Serve until :meth:`stop`."""
+        self._loop = asyncio.get_running_loop()
+        self.decided.set()
+        await self._stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and give calls in flight a moment; uvicorn's own would take a nap in any case."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_GRACE)
+
+    def stop(self) -> None:
+        """Let the server end; from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def run_here(self, listener: socket.socket) -> None:
+        """Serve on the listener in this thread."""
+        try:
+            asyncio.run(self.serve(sockets=[listener]))
+        finally:
+            self.decided.set()
+
+
+@contextmanager
+def serve(
+    settings: SandboxSettings | None = None, *, port: int = 0, now: Callable[[], datetime] | None = None
+) -> Iterator[RunningSandbox]:
+    """Serve a fresh sandbox on 127.0.0.1 for as long as the block runs.
+
+    :param settings: The switches; the defaults when None.
+    :param port: Port to listen on; 0 takes a free one.
+    :param now: Where the sandbox's time comes from, as timezone-aware datetimes; real time by default.
+    :raises OSError: when the port is taken.
+    """
+    state = SandboxState(settings, now)
+    config = uvicorn.Config(
+        create_app(state),
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    with socket.create_server((LOOPBACK, port), backlog=512) as listener:
+        # Head and body of an answer are two writes, and asyncio does not know this kind of socket for TCP.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        base_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}{API_PREFIX}"
+        server = _Server(config)
+        thread = threading.Thread(
+            target=server.run_here, args=(listener,), name="feedamp-sandbox", daemon=True
+        )
+        thread.start()
+        server.decided.wait()
+        if not server.started:
+            message = "The sandbox did not start: see the traceback of its thread"
+            raise RuntimeError(message)
+        try:
+            yield RunningSandbox(base_url, SandboxControl(base_url), state)
+        finally:
+            server.stop()
+            thread.join()

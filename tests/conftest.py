@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.databases import mariadb, postgresql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+__all__ = ["mariadb", "postgresql", "sandbox"]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[RunningSandbox]:
+    """Serve a fresh local FeedAMP with the sellers acme and globex."""
+    from airflow_provider_feedamp.sandbox.server import serve
+
+    with serve() as running:
+        yield running

@@ -1,0 +1,178 @@
+"""The control surface, and what makes a sandbox usable in tests: counters, reset, connections, isolation."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_feedamp.sandbox.control import SandboxControl
+from airflow_provider_feedamp.sandbox.server import serve
+from airflow_provider_feedamp.sandbox.settings import SandboxSettings
+from tests.sandbox.caller import Caller
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+
+def test_calls_refusals_and_token_posts_are_counted_per_seller(
+    sandbox: RunningSandbox, acme: Caller, globex: Caller
+) -> None:
+    acme.place()
+    acme.place(currency=None)
+    acme.find()
+    acme.refresh(refresh_token="wrong")
+    globex.call("GET", "/orders/X")
+    globex.call("GET", "/orders", headers={"Authorization": "Bearer wrong"})
+    counters = sandbox.control.counters()
+    assert counters["token_posts"] == 3
+    assert counters["tokens"] == {"refresh_token": {"issued": 2, "invalid_grant": 1}}
+    assert counters["calls"] == {"place_order": 2, "list_orders": 2, "get_order": 1}
+    assert counters["refused"] == {"400": 1, "404": 1, "401": 1}
+    assert counters["sellers"]["acme"] == {
+        "token_posts": 1,
+        "tokens": {"refresh_token": {"issued": 1}},
+        "calls": {"place_order": 2, "list_orders": 1},
+        "refused": {"400": 1},
+    }
+    assert counters["sellers"]["globex"]["refused"] == {"404": 1}
+
+
+def test_token_posts_in_flight_at_once_are_counted(sandbox: RunningSandbox, acme: Caller) -> None:
+    sandbox.control.change(rotation="static")
+    assert sandbox.control.counters()["token_posts_in_flight_max"] == 1
+    sandbox.control.fault("slow", seconds=0.5, times=3)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: Caller.refresh(acme), range(3)))
+    assert [each.status_code for each in answers] == [200] * 3
+    assert sandbox.control.counters()["token_posts_in_flight_max"] == 3
+
+
+def test_many_threads_at_once_lose_and_double_nothing(sandbox: RunningSandbox, acme: Caller) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda index: Caller.place(acme, f"N{index % 50}").status_code, range(200)))
+    assert sorted(statuses) == [200] * 150 + [201] * 50
+    assert len({each["mp_order_number"] for each in sandbox.control.orders("acme")}) == 50
+
+
+def test_a_refresh_token_is_granted_once_however_many_ask_at_once(
+    sandbox: RunningSandbox, acme: Caller
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: Caller.refresh(acme).status_code, range(16)))
+    assert sorted(statuses) == [200] + [401] * 15
+
+
+def test_a_reset_brings_the_start_back(sandbox: RunningSandbox, acme: Caller) -> None:
+    first = sandbox.connection("acme")
+    fresh = Caller(sandbox, "globex").refresh_token
+    acme.place()
+    sandbox.control.change(rotation="static", cursor_end="empty")
+    sandbox.control.fault("drop")
+    sandbox.control.connect("initech")
+    sandbox.control.advance(5000)
+    sandbox.control.reset()
+    assert sandbox.control.sellers() == {"acme": 0, "globex": 0}
+    assert sandbox.control.settings()["rotation"] == "rotate"
+    assert sandbox.control.counters()["token_posts"] == 0
+    assert acme.find().status_code == 401
+    assert fresh not in sandbox.control.refresh_tokens("globex")
+    again = Caller(sandbox, "acme")
+    assert again.find().json()["orders"] == []
+    assert first["host"] == sandbox.base_url
+
+
+def test_a_connection_is_what_airflow_takes_as_json(sandbox: RunningSandbox) -> None:
+    connection = sandbox.connection("globex", token_store="memory", seller=None)
+    assert json.loads(json.dumps(connection)) == {
+        "conn_type": "feedamp",
+        "host": sandbox.base_url,
+        "login": "demo-client",
+        "password": "demo-secret",
+        "extra": {
+            "refresh_token": sandbox.control.refresh_tokens("globex")[0],
+            "token_store": "memory",
+        },
+    }
+
+
+def test_there_is_no_connection_for_a_seller_who_has_withdrawn(sandbox: RunningSandbox) -> None:
+    sandbox.control.revoke("acme")
+    with pytest.raises(LookupError, match="acme"):
+        sandbox.connection("acme")
+    assert sandbox.control.connect("acme") == sandbox.connection("acme")["extra"]["refresh_token"]
+
+
+def test_expiring_ends_the_access_tokens_of_one_seller(
+    sandbox: RunningSandbox, acme: Caller, globex: Caller
+) -> None:
+    assert sandbox.control.expire("acme") == 1
+    assert [acme.find().status_code, globex.find().status_code] == [401, 200]
+
+
+def test_the_seller_can_be_played_for_an_order_with_an_odd_number(
+    sandbox: RunningSandbox, acme: Caller
+) -> None:
+    control, number = sandbox.control, "A/1 ü%"
+    acme.place(number)
+    assert control.acknowledge("acme", number)["status"] == "IN_PROGRESS"
+    assert control.ship("acme", number, mp_line_number="L1", quantity=3)["fulfillments"][0]["pending"] == {
+        "quantity": 1
+    }
+    assert control.cancel("acme", number, reason="other")["status"] == "FULFILLED"
+    shown = control.orders("acme")[0]
+    assert json.loads(shown["raw"])["mp_order_number"] == number
+    assert shown["seller_updated_at"] >= shown["imported_at"]
+    assert acme.numbers(seller_updated_after=shown["seller_updated_at"]) == [number]
+
+
+def test_the_clock_can_come_from_the_caller_and_be_moved() -> None:
+    start = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    with serve(SandboxSettings(sellers=("acme",)), now=lambda: start) as sandbox:
+        sandbox.control.advance(90)
+        assert sandbox.control.now() == (start + timedelta(seconds=90)).isoformat()
+        with pytest.raises(ValueError, match="422"):
+            sandbox.control.advance(-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rotation", "never"), ("unheard_of", 1), ("sellers", ["x"]), ("access_token_ttl", "x")],
+)
+def test_a_setting_that_does_not_fit_is_refused(sandbox: RunningSandbox, name: str, value: object) -> None:
+    before = sandbox.control.settings()
+    with pytest.raises(ValueError, match=f"400.*{name}"):
+        sandbox.control.change(**{name: value})
+    assert sandbox.control.settings() == before
+
+
+def test_the_control_surface_speaks_json_whatever_the_error_bodies_are(sandbox: RunningSandbox) -> None:
+    sandbox.control.change(error_body="html")
+    with pytest.raises(ValueError, match=r"404.*NOT_FOUND"):
+        sandbox.control.orders("nobody")
+
+
+def test_the_secret_is_not_shown(sandbox: RunningSandbox) -> None:
+    assert "demo-secret" not in str(sandbox.control.settings())
+
+
+def test_two_sandboxes_of_one_process_know_nothing_of_each_other(sandbox: RunningSandbox) -> None:
+    with serve(SandboxSettings(seed="other")) as other:
+        assert other.base_url != sandbox.base_url
+        Caller(other, "acme").place()
+        assert sandbox.control.sellers() == {"acme": 0, "globex": 0}
+        assert other.control.refresh_tokens("acme") != sandbox.control.refresh_tokens("acme")
+
+
+def test_a_control_needs_only_the_base_url(sandbox: RunningSandbox) -> None:
+    assert SandboxControl(sandbox.base_url).sellers() == {"acme": 0, "globex": 0}
+
+
+def test_the_port_is_free_again_after_the_block() -> None:
+    with serve() as first:
+        port = int(first.base_url.split(":")[2].split("/")[0])
+    with serve(port=port) as second:
+        assert second.base_url == first.base_url
