@@ -119,3 +119,13 @@ class TokenRecordError(TokenStoreError):
 
 class TokenConflictError(TokenStoreError):
     """The stored record is not the one that a conditional write expected."""
+
+
+class TooManyRejectsError(FeedAmpError):
+    """More orders were rejected than ``max_rejects`` allows; all the others were placed."""
+
+
+class RejectsFileError(FeedAmpError):
+    """The rejects file could not be written, so the run stopped before an order was lost from the account."""
+
+    retryable = True  # A full disk or a storage that was away can be better by the next try.

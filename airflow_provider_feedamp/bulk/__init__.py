@@ -1,0 +1,3 @@
+"""Many orders at once: read a source, place each order, keep what was refused."""
+
+from __future__ import annotations

@@ -1,0 +1,136 @@
+"""Keep what was refused: whole, with its line and the reason, ready to be mended and fed in again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from airflow_provider_feedamp.bulk.paths import is_web, local_path, open_storage, shown, storage_path
+from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
+
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+class RejectsFile:
+    """A file of lines, one JSON object per rejected order; it exists only if there is one.
+
+    Entering it replaces a rejects file of an earlier run at the same path and finds out whether a local one
+    can be written, before any order is sent. Each reject is written out at once: on a local disk it is there
+    whatever happens next, other storage keeps it when the file is closed.
+
+    :param path: A local path or any URL that Airflow's object storage can write; ``.gz`` compresses it. None
+        counts the rejects and keeps nothing.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self.count = 0
+        self._file: IO[bytes] | None = None
+        self._compressed: gzip.GzipFile | None = None
+
+    def __enter__(self) -> Self:
+        if self.path is None:
+            return self
+        try:
+            self._make_way(self.path)
+        except OSError as error:
+            message = (
+                f"Rejects file {shown(self.path)} cannot be written: {error.strerror or error}. "
+                "Nothing was sent. Name a file in a folder that this worker may write."
+            )
+            raise InputError(message) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._compressed is not None:
+                self._compressed.close()
+            if self._file is not None:
+                self._file.close()
+        except OSError as failure:
+            message = f"{self._failed(failure)} Some of its {self.count} rejects may be missing."
+            raise RejectsFileError(message) from failure
+
+    def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = ()) -> None:
+        """Write one rejected order with its reason and FeedAMP's codes.
+
+        :raises RejectsFileError: If it could not be written; the order is then not counted.
+        """
+        if self.path is not None:
+            try:
+                self._write(_reject_line(order, reason, codes))
+            except OSError as error:
+                message = f"{self._failed(error)} The order of line {order.line} is not in it ({reason})."
+                raise RejectsFileError(message) from error
+        self.count += 1
+
+    def _make_way(self, path: str) -> None:
+        if is_web(path):
+            message = f"Rejects file {shown(path)}: a web server is no place that can be written."
+            raise InputError(message)
+        local = local_path(path)
+        if local is None:
+            place = storage_path(path, "Rejects file")
+            # Through the file system that open() uses: the path's own exists() may pass by the connection.
+            if place.fs.exists(place.path):
+                place.fs.rm(place.path)
+            return
+        if os.path.exists(local) and not os.path.isfile(local):
+            message = f"Rejects file {shown(path)} is a directory or a device; name a file."
+            raise InputError(message)
+        os.makedirs(os.path.dirname(local), exist_ok=True)
+        with open(local, "ab"):
+            pass
+        os.unlink(local)
+
+    def _write(self, line: bytes) -> None:
+        if self._file is None:
+            path = str(self.path)
+            self._file = open_storage(path, "wb", "Rejects file")
+            if path.lower().endswith(".gz"):
+                self._compressed = gzip.GzipFile(fileobj=self._file, mode="wb")
+        out = self._compressed or self._file
+        out.write(line)
+        out.flush()
+
+    def _failed(self, error: OSError) -> str:
+        return (
+            f"Rejects file {shown(str(self.path))} could not be written: {error.strerror or error}. "
+            "Make room or name another file, and run the task again: orders are keyed, so sending them "
+            "again is safe."
+        )
+
+
+def _reject_line(order: SourceOrder, reason: str, codes: Sequence[str]) -> bytes:
+    head: dict[str, Any] = {
+        "line": order.line,
+        "mp_order_number": order_number(order),
+        "reason": reason,
+        "codes": list(codes),
+    }
+    body = order.body or b""
+    if order.order is None:
+        head["raw"] = body.decode("utf-8", "backslashreplace")
+        return _json(head) + b"\n"
+    # The order goes in as it was read, so that no number changes; JSON has line breaks only between tokens.
+    return _json(head)[:-1] + b', "order": ' + body.translate(_LINE_BREAKS) + b"}\n"
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def order_number(order: SourceOrder) -> str | None:
+    """Return the order's number, if there is a text in its place."""
+    number = order.order.get("mp_order_number") if isinstance(order.order, dict) else None
+    return number if isinstance(number, str) else None

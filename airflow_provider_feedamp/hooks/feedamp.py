@@ -1,0 +1,237 @@
+"""The hook: one Airflow connection, one seller, an authorised client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError
+from airflow_provider_feedamp.get_provider_info import get_provider_info
+from airflow_provider_feedamp.hooks.connection import FeedAmpConnection, read_connection
+from airflow_provider_feedamp.hooks.errors import task_errors
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from airflow_provider_feedamp.tokens.models import AccessToken
+
+
+class FeedAmpHook(BaseHook):
+    """Talks to FeedAMP as one seller of one connection; access tokens are obtained and renewed inside.
+
+    Errors that no retry can mend (a bad connection, a seller who must authorise again) are raised as
+    ``AirflowFailException`` too, so Airflow does not retry the task.
+
+    :param feedamp_conn_id: The Airflow connection, type ``feedamp``.
+    :param seller: Your name for the seller's account. Default: the connection's extra ``seller``.
+    :param timeout: Seconds to wait for a connection and for each answer. Default: the
+        connection's, else 10 and 60.
+    :param requests_per_second: Pace of the client's calls for this seller in this process. Default: the
+        connection's, else unpaced.
+    """
+
+    conn_name_attr = "feedamp_conn_id"
+    default_conn_name = "feedamp_default"
+    conn_type = "feedamp"
+    hook_name = "FeedAMP"
+
+    def __init__(
+        self,
+        feedamp_conn_id: str = default_conn_name,
+        seller: str | None = None,
+        *,
+        timeout: float | None = None,
+        requests_per_second: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.feedamp_conn_id = feedamp_conn_id
+        self._seller = seller
+        self._timeout = timeout
+        self._requests_per_second = requests_per_second
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the connection form's labels (Airflow up to 3.2; later ones read the manifest)."""
+        behaviour = _connection_type()["ui-field-behaviour"]
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields (Airflow up to 3.2; later ones read the manifest)."""
+        from wtforms import PasswordField, StringField
+
+        return {
+            name: (PasswordField if field["schema"].get("format") == "password" else StringField)(
+                field["label"], description=field["description"]
+            )
+            for name, field in _connection_type()["conn-fields"].items()
+        }
+
+    @cached_property
+    def config(self) -> FeedAmpConnection:
+        """Return the connection, read once and checked.
+
+        :raises ConfigurationError: naming the field that is wrong and what to do.
+        """
+        with task_errors():
+            return read_connection(self.feedamp_conn_id)
+
+    @property
+    def seller(self) -> str:
+        """Return the seller that this hook acts for.
+
+        :raises InputError: if the given name is empty.
+        """
+        if self._seller is None:
+            return self.config.seller
+        if not isinstance(self._seller, str) or not self._seller.strip():
+            msg = f"seller is empty (connection {self.feedamp_conn_id!r}). Name a seller, or leave it out."
+            with task_errors():
+                raise InputError(msg)
+        return self._seller
+
+    def get_access_token(self, min_ttl: timedelta | None = None) -> str:
+        """Return a bearer token for the seller's account; it is masked in logs.
+
+        :param min_ttl: The least time that it must have left. Default: two minutes.
+        :raises TokenError: if there is none to be had; see the classes in ``exceptions``.
+        """
+        return self.access_token(min_ttl).value
+
+    def access_token(self, min_ttl: timedelta | None = None) -> AccessToken:
+        """Return the token with what may be known about it: seller, expires_at, generation, renewed.
+
+        Takes the same parameter as :meth:`get_access_token`, and raises the same errors.
+        """
+        with task_errors():
+            return self._custodian.token(min_ttl)
+
+    def get_conn(self) -> FeedAmpSession:
+        """Return an authorised ``requests.Session``: relative URLs resolve against the base URL.
+
+        Tokens are put in and renewed inside, a 401 is answered with one renewal and one more try.
+        """
+        from airflow_provider_feedamp.api.session import DEFAULT_TIMEOUT, FeedAmpSession
+        from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
+
+        timeout = self._timeout or self.config.timeout or DEFAULT_TIMEOUT
+        return FeedAmpSession(self.config.base_url, FeedAmpAuth(hook=self), timeout)
+
+    @cached_property
+    def client(self) -> FeedAmpClient:
+        """Return the client for this seller's account: ``hook.client.orders.place(...)`` and so on."""
+        from airflow_provider_feedamp.api.client import FeedAmpClient
+        from airflow_provider_feedamp.api.pacing import pacer_for
+        from airflow_provider_feedamp.api.transport import Transport
+
+        pace = self._requests_per_second or self.config.requests_per_second
+        pacer = pacer_for((self.config.base_url, self.config.client_id, self.seller), pace) if pace else None
+        return FeedAmpClient(Transport(self.get_conn(), pacer))
+
+    def sellers(self) -> list[str]:
+        """Return the names of all sellers of the connection's client, to map tasks over.
+
+        They are those with a record in the token store, and the one that the connection holds a refresh token
+        for. A seller who has to authorise again is among them: only that seller's task fails.
+
+        :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
+        """
+        from airflow_provider_feedamp.hooks.custody import custodian_of
+
+        with task_errors():
+            custodian = custodian_of(self.config, self.config.seller)
+            key = custodian.key
+            sellers = {each.seller for each in custodian.store.keys(key.token_url, key.client_id)}
+        return sorted(sellers | ({key.seller} if custodian.seed else set()))
+
+    def authorize_url(self, redirect_url: str, state: str) -> str:
+        """Return the URL to open in the seller's browser, to have the marketplace authorised.
+
+        The browser comes back to ``{redirect_url}?code=...&state=...`` (API page "OAuth").
+
+        :param redirect_url: Where FeedAMP sends the browser back to, a full URL.
+        :param state: A text that nobody can guess, new for each call; compare it when the browser is back.
+        :raises InputError: if either cannot work.
+        """
+        back = urlsplit(redirect_url)
+        with task_errors():
+            if back.scheme not in ("https", "http") or not back.netloc:
+                msg = (
+                    "redirect_url must be a full URL (https://...): FeedAMP sends the seller's browser there."
+                )
+                raise InputError(msg)
+            if not state:
+                msg = (
+                    "state is empty. Pass a new random text (secrets.token_urlsafe()) and compare it "
+                    "afterwards."
+                )
+                raise InputError(msg)
+        query = {
+            "response_type": "code",
+            "client_id": self.config.client_id,
+            "state": state,
+            "redirect_url": redirect_url,
+        }
+        return f"{self.config.base_url}/authorize?{urlencode(query)}"
+
+    def exchange_code(self, code: str) -> None:
+        """Exchange the code that the browser brought back, and store the seller's tokens.
+
+        :param code: The code; it works once.
+        :raises CodeRefusedError: if FeedAMP does not take it.
+        """
+        with task_errors():
+            if not code or not code.strip():
+                msg = "code is empty. Pass the value of `code` out of the URL that the browser came back to."
+                raise InputError(msg)
+            self._custodian.exchange_code(code.strip())
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Check the connection without spending a refresh token, and say what was checked.
+
+        :return: Whether nothing is wrong, and what is known.
+        """
+        from airflow_provider_feedamp.hooks.check import check_connection
+
+        try:
+            return check_connection(self)
+        except FeedAmpError as error:
+            return False, str(error)
+
+    @cached_property
+    def _custodian(self) -> TokenCustodian:
+        from airflow_provider_feedamp.hooks.custody import custodian_of
+
+        return custodian_of(self.config, self.seller)
+
+
+@dataclass(frozen=True, slots=True)
+class HookTokens:
+    """A hook's tokens, as the order API's client asks for them (``api.types.TokenSource``)."""
+
+    hook: FeedAmpHook
+
+    def token(self) -> str:
+        """Return an access token that can be used now."""
+        return self.hook.get_access_token()
+
+    def replace(self, refused: str) -> str:
+        """Return the token to use instead of one that FeedAMP refused."""
+        with task_errors():
+            return self.hook._custodian.replace(refused).value
+
+    def accepted(self, token: str) -> None:
+        """Take note that FeedAMP has accepted a token."""
+        self.hook._custodian.accepted(token)
+
+
+def _connection_type() -> dict[str, Any]:
+    (connection_type,) = get_provider_info()["connection-types"]
+    return dict(connection_type)

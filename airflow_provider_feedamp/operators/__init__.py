@@ -1,0 +1,3 @@
+"""The tasks of this provider."""
+
+from __future__ import annotations

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from airflow_provider_feedamp.api.auth import BearerAuth
+from airflow_provider_feedamp.api.orders import OrdersApi
+from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BASE_URL = "http://127.0.0.1:9/api/v1"
+
+
+class OneToken:
+    def token(self) -> str:
+        return "an-access-token"
+
+    def replace(self, refused: str) -> str:
+        return refused
+
+    def accepted(self, token: str) -> None:
+        pass
+
+
+class FeedAmpEdge(BaseAdapter):
+    """What stands where FeedAMP would: it keeps what arrives and answers as it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.failures: dict[str, Exception] = {}
+
+    @property
+    def numbers(self) -> list[str]:
+        return [json.loads(body)["mp_order_number"] for body in self.bodies]
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        assert isinstance(request.body, bytes)
+        number = json.loads(request.body)["mp_order_number"]
+        if number in self.failures:
+            raise self.failures[number]
+        known = number in self.numbers
+        self.bodies.append(request.body)
+        status, body = self.answers.get(number, (200 if known else 201, json.loads(request.body)))
+        response = requests.Response()
+        response.status_code = status
+        response.request = request
+        response.connection = self  # type: ignore[assignment]  # requests sets it, and our 401 rule uses it
+        response.url = str(request.url)
+        response.headers["Content-Type"] = "application/json"
+        response.raw = io.BytesIO(b"" if body is None else json.dumps(body).encode())
+        return response
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def edge() -> FeedAmpEdge:
+    return FeedAmpEdge()
+
+
+@pytest.fixture
+def api(edge: FeedAmpEdge) -> OrdersApi:
+    session = FeedAmpSession(BASE_URL, BearerAuth(OneToken(), BASE_URL))
+    session.mount("http://", edge)
+    return OrdersApi(Transport(session))
+
+
+@pytest.fixture
+def make_order() -> Callable[..., dict[str, Any]]:
+    """Return a good order with the given number and changes."""
+
+    def make(number: str = "A-1", **changes: Any) -> dict[str, Any]:
+        order: dict[str, Any] = {
+            "mp_order_number": number,
+            "sales_channel": "US",
+            "customer": {"full_name": "Jane Secretname"},
+            "purchase_date": "2024-05-01T23:52:01Z",
+            "currency": "USD",
+            "shipping_address": {"full_name": "Jane Secretname", "address1": "1 Hidden Street"},
+            "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5}],
+            "marketplace_state": "AWAITING_SHIPMENT",
+        }
+        return order | changes
+
+    return make

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_feedamp.bulk.paths import local_path, open_storage, same_place, shown, storage_path
+from airflow_provider_feedamp.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("path", "log"),
+    [
+        ("/data/a?b#c.ndjson", "/data/a?b#c.ndjson"),
+        ("s3://conn@bucket/a.ndjson", "s3://conn@bucket/a.ndjson"),
+        ("ftp://user:hunter2@host/a.ndjson", "ftp://user:***@host/a.ndjson"),
+        ("https://host/a.ndjson?sig=hunter2", "https://host/a.ndjson"),
+        ("s3://bucket/a?b.ndjson", "s3://bucket/a?b.ndjson"),
+    ],
+)
+def test_a_shown_path_has_no_password_and_no_signature(path: str, log: str) -> None:
+    assert shown(path) == log
+
+
+def test_local_paths_are_made_absolute_and_other_storage_is_not_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert local_path("a b.ndjson") == str(tmp_path / "a b.ndjson")
+    assert local_path("file:///data/a%20b#.ndjson") == "/data/a%20b#.ndjson"
+    assert local_path("s3://bucket/a.ndjson") is None
+
+
+@pytest.mark.parametrize("name", ["plain.ndjson", "a b%20ü#x?.ndjson", "with:colon@at.ndjson"])
+@pytest.mark.parametrize("form", ["{folder}/{name}", "file://{folder}/{name}", "{name}"])
+def test_a_local_file_opens_without_a_connection_in_each_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"content")
+
+    with open_storage(form.format(folder=tmp_path, name=name), "rb", "Source") as file:
+        assert file.read() == b"content"
+
+
+def test_a_scheme_without_a_file_system_is_a_clear_error() -> None:
+    with pytest.raises(InputError, match=r"^Source nowhere://bucket/a\.ndjson: .*no file system"):
+        storage_path("nowhere://bucket/a.ndjson", "Source")
+
+
+def test_the_same_file_is_known_through_links_urls_and_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "a.ndjson"
+    file.touch()
+    (tmp_path / "soft").symlink_to(file)
+    os.link(file, tmp_path / "hard")
+
+    for other in ("a.ndjson", "soft", "hard", f"file://{file}", f"{tmp_path}/./x/../a.ndjson"):
+        assert same_place(str(file), other)
+    assert same_place("s3://one@bucket/a", "s3://bucket/a")
+    assert not same_place(str(file), str(tmp_path / "b.ndjson"))
+    assert not same_place("s3://bucket/a", "s3://bucket/b")

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
+from airflow_provider_feedamp.bulk.place import PlaceCounts, place_orders
+from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import orders_of
+from airflow_provider_feedamp.exceptions import (
+    AuthenticationError,
+    BadRequestError,
+    FeedAmpError,
+    InputError,
+    RateLimitError,
+    ReauthorizationRequiredError,
+    ServerError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_feedamp.api.orders import OrdersApi
+    from tests.bulk.conftest import FeedAmpEdge
+
+    MakeOrder = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def rejects(tmp_path: Path) -> Iterator[RejectsFile]:
+    with RejectsFile(str(tmp_path / "rejects.ndjson")) as file:
+        yield file
+
+
+def kept(rejects: RejectsFile) -> list[dict[str, Any]]:
+    path = Path(str(rejects.path))
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def test_orders_are_placed_in_their_order_and_a_second_time_is_an_update(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    orders = [make_order("A"), make_order("B"), make_order("A", marketplace_state="CANCELLED")]
+
+    counts = place_orders(orders_of(orders), api, rejects)
+
+    assert edge.numbers == ["A", "B", "A"]
+    assert json.loads(edge.bodies[2])["marketplace_state"] == "CANCELLED"
+    assert counts == PlaceCounts(read=3, placed=3, inserted=2, updated=1, rejected=0)
+    assert kept(rejects) == []
+
+
+def test_what_is_sent_is_what_was_read_byte_for_byte(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    text = json.dumps(make_order("A"), indent=1).replace("1.5", "1.500000000000000000001").encode()
+
+    place_orders([parse_order(1, text)], api, rejects)
+
+    assert edge.bodies == [text]
+
+
+def test_an_answer_that_does_not_say_insert_or_update_counts_as_placed(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers["A"] = (204, None)
+
+    counts = place_orders(orders_of([make_order("A")]), api, rejects)
+
+    assert counts == PlaceCounts(read=1, placed=1, inserted=0, updated=0, rejected=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"currency": None}, "currency"),
+        (
+            {"order_lines": [{"mp_line_number": "1", "sku": "S", "quantity": 0}]},
+            "order_lines[0].quantity is 0",
+        ),
+        ({"mp_order_number": "x" * 129}, "mp_order_number"),
+        ({"mp_order_number": "\ud800"}, "mp_order_number"),
+        ({"marketplace_state": "LOST"}, "marketplace_state"),
+    ],
+)
+def test_a_bad_order_is_not_sent_but_kept_whole_and_the_others_go_on(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    changes: dict[str, Any],
+    reason: str,
+) -> None:
+    bad = make_order("A", **changes)
+
+    counts = place_orders([order_of(4, bad), order_of(5, make_order("B"))], api, rejects)
+
+    assert edge.numbers == ["B"]
+    assert counts == PlaceCounts(read=2, placed=1, inserted=1, updated=0, rejected=1)
+    [reject] = kept(rejects)
+    assert (reject["line"], reject["mp_order_number"], reject["order"]) == (4, bad["mp_order_number"], bad)
+    assert reason in reject["reason"]
+
+
+def test_an_empty_object_is_a_bad_order(api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile) -> None:
+    counts = place_orders([parse_order(1, b"{}")], api, rejects)
+
+    assert (counts.rejected, edge.bodies, kept(rejects)[0]["order"]) == (1, [], {})
+
+
+def test_a_line_that_is_no_order_is_kept_with_its_problem(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile
+) -> None:
+    counts = place_orders([parse_order(3, b"no json")], api, rejects)
+
+    assert (counts, edge.bodies) == (PlaceCounts(read=1, rejected=1), [])
+    assert kept(rejects) == [
+        {
+            "line": 3,
+            "mp_order_number": None,
+            "reason": "is not JSON: Expecting value at character 1",
+            "codes": [],
+            "raw": "no json",
+        }
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 410, 413, 414, 422])
+def test_an_order_that_feedamp_refuses_is_kept_with_its_codes_and_the_others_go_on(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder, status: int
+) -> None:
+    edge.answers["A"] = (status, [{"code": "FIELD_INVALID_VALUE", "message": "'currency' is odd"}])
+
+    counts = place_orders(orders_of([make_order("A"), make_order("B")]), api, rejects)
+
+    assert counts == PlaceCounts(read=2, placed=1, inserted=1, updated=0, rejected=1)
+    [reject] = kept(rejects)
+    assert (reject["line"], reject["order"], reject["codes"]) == (1, make_order("A"), ["FIELD_INVALID_VALUE"])
+    assert "'currency' is odd" in reject["reason"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, AuthenticationError),
+        (403, AuthenticationError),
+        (405, BadRequestError),
+        (415, BadRequestError),
+        (429, RateLimitError),
+        (500, ServerError),
+        (503, ServerError),
+    ],
+)
+def test_an_answer_that_is_not_about_the_order_ends_the_run_and_rejects_nothing(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    status: int,
+    error: type[FeedAmpError],
+) -> None:
+    edge.answers["B"] = (status, None)
+
+    with pytest.raises(error):
+        place_orders(orders_of([make_order("A"), make_order("B"), make_order("C")]), api, rejects)
+
+    assert edge.numbers[0] == "A"
+    assert "C" not in edge.numbers
+    assert kept(rejects) == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (requests.ConnectionError("cut"), UnreachableError),
+        (ReauthorizationRequiredError("authorise again"), ReauthorizationRequiredError),
+    ],
+)
+def test_no_answer_and_no_token_end_the_run(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    failure: Exception,
+    error: type[FeedAmpError],
+) -> None:
+    edge.failures["B"] = failure
+
+    with pytest.raises(error):
+        place_orders(orders_of([make_order("A"), make_order("B")]), api, rejects)
+
+    assert kept(rejects) == []
+
+
+def broken_after(orders: list[SourceOrder]) -> Iterator[SourceOrder]:
+    yield from orders
+    message = "the source is cut off"
+    raise InputError(message)
+
+
+def test_a_source_that_breaks_off_ends_the_run_with_the_account_until_then(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    orders = broken_after([order_of(1, make_order("A")), parse_order(2, b"no json")])
+
+    with pytest.raises(InputError, match="the source is cut off"):
+        place_orders(orders, api, rejects)
+
+    assert edge.numbers == ["A"]
+    assert [reject["line"] for reject in kept(rejects)] == [2]
+    assert "until then: read 2, placed 1 (inserted 1, updated 0), rejected 1" in caplog.text
+
+
+def test_rejects_are_logged_one_by_one_up_to_twenty_and_then_counted(
+    api: OrdersApi, rejects: RejectsFile, make_order: MakeOrder, caplog: pytest.LogCaptureFixture
+) -> None:
+    orders = [order_of(line, make_order("A", currency="?")) for line in range(1, 26)]
+
+    place_orders(orders, api, rejects)
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 21
+    assert warnings[0].startswith("Rejected line 1: Order 'A' was not sent: currency")
+    assert warnings[-1] == "5 more orders were rejected"
+    assert rejects.count == 25
+
+
+def test_the_log_has_nothing_of_the_customer_nor_of_feedamps_words(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    edge.answers["A"] = (400, [{"code": "FIELD_INVALID_VALUE", "message": "'Jane Secretname' is unknown"}])
+    bad_text = b'{"customer": "Jane Secretname", }'
+    bad_order = make_order("B", purchase_date="Jane Secretname", order_lines="1 Hidden Street")
+
+    place_orders(
+        [order_of(1, make_order("A")), parse_order(2, bad_text), order_of(3, bad_order)], api, rejects
+    )
+
+    assert "Secretname" not in caplog.text
+    assert "Hidden" not in caplog.text
+    assert "Rejected line 1: order 'A' was refused by FeedAMP (HTTP 400, FIELD_INVALID_VALUE)" in caplog.text
+    assert rejects.count == 3

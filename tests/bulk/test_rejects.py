@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_feedamp.bulk import rejects as rejects_module
+from airflow_provider_feedamp.bulk.parse import parse_order
+from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import read_orders
+from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORDER = parse_order(7, b'{"mp_order_number": "A-1", "p": 1.10}')
+
+
+def test_a_reject_is_one_line_with_all_that_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused", ("TOO_OLD", "TOO_BIG"))
+
+    assert path.read_bytes() == (
+        b'{"line": 7, "mp_order_number": "A-1", "reason": "refused", "codes": ["TOO_OLD", "TOO_BIG"], '
+        b'"order": {"mp_order_number": "A-1", "p": 1.10}}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (b'{"mp_order_number": 5}', {"mp_order_number": None, "order": {"mp_order_number": 5}}),
+        (b'{"n":\r\n [1,\n 2]}', {"mp_order_number": None, "order": {"n": [1, 2]}}),
+        ('{"n": "ü\\n\u2028"}'.encode(), {"mp_order_number": None, "order": {"n": "ü\n\u2028"}}),
+        (
+            b'{"mp_order_number": "\\ud800"}',
+            {"mp_order_number": "\ud800", "order": {"mp_order_number": "\ud800"}},
+        ),
+        (b"[1]", {"mp_order_number": None, "order": [1]}),
+        (b"null", {"mp_order_number": None, "raw": "null"}),
+        (b'{"n": "\xff', {"mp_order_number": None, "raw": '{"n": "\\xff'}),
+        ('{"n": "ü'.encode(), {"mp_order_number": None, "raw": '{"n": "ü'}),
+        (b"", {"mp_order_number": None, "raw": ""}),
+    ],
+)
+def test_whatever_was_read_is_kept_on_one_line(tmp_path: Path, text: bytes, kept: dict[str, Any]) -> None:
+    path = tmp_path / "rejects.ndjson"
+
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(parse_order(1, text), "why")
+
+    [line] = path.read_bytes().splitlines()
+    assert json.loads(line) == {"line": 1, "reason": "why", "codes": []} | kept
+
+
+def test_a_rejects_file_can_be_read_again_with_the_bytes_of_its_orders(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused")
+        rejects.add(parse_order(9, b'{"mp_order_number": "A-2",'), "is not JSON")
+    path.write_bytes(path.read_bytes().replace(rb'"A-2\",', rb'"A-2\"}'))
+
+    again = list(read_orders(str(path)))
+
+    assert [(found.line, found.body, found.problem) for found in again] == [
+        (1, b'{"mp_order_number": "A-1", "p": 1.10}', None),
+        (2, b'{"mp_order_number": "A-2"}', None),
+    ]
+
+
+def test_without_a_reject_there_is_no_file_and_an_old_one_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    path.write_text("of an earlier run\n")
+
+    with RejectsFile(str(path)) as rejects:
+        assert not path.exists()
+
+    assert (rejects.count, path.exists()) == (0, False)
+
+
+def test_an_old_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    path.write_text("of an earlier run\n" * 100)
+
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused")
+
+    assert [json.loads(line)["line"] for line in path.read_text().splitlines()] == [7]
+
+
+@pytest.mark.parametrize(
+    "form", ["{folder}/new/deep/rejects.ndjson", "file://{folder}/new/deep/rejects.ndjson"]
+)
+def test_the_folder_of_a_local_file_is_made(tmp_path: Path, form: str) -> None:
+    with RejectsFile(form.format(folder=tmp_path)) as rejects:
+        rejects.add(ORDER, "refused")
+
+    assert (tmp_path / "new/deep/rejects.ndjson").read_text().count("\n") == 1
+
+
+def test_each_reject_is_on_the_disk_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    with RejectsFile(str(path)) as rejects:
+        for count in (1, 2, 3):
+            rejects.add(ORDER, "refused")
+            assert path.read_text().count("\n") == count == rejects.count
+
+
+def test_a_compressed_file_is_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson.gz"
+
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused")
+        rejects.add(ORDER, "refused")
+
+    assert gzip.decompress(path.read_bytes()).count(b"\n") == 2
+    assert len(list(read_orders(str(path)))) == 2
+
+
+def test_without_a_path_rejects_are_counted() -> None:
+    with RejectsFile(None) as rejects:
+        rejects.add(ORDER, "refused")
+
+    assert rejects.count == 1
+
+
+def test_what_was_rejected_stays_when_the_run_breaks_off(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+
+    def break_off() -> None:
+        with RejectsFile(str(path)) as rejects:
+            rejects.add(ORDER, "refused")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
+    assert path.read_text().count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = f"{tmp_path}/file/rejects.ndjson"
+
+    with pytest.raises(InputError) as error, RejectsFile(path):
+        pytest.fail("the run began")
+    assert path in str(error.value)
+    assert "cannot be written" in str(error.value)
+
+
+def test_a_file_that_cannot_be_made_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(rejects_module, "open", full, raising=False)
+
+    with pytest.raises(InputError, match="Read-only file system"), RejectsFile(f"{tmp_path}/rejects.ndjson"):
+        pytest.fail("the run began")
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("{folder}", "a directory or a device"), ("https://127.0.0.1:9/r.ndjson?sig=x", "web server")],
+)
+def test_what_is_no_place_for_a_file_is_refused_and_left_alone(tmp_path: Path, path: str, why: str) -> None:
+    with pytest.raises(InputError, match=why), RejectsFile(path.format(folder=tmp_path)):
+        pytest.fail("the run began")
+    assert tmp_path.is_dir()
+
+
+class FullDisk:
+    """A file on a disk without room: it fails at the given call."""
+
+    def __init__(self, fails_at: str, file: IO[bytes]) -> None:
+        self._fails_at = fails_at
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        return self._call("write") or self._file.write(data)
+
+    def flush(self) -> None:
+        self._call("flush")
+
+    def close(self) -> None:
+        self._file.close()
+        self._call("close")
+
+    def _call(self, name: str) -> int:
+        if name == self._fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return 0
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".ndjson.gz"])
+@pytest.mark.parametrize(("fails_at", "counted"), [("write", 0), ("flush", 0), ("close", 1)])
+def test_a_full_disk_is_a_clear_error_that_a_retry_can_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str, counted: int, suffix: str
+) -> None:
+    path = f"{tmp_path}/rejects{suffix}"
+
+    def open_full(path: str, mode: str, what: str) -> FullDisk:
+        return FullDisk(fails_at, open(path, mode))
+
+    monkeypatch.setattr(rejects_module, "open_storage", open_full)
+    rejects = RejectsFile(path)
+
+    with pytest.raises(RejectsFileError) as error, rejects:
+        rejects.add(ORDER, "refused")
+
+    assert error.value.retryable
+    assert path in str(error.value)
+    assert "No space left on device" in str(error.value)
+    assert rejects.count == counted
+
+
+def test_the_order_that_could_not_be_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_full(path: str, mode: str, what: str) -> FullDisk:
+        return FullDisk("write", open(path, mode))
+
+    monkeypatch.setattr(rejects_module, "open_storage", open_full)
+
+    with (
+        pytest.raises(RejectsFileError, match=r"line 7 .*\(quantity is 0\)"),
+        RejectsFile(f"{tmp_path}/r") as rejects,
+    ):
+        rejects.add(ORDER, "quantity is 0")

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+
+from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.exceptions import (
+    FeedAmpError,
+    InputError,
+    RejectsFileError,
+    ServerError,
+    TooManyRejectsError,
+)
+from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+REAL_ORDERS = Path(__file__).parents[3] / "shared" / "data" / "online_retail_orders.ndjson"
+
+
+def order(number: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "mp_order_number": number,
+        "sales_channel": "US",
+        "customer": {"full_name": "Jane Secretname"},
+        "purchase_date": "2024-05-01T23:52:01Z",
+        "currency": "USD",
+        "shipping_address": {"full_name": "Jane Secretname", "address1": "1 Hidden Street"},
+        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5}],
+        "marketplace_state": "AWAITING_SHIPMENT",
+    } | changes
+
+
+def lines(*orders: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in orders)
+
+
+def run(**arguments: Any) -> dict[str, Any]:
+    return FeedAmpPlaceOrdersOperator(task_id="place_orders", **arguments).execute({})
+
+
+def numbers(sandbox: RunningSandbox, seller: str = "acme") -> list[str]:
+    return sorted(each["mp_order_number"] for each in sandbox.control.orders(seller))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "orders.ndjson"
+
+
+@pytest.fixture
+def rejects(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "rejects.ndjson"
+
+
+def test_the_orders_of_a_list_are_placed_and_counted(feedamp: RunningSandbox) -> None:
+    counts = run(orders=[order("A"), order("B"), order("A", marketplace_state="CANCELLED")])
+
+    assert counts == {"read": 3, "placed": 3, "inserted": 2, "updated": 1, "rejected": 0, "rejects": None}
+    assert numbers(feedamp) == ["A", "B"]
+
+
+def test_an_order_of_a_file_arrives_byte_for_byte(feedamp: RunningSandbox, source: Path) -> None:
+    text = json.dumps(order("A/1 ü%"), ensure_ascii=False).replace("1.5", "1.500000000000000000001")
+    source.write_text(f"\ufeff\n  {text} ", encoding="utf-8")
+
+    counts = run(source=str(source))
+
+    assert counts == {"read": 1, "placed": 1, "inserted": 1, "updated": 0, "rejected": 0, "rejects": None}
+    [stored] = feedamp.control.orders("acme")
+    assert stored["raw"] == text
+
+
+def test_each_bad_order_goes_to_the_rejects_file_and_the_others_are_placed(
+    feedamp: RunningSandbox, source: Path, rejects: Path
+) -> None:
+    bad = order("B", order_lines=[{"mp_line_number": "1", "sku": "S", "quantity": 0}])
+    refused = order("D", marketplace_state="AWAITING_SHIPMENT")
+    feedamp.control.change(strict_transitions=True)
+    source.write_bytes(
+        lines(order("A"), bad)
+        + b"no json\n\n"
+        + lines(order("D", marketplace_state="SHIPPED"), refused, order("E"))
+    )
+
+    counts = run(source=str(source), rejects=str(rejects), max_rejects=None)
+
+    assert counts == {
+        "read": 6,
+        "placed": 3,
+        "inserted": 3,
+        "updated": 0,
+        "rejected": 3,
+        "rejects": str(rejects),
+    }
+    assert numbers(feedamp) == ["A", "D", "E"]
+    kept = [json.loads(line) for line in rejects.read_bytes().splitlines()]
+    assert [(each["line"], each["mp_order_number"]) for each in kept] == [(2, "B"), (3, None), (6, "D")]
+    assert [each.get("order") for each in kept] == [bad, None, refused]
+    assert kept[1]["raw"] == "no json"
+    assert "order_lines[0].quantity is 0" in kept[0]["reason"]
+    assert kept[2]["codes"]
+
+
+def test_a_mended_rejects_file_can_be_given_as_source(
+    feedamp: RunningSandbox, source: Path, rejects: Path
+) -> None:
+    source.write_bytes(lines(order("A", currency="usd"), order("B")) + lines(order("C"))[:-2])
+    run(source=str(source), rejects=str(rejects), max_rejects=None)
+    kept = [json.loads(line) for line in rejects.read_bytes().splitlines()]
+    kept[0]["order"]["currency"] = "USD"
+    kept[1]["raw"] += "}"
+    rejects.write_bytes(lines(*kept))
+
+    counts = run(source=str(rejects))
+
+    assert counts == {"read": 2, "placed": 2, "inserted": 2, "updated": 0, "rejected": 0, "rejects": None}
+    assert numbers(feedamp) == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("name", ["orders.json", "orders.json.gz", "orders.jsonl.gz"])
+def test_arrays_and_compressed_files_are_placed(feedamp: RunningSandbox, tmp_path: Path, name: str) -> None:
+    orders = [order("A"), order("B")]
+    text = json.dumps(orders, indent=2).encode() if ".json." in f"{name}." else lines(*orders)
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+
+    assert run(source=f"file://{tmp_path}/{name}")["placed"] == 2
+    assert numbers(feedamp) == ["A", "B"]
+
+
+def test_more_rejects_than_allowed_fail_the_task_for_good_when_all_are_done(
+    feedamp: RunningSandbox, rejects: Path
+) -> None:
+    orders = [order("A", currency="?"), order("B", currency="?"), order("C")]
+
+    with pytest.raises(TooManyRejectsError) as error:
+        run(orders=orders, rejects=str(rejects), max_rejects=1)
+
+    assert isinstance(error.value, AirflowFailException)
+    assert "2 of 3 orders were rejected, and max_rejects is 1" in str(error.value)
+    assert "placed 1" in str(error.value)
+    assert str(rejects) in str(error.value)
+    assert numbers(feedamp) == ["C"]
+    assert rejects.read_text().count("\n") == 2
+
+
+def test_without_a_rejects_path_the_failure_says_how_to_keep_them(feedamp: RunningSandbox) -> None:
+    with pytest.raises(TooManyRejectsError, match=r"1 of 1 orders.*Set rejects to a path"):
+        run(orders=[order("A", currency="?")])
+
+
+@pytest.mark.parametrize("max_rejects", [1, 2, None, "1", " 2 ", "None"])
+def test_as_many_rejects_as_allowed_are_a_success(
+    feedamp: RunningSandbox, max_rejects: int | str | None
+) -> None:
+    counts = run(orders=[order("A", currency="?"), order("B")], max_rejects=max_rejects)
+
+    assert (counts["rejected"], counts["placed"], counts["rejects"]) == (1, 1, None)
+
+
+@pytest.mark.parametrize("max_rejects", [-1, "-1", "", "many", 1.5, True])
+def test_an_odd_max_rejects_is_refused_before_anything_is_sent(
+    feedamp: RunningSandbox, max_rejects: Any
+) -> None:
+    with pytest.raises(InputError, match="max_rejects must be"):
+        run(orders=[order("A")], max_rejects=max_rejects)
+    assert numbers(feedamp) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state"),
+    [
+        ({}, "neither"),
+        ({"source": ""}, "neither"),
+        ({"orders": [], "source": "/data/orders.ndjson"}, "both"),
+    ],
+)
+def test_exactly_one_of_orders_and_source_is_needed(arguments: dict[str, Any], state: str) -> None:
+    with pytest.raises(InputError, match=f"exactly one of orders and source.*{state}") as error:
+        run(**arguments)
+    assert isinstance(error.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("empty", [{"orders": []}, {"orders": "[]"}, {"source": "{source}"}])
+@pytest.mark.parametrize("allow", [True, "True", "true"])
+def test_no_order_at_all_is_an_error_unless_that_is_allowed(
+    feedamp: RunningSandbox, source: Path, empty: dict[str, Any], allow: bool | str
+) -> None:
+    source.touch()
+    arguments = {name: value.format(source=source) if value else value for name, value in empty.items()}
+
+    with pytest.raises(InputError, match="no order in it"):
+        run(**arguments, allow_empty="False")
+    assert run(**arguments, allow_empty=allow)["read"] == 0
+
+
+def test_an_odd_allow_empty_is_refused() -> None:
+    with pytest.raises(InputError, match="allow_empty must be True or False, not 'perhaps'"):
+        run(orders=[], allow_empty="perhaps")
+
+
+def test_the_source_is_never_overwritten_by_its_rejects(feedamp: RunningSandbox, source: Path) -> None:
+    source.write_bytes(lines(order("A", currency="?")))
+    link = source.with_name("link.ndjson")
+    link.symlink_to(source)
+
+    for other in (str(source), f"file://{source}", str(link)):
+        with pytest.raises(InputError, match="are the same file"):
+            run(source=str(source), rejects=other)
+    assert source.read_bytes() == lines(order("A", currency="?"))
+
+
+@pytest.mark.parametrize("content", [None, b"", "[]".encode("utf-16")])
+def test_a_source_of_no_use_leaves_the_old_rejects_alone(
+    feedamp: RunningSandbox, source: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    old = tmp_path / "rejects.ndjson"
+    old.write_text("still to be mended\n")
+    if content is not None:
+        source.write_bytes(content)
+
+    with pytest.raises(InputError, match=str(source)):
+        run(source=str(source), rejects=str(old))
+    assert old.read_text() == "still to be mended\n"
+
+
+def test_a_cut_off_source_fails_for_good_with_what_stands_before_placed_and_accounted(
+    feedamp: RunningSandbox, tmp_path: Path, rejects: Path
+) -> None:
+    path = tmp_path / "orders.json"
+    path.write_bytes(json.dumps([order("A"), order("B", currency="?"), order("C")]).encode()[:-20])
+
+    with pytest.raises(InputError, match="after element 2") as error:
+        run(source=str(path), rejects=str(rejects))
+
+    assert isinstance(error.value, AirflowFailException)
+    assert numbers(feedamp) == ["A"]
+    assert [json.loads(line)["line"] for line in rejects.read_bytes().splitlines()] == [2]
+
+
+def test_a_token_that_expires_in_the_middle_costs_no_order(feedamp: RunningSandbox) -> None:
+    def with_expiry() -> Iterator[dict[str, Any]]:
+        for number in range(6):
+            if number in (2, 4):
+                feedamp.control.expire("acme")
+            yield order(f"A-{number}")
+
+    counts = run(orders=with_expiry())
+
+    assert (counts["placed"], counts["rejected"]) == (6, 0)
+    assert len(numbers(feedamp)) == 6
+    assert feedamp.control.counters()["token_posts"] == 3
+
+
+def test_a_failing_feedamp_fails_the_task_so_that_airflow_tries_again(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = FeedAmpSession.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "retries", 0)  # The waits between them are not the subject.
+    feedamp.control.fault("http_error", on="data", status=503, times=50)
+
+    with pytest.raises(ServerError) as error:
+        run(orders=[order("A")])
+    assert not isinstance(error.value, AirflowFailException)
+
+
+def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_again(
+    feedamp: RunningSandbox, rejects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects.open_storage", full)
+
+    with pytest.raises(RejectsFileError, match=r"No space left on device.*line 2 is not in it") as error:
+        run(orders=[order("A"), order("B", currency="?"), order("C")], rejects=str(rejects))
+    assert not isinstance(error.value, AirflowFailException)
+    assert numbers(feedamp) == ["A"]
+
+
+def test_the_seller_and_the_connection_decide_whose_account_it_is(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = feedamp.connection("globex", token_store="memory")
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
+
+    run(orders=[order("A")], feedamp_conn_id="other", seller="globex")
+
+    assert (numbers(feedamp, "acme"), numbers(feedamp, "globex")) == ([], ["A"])
+
+
+def test_the_log_says_what_began_and_how_it_ended_and_nothing_of_the_customer(
+    feedamp: RunningSandbox, source: Path, rejects: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    source.write_bytes(lines(order("A"), order("B", currency="?")) + b'{"full_name": "Jane Secretname"\n')
+
+    with pytest.raises(FeedAmpError) as error:
+        run(source=str(source), rejects=str(rejects))
+
+    ours = [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno == logging.INFO and str(source) in record.getMessage()
+    ]
+    assert ours == [
+        f"Placing the orders of {source} for seller 'acme' (connection feedamp_default)",
+        f"All orders of {source}: read 3, placed 1 (inserted 1, updated 0), rejected 2; rejects: {rejects}",
+    ]
+    assert "Secretname" not in caplog.text + str(error.value)
+    assert "Hidden" not in caplog.text + str(error.value)
+
+
+def test_each_value_of_the_user_is_templated() -> None:
+    values = {
+        "orders": '[{{ "{" }}"n": {{ n }}}]',
+        "source": "/data/{{ n }}.ndjson",
+        "rejects": "/data/{{ n }}.rejects.ndjson",
+        "max_rejects": "{{ n }}",
+        "allow_empty": "{{ n == 7 }}",
+        "feedamp_conn_id": "feedamp_{{ n }}",
+        "seller": "seller-{{ n }}",
+    }
+    operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", **values)
+
+    context: Any = {"n": 7}
+    operator.render_template_fields(context)
+
+    assert {name: getattr(operator, name) for name in values} == {
+        "orders": '[{"n": 7}]',
+        "source": "/data/7.ndjson",
+        "rejects": "/data/7.rejects.ndjson",
+        "max_rejects": "7",
+        "allow_empty": "True",
+        "feedamp_conn_id": "feedamp_7",
+        "seller": "seller-7",
+    }
+    assert set(operator.template_fields) == set(values)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_template_may_give_the_list_itself_or_its_json(feedamp: RunningSandbox, native: bool) -> None:
+    with DAG(
+        "a_dag",
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        schedule=None,
+        render_template_as_native_obj=native,
+    ):
+        template = "{{ made }}" if native else "{{ made | tojson }}"
+        operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=template)
+
+    context: Any = {"made": [order("A"), order("B")]}
+    operator.render_template_fields(context)
+
+    assert isinstance(operator.orders, list if native else str)
+    assert operator.execute({})["placed"] == 2
+
+
+def test_the_output_of_a_task_is_the_orders_and_comes_first() -> None:
+    with DAG("a_dag", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None):
+
+        @task
+        def make() -> list[dict[str, Any]]:
+            return []
+
+        operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=make())
+
+    assert operator.upstream_task_ids == {"make"}
+
+
+def test_it_maps_over_sellers_and_sources() -> None:
+    with DAG("a_dag", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None) as dag:
+        FeedAmpPlaceOrdersOperator.partial(task_id="place_orders", max_rejects=5).expand_kwargs(
+            [
+                {"seller": "acme", "source": "/data/acme.ndjson"},
+                {"seller": "globex", "source": "/data/globex.ndjson"},
+            ]
+        )
+
+    assert dag.get_task("place_orders").task_type == "FeedAmpPlaceOrdersOperator"
+
+
+@pytest.mark.skipif(not REAL_ORDERS.exists(), reason="the real orders are not here")
+def test_every_real_order_is_placed_or_rejected_none_lost_none_twice(
+    feedamp: RunningSandbox, rejects: Path
+) -> None:
+    counts = run(source=str(REAL_ORDERS), rejects=str(rejects), max_rejects=None)
+
+    read = [json.loads(line)["mp_order_number"] for line in REAL_ORDERS.read_bytes().splitlines()]
+    kept = rejects.read_bytes().splitlines() if rejects.exists() else []
+    rejected = [json.loads(line)["mp_order_number"] for line in kept]
+    assert counts["read"] == len(read) == 6185
+    assert sorted(numbers(feedamp) + rejected) == sorted(set(read))
+    assert (counts["placed"], counts["rejected"]) == (len(read) - len(rejected), len(rejected))
+    assert all(json.loads(line)["reason"] for line in kept)
+    assert feedamp.control.counters()["calls"]["place_order"] == counts["placed"]
