@@ -1,0 +1,58 @@
+# Commands for working on the provider. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The Python that .venv is made with: 3.11 or newer.
+PYTHON ?= python3
+# Options for pytest, such as ARGS="tests/api -k orders".
+ARGS ?=
+# Cells of the matrix, such as CELLS=3.0-3.11 or CELLS="2.11 3.3"; empty means all.
+CELLS ?=
+BIN := .venv/bin
+
+# No Airflow of ours reads a person's own installation, loads the example DAGs or reports home.
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED := False
+export SCARF_ANALYTICS := false
+export DO_NOT_TRACK := 1
+export UV_PYTHON_DOWNLOADS := never
+unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help setup test lint format matrix constraints demo clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: ## Make .venv: the newest Airflow, this project, the tools (instant when nothing changed)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "This needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)" >&2; \
+	    echo "Name another one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m scripts.environment
+
+test: setup ## Run all tests on the newest Airflow (ARGS="tests/api -k orders")
+	@rm -rf .airflow && mkdir -p .airflow
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --basetemp=.airflow/tmp $(ARGS)
+
+lint: setup ## Check style and types: ruff, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+matrix: setup ## Run the tests on Airflow 2.11 to 3.3 (CELLS=3.0-3.11)
+	@$(BIN)/python -m scripts.matrix --cells "$(CELLS)" -- $(ARGS)
+
+constraints: setup ## Renew constraints/ from the package index
+	@$(BIN)/python -m scripts.constraints
+
+demo: setup ## Import a few hundred orders into a local FeedAMP with a real Airflow
+	@$(BIN)/python -m scripts.demo
+
+clean: ## Remove everything that these commands made
+	rm -rf .venv .matrix .airflow .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

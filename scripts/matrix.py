@@ -1,0 +1,199 @@
+"""Run the tests on every Airflow line that we support, on the oldest and the newest Python that it has here.
+
+`make matrix` runs all cells, `make matrix CELLS="3.0-3.11 3.3"` some. Two cells run at a time; each writes to
+a log of its own under .matrix/, and a table at the end says how each one went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scripts import environment, pythons
+from scripts.processes import end_group, started
+from scripts.versions import LINES, OLDEST_PYTHON, ROOT, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MATRIX = ROOT / ".matrix"
+AT_A_TIME = 2
+CELL_TIMEOUT = 1500.0  # seconds; a cell takes a few minutes, so this only ends one that hangs
+SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error|skipped).*) in [\d.]+s", re.MULTILINE)
+OLDEST = f"3.{OLDEST_PYTHON[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One Airflow line on one Python."""
+
+    line: Line
+    python: str
+    interpreter: Path
+
+    @property
+    def name(self) -> str:
+        """Return the name to pick the cell by, such as `3.0-3.11`."""
+        return f"{self.line.minor}-{self.python}"
+
+    @property
+    def venv(self) -> Path:
+        """Return where its environment lives."""
+        return MATRIX / self.name
+
+    @property
+    def log(self) -> Path:
+        """Return the file that takes its output."""
+        return MATRIX / f"{self.name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a cell went."""
+
+    cell: Cell
+    passed: bool
+    words: str
+    seconds: float
+
+
+def cells_of(line: Line) -> list[Cell]:
+    """Return a line's cells: Python 3.11, and the newest one that the line supports and this machine has."""
+    here = {version: found for version in line.pythons if (found := pythons.find(version))}
+    missing = [version for version in line.pythons if version not in here]
+    if missing:
+        print(f"Airflow {line.minor}: no Python {' or '.join(missing)} on this machine, skipped")
+    chosen = dict.fromkeys([version for version in here if version == OLDEST] + list(here)[:1])
+    return [Cell(line, version, here[version]) for version in chosen]
+
+
+def picked(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
+    """Return the cells that were asked for by name or by Airflow line; all when none was."""
+    known = {cell.name for cell in cells} | {cell.line.minor for cell in cells}
+    if unknown := [name for name in wanted if name not in known]:
+        message = f"no such cell: {', '.join(unknown)}. There are: {', '.join(cell.name for cell in cells)}"
+        raise SystemExit(message)
+    return [cell for cell in cells if not wanted or cell.name in wanted or cell.line.minor in wanted]
+
+
+class Runner:
+    """Runs cells side by side and ends what it started, whatever happens."""
+
+    def __init__(self, pytest_arguments: Sequence[str]) -> None:
+        self.pytest_arguments = pytest_arguments
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.stopped = threading.Event()
+        self.printing = threading.Lock()
+
+    def run_all(self, cells: Sequence[Cell]) -> list[Outcome]:
+        """Run the cells, two at a time, and return their outcomes in order."""
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            try:
+                return list(pool.map(self.run, cells))
+            finally:
+                self.stop()
+
+    def run(self, cell: Cell) -> Outcome:
+        """Run one cell: environment, then tests."""
+        begun = time.monotonic()
+        if self.stopped.is_set():
+            return Outcome(cell, passed=False, words="not run", seconds=0.0)
+        try:
+            words, passed = self.test(cell)
+        except SystemExit as error:
+            cell.log.write_text(str(error))
+            words, passed = "no environment", False
+        outcome = Outcome(cell, passed, words, time.monotonic() - begun)
+        self.say(f"{cell.name}: {'ok' if passed else 'FAILED'}, {words}, {outcome.seconds:.0f} s")
+        return outcome
+
+    def test(self, cell: Cell) -> tuple[str, bool]:
+        """Run the tests in a cell's environment; return pytest's summary and whether all is well."""
+        if not environment.is_current(cell.venv, cell.line, cell.interpreter, ("test",)):
+            self.say(f"{cell.name}: setting up Airflow {cell.line.patch} on {cell.interpreter}")
+            environment.make(cell.venv, cell.line, cell.interpreter, ("test",))
+        home = cell.venv / "home"
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        self.say(f"{cell.name}: testing, log in {cell.log.relative_to(ROOT)}")
+        code = self.pytest(cell, home)
+        words = summary(cell.log.read_text(errors="replace"))
+        return words or f"exit code {code}", code == 0 and bool(words)
+
+    def pytest(self, cell: Cell, home: Path) -> int:
+        """Run pytest in a process group of its own, with its output in the cell's log."""
+        command = [
+            *(str(cell.venv / "bin" / "python"), "-m", "pytest", "-q", "-o", f"cache_dir={home / 'cache'}"),
+            *(f"--basetemp={home / 'tmp'}", *self.pytest_arguments),
+        ]
+        path = f"{cell.venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        settings = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path, "VIRTUAL_ENV": str(cell.venv)}
+        with cell.log.open("wb") as log, started(command, settings, log) as process:
+            self.running.add(process)
+            try:
+                return process.wait(CELL_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                return -1
+            finally:
+                self.running.discard(process)
+
+    def stop(self) -> None:
+        """Start no further cell and end those that run."""
+        self.stopped.set()
+        for process in list(self.running):
+            end_group(process)
+
+    def say(self, text: str) -> None:
+        """Print a line that no other cell's line breaks into."""
+        with self.printing:
+            print(text, flush=True)
+
+
+def summary(log: str) -> str:
+    """Return pytest's closing words, such as `312 passed, 2 skipped`, or nothing when it never got there."""
+    found = SUMMARY.findall(log)
+    return str(found[-1]) if found else ""
+
+
+def report(outcomes: Sequence[Outcome]) -> None:
+    """Print the end of each failed cell's log, then the table."""
+    for outcome in outcomes:
+        log = outcome.cell.log
+        if not outcome.passed and log.exists():
+            print(f"\n--- {outcome.cell.name}: end of {log.relative_to(ROOT)}")
+            print("\n".join(log.read_text(errors="replace").splitlines()[-60:]))
+    print(f"\n{'cell':<10} {'airflow':<8} {'python':<7} {'result':<7} {'seconds':>7}  tests")
+    for outcome in outcomes:
+        cell, word = outcome.cell, "ok" if outcome.passed else "FAILED"
+        place = f"{cell.name:<10} {cell.line.patch:<8} {cell.python:<7}"
+        print(f"{place} {word:<7} {outcome.seconds:>7.0f}  {outcome.words}")
+
+
+def main() -> None:
+    """Run the cells named on the command line, or all, and exit with 1 when one of them failed."""
+    parser = argparse.ArgumentParser(prog="make matrix")
+    parser.add_argument("--cells", default="", help="such as 3.0-3.11, or 3.0 for both Pythons")
+    parser.add_argument("pytest_arguments", nargs="*", help="what to hand to pytest")
+    asked = parser.parse_args()
+    MATRIX.mkdir(exist_ok=True)
+    everything = [cell for line in LINES for cell in cells_of(line)]
+    cells = picked(everything, asked.cells.replace(",", " ").split())
+    outcomes = Runner(asked.pytest_arguments).run_all(cells)
+    report(outcomes)
+    failed = sum(not outcome.passed for outcome in outcomes)
+    print(f"\nmatrix: {len(outcomes) - failed} of {len(outcomes)} cells are well")
+    sys.exit(1 if failed or not outcomes else 0)
+
+
+if __name__ == "__main__":
+    main()

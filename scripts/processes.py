@@ -1,0 +1,54 @@
+"""Start programs in process groups of their own, and end all of a group, whatever happened in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PATIENCE = 5.0  # seconds that a group gets to end by itself after SIGTERM
+
+
+@contextmanager
+def started(
+    command: Sequence[str], env: Mapping[str, str], output: int | IO[Any]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program; once the block is left, however that came, it and all its children are gone."""
+    process = subprocess.Popen(
+        list(command),
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process group to end, and end it by force if it does not."""
+    deadline = time.monotonic() + PATIENCE
+    send(process, signal.SIGTERM)
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        send(process, signal.SIGKILL)
+        process.wait()
+
+
+def send(process: subprocess.Popen[bytes], which: signal.Signals) -> None:
+    """Send a signal to the group; an empty group is what we want, not an error."""
+    try:
+        os.killpg(process.pid, which)
+    except ProcessLookupError:
+        return

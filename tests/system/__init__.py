@@ -1,0 +1,3 @@
+"""Tests that run a whole Airflow."""
+
+from __future__ import annotations

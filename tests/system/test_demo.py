@@ -1,0 +1,98 @@
+"""The demo is the product in one command: it runs on every Airflow, adds up, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.house import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "scripts.demo"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "home"
+
+
+@pytest.fixture(scope="module")
+def shown(home: Path) -> str:
+    answer = subprocess.run(
+        COMMAND, cwd=ROOT, env=settings(home), capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def settings(home: Path) -> dict[str, str]:
+    return {**os.environ, "FEEDAMP_DEMO_HOME": str(home)}
+
+
+def running_with(text: str) -> list[str]:
+    """Return the command lines of the processes that name a text."""
+    return [line for line in command_lines() if text in line]
+
+
+def command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+def test_its_last_line_accounts_for_every_order(shown: str) -> None:
+    figures = json.loads(shown.splitlines()[-1])
+
+    assert figures["read"] == figures["placed"] + figures["rejected"] == 308
+    assert figures["rejected"] == 8
+    assert figures["token_posts"] == 1
+
+
+def test_it_shows_the_first_reject_and_where_all_are(shown: str, home: Path) -> None:
+    first = json.loads((home / "rejects.ndjson").read_text(encoding="utf-8").splitlines()[0])
+
+    assert first["reason"] in shown
+    assert f"{home.name}/rejects.ndjson" in shown
+
+
+@pytest.mark.usefixtures("shown")
+def test_it_leaves_no_process(home: Path) -> None:
+    assert running_with(str(home)) == []
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_ends_what_it_started(tmp_path: Path, which: signal.Signals) -> None:
+    with subprocess.Popen(
+        COMMAND, cwd=ROOT, env=settings(tmp_path), stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout
+        for line in demo.stdout:
+            if line.startswith("Airflow:"):
+                break
+        assert running_with(str(tmp_path)) != []
+        demo.send_signal(which)
+        demo.communicate(timeout=30)
+
+    assert demo.returncode not in (0, None)
+    assert running_with(str(tmp_path)) == []
+
+
+def test_a_failure_is_said_and_is_the_exit_code(tmp_path: Path) -> None:
+    blocked = {
+        **settings(tmp_path),
+        "AIRFLOW__FEEDAMP__TOKEN_STORE": "no.such.Store",
+    }
+    answer = subprocess.run(COMMAND, cwd=ROOT, env=blocked, capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 1
+    assert "The demo FAILED: the DAG feedamp_order_import ended as failed" in answer.stderr

@@ -1,0 +1,118 @@
+"""The scripts behind the Makefile: what they read from logs, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import pythons
+from scripts.demo import essential
+from scripts.demo_orders import ORDERS, write_orders
+from scripts.matrix import Cell, picked, summary
+from scripts.processes import started
+from scripts.versions import LINES, NEWEST
+
+CELLS = [Cell(line, "3.11", Path(sys.executable)) for line in LINES]
+STAMP = "2026-11-23T04:00:36.797029Z"
+OPERATOR = "airflow.task.operators.airflow_provider_feedamp.operators.orders.FeedAmpPlaceOrdersOperator"
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("...\n312 passed, 2 skipped in 61.20s (0:01:01)\n", "312 passed, 2 skipped"),
+        ("=== 1 failed, 3 passed in 0.50s ===\n", "1 failed, 3 passed"),
+        ("1 error in 0.50s\n", "1 error"),
+        ("Killed\n", ""),
+        ("the words 3 passed in the middle of a line\n", ""),
+    ],
+)
+def test_the_matrix_takes_the_closing_words_from_a_log(log: str, words: str) -> None:
+    assert summary(log) == words
+
+
+def test_the_matrix_runs_every_cell_when_none_is_named() -> None:
+    assert picked(CELLS, []) == CELLS
+
+
+@pytest.mark.parametrize("name", ["3.0", "3.0-3.11"])
+def test_a_cell_is_picked_by_its_name_or_its_airflow(name: str) -> None:
+    assert [cell.line.patch for cell in picked(CELLS, [name])] == ["3.0.6"]
+
+
+def test_an_unknown_cell_is_refused_with_the_ones_there_are() -> None:
+    with pytest.raises(SystemExit, match=r"no such cell: 4\.0.*2\.11-3\.11"):
+        picked(CELLS, ["4.0"])
+
+
+def test_the_newest_line_is_the_last_of_the_table() -> None:
+    assert max(LINES, key=lambda line: [int(part) for part in line.patch.split(".")]) is NEWEST
+
+
+def test_the_running_python_is_found_by_its_version() -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    assert pythons.find(version) == Path(sys.executable).resolve()
+
+
+def test_a_python_that_nobody_has_is_not_found() -> None:
+    assert pythons.find("3.99") is None
+
+
+def test_a_name_on_the_path_that_does_not_run_is_no_python(tmp_path: Path) -> None:
+    shim = tmp_path / "python3.11"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+
+    assert not pythons.runs(shim, "3.11")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            f"{STAMP} [info     ] Placed 292 orders      [{OPERATOR}] loc=orders.py:9\n",
+            "04:00:36    Placed 292 orders",
+        ),
+        (f"{STAMP} [error    ] Task failed            [task] loc=x.py:1\n", "04:00:36    Task failed"),
+        (
+            f"{STAMP} [info     ] [DAG TEST] running task <TaskInstance: feedamp_order_import.place_orders"
+            " run [None]> [airflow.sdk.definitions.dag] loc=dag.py:1504\n",
+            "04:00:36  task place_orders",
+        ),
+        (f"{STAMP} [debug    ] PUT orders 200         [{OPERATOR}] loc=orders.py:9\n", ""),
+        (f"{STAMP} [info     ] Pushing xcom           [task] loc=x.py:1\n", ""),
+        ("Traceback (most recent call last):\n", ""),
+    ],
+)
+def test_the_demo_shows_the_essence_of_the_log(line: str, shown: str) -> None:
+    assert essential(line) == shown
+
+
+def test_the_order_file_of_the_demo_is_the_same_every_time(tmp_path: Path) -> None:
+    bad = [write_orders(tmp_path / name) for name in ("a", "b")]
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert len((tmp_path / "a").read_text(encoding="utf-8").splitlines()) == ORDERS + bad[0]
+
+
+def test_a_program_and_its_children_are_gone_after_the_block() -> None:
+    with started(["sh", "-c", "sleep 60 & echo $!; wait"], os.environ, subprocess.PIPE) as program:
+        assert program.stdout
+        child = int(program.stdout.readline())
+
+    assert program.poll() is not None
+    assert not is_running(child)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
