@@ -1,13 +1,12 @@
 """Call FeedAMP with Airflow's own HttpOperator; FeedAmpAuth brings and renews the token.
 
-Needs the connection ``feedamp_default``, and a connection ``feedamp_http`` of type HTTP whose host is the base
-URL and that has no login (an HTTP connection's login would be handed to the authorisation class).
+Needs the connection ``feedamp_default``, and a connection ``feedamp_http`` of type HTTP whose host is the
+base URL and that has no login (an HTTP connection's login would be handed to the authorisation class).
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import partial
 
 from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.http.operators.http import HttpOperator
@@ -22,10 +21,16 @@ with DAG(
     tags=["example", "feedamp"],
 ) as dag:
     # [START howto_http_operator]
+    class AcmeAuth(FeedAmpAuth):
+        """Authorises as the seller acme; Airflow makes it without arguments."""
+
+        def __init__(self) -> None:
+            super().__init__("feedamp_default", seller="acme")
+
     get_orders = HttpOperator(
         task_id="get_orders",
         http_conn_id="feedamp_http",
-        auth_type=partial(FeedAmpAuth, seller="acme"),
+        auth_type=AcmeAuth,
         method="GET",
         endpoint="orders",
         data={"page_size": 10},

@@ -1,7 +1,7 @@
 """Import a file of orders into a seller's FeedAMP account, and read back what arrived.
 
-Needs the connection ``feedamp_default``. Trigger it with the order file (``.ndjson`` or ``.json``, also ``.gz``;
-any path or URL that Airflow's object storage opens) and the path that refused orders shall go to.
+Needs the connection ``feedamp_default``. Trigger it with the order file (``.ndjson`` or ``.json``, also
+``.gz``; any path or URL that Airflow's object storage opens) and the path for refused orders.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ with DAG(
     )
 
     @task
-    def read_back(placed: dict[str, Any], **context: Any) -> dict[str, int]:
+    def read_back(placed: Any, **context: Any) -> dict[str, int]:
         """Count what FeedAMP now says about the orders of this run."""
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class FeedAmpAuth(BearerAuth):
     """Puts a seller's bearer token on requests to FeedAMP, and renews it when FeedAMP refuses it.
 
-    ``requests.get(url, auth=FeedAmpAuth(seller="acme"))``. For ``HttpOperator`` give
-    ``auth_type=partial(FeedAmpAuth, seller="acme")`` and an HTTP connection that has the base URL and no
-    login. Nothing is read before the first request, so it may be made while a DAG file is parsed.
+    ``requests.get(url, auth=FeedAmpAuth(seller="acme"))``. For ``HttpOperator`` give a subclass that
+    names the seller as ``auth_type``, and an HTTP connection that has the base URL and no login.
+    Nothing is read before the first request, so it may be made while a DAG file is parsed.
 
     :param feedamp_conn_id: The Airflow connection, type ``feedamp``.
     :param seller: Your name for the seller's account. Default: the connection's extra ``seller``.

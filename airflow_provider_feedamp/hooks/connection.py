@@ -65,10 +65,10 @@ def read_connection(conn_id: str) -> FeedAmpConnection:
         conn = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
         msg = (
-            f"There is no Airflow connection {conn_id!r} that can be read. Create it with type FeedAMP, Client "
-            "ID, Client Secret and the seller's refresh token (Admin > Connections, or "
-            f"AIRFLOW_CONN_{conn_id.upper()}). If it is there, its URI or JSON is malformed: the port must be a "
-            "number, and the extras a JSON object."
+            f"There is no Airflow connection {conn_id!r} that can be read. Create it with type FeedAMP, "
+            "Client ID, Client Secret and the seller's refresh token (Admin > Connections, or "
+            f"AIRFLOW_CONN_{conn_id.upper()}). If it is there, its URI or JSON is malformed: the port must "
+            "be a number, and the extras a JSON object."
         )
         raise ConfigurationError(msg) from error
     return _Reader(conn_id, conn).read()
