@@ -180,6 +180,7 @@ class TokenCustodian:
         self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float, stop: threading.Event
     ) -> AccessToken:
         spender = self._spender(slot)
+        spender.saver.check_saved()
         record = spender.read()
         # Most renewals end here: another worker has done it, and no lock was needed to see that.
         if (token := self._adopt(slot, record, usable)) is not None:

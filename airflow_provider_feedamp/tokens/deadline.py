@@ -40,10 +40,12 @@ class Watch:
 
     def connected(self, sock: socket.socket) -> None:
         """Take note that the connection stands, and refuse it when the time is up already."""
+        # First the socket, then the look at the time: the end may come between the two. What TLS inside TLS
+        # (an https proxy) gives for a socket only wraps the real one.
+        self._socket = getattr(sock, "socket", sock)
         if time.monotonic() >= self._end:
             msg = "the connection took the whole time allowed"
             raise TimeoutError(msg)
-        self._socket = sock
         self.sent = True
 
     def _cut(self) -> None:

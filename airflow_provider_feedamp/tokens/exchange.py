@@ -118,7 +118,7 @@ class TokenEndpoint:
             "Content-Type": "application/x-www-form-urlencoded" if as_form else "application/json",
             "User-Agent": f"airflow-provider-feedamp/{__version__}",
         }
-        data = urlencode(fields) if as_form else json.dumps(fields)
+        data = urlencode(fields, errors="surrogatepass") if as_form else json.dumps(fields)
         watch = Watch(self.deadline)
         try:
             answer = post_once(self.url, watch, headers=headers, data=data.encode())
@@ -127,7 +127,8 @@ class TokenEndpoint:
             kind = type(error).__name__
             if watch.sent:
                 msg = f"{self.url} gave no complete answer ({kind}, {self.deadline:.0f} s allowed)."
-                raise AnswerLostError(msg) from error
+                # Without its cause: that one quotes what the server sent, which may be a token.
+                raise AnswerLostError(msg) from None
             msg = f"{self.url} could not be reached ({kind})."
             raise NotProcessedError(msg) from error
         return _read(answer, self)
@@ -202,9 +203,12 @@ def _client_refused(said: str, endpoint: TokenEndpoint) -> str:
 
 
 def _json_object(answer: requests.Response) -> dict[str, Any]:
+    # JSON says itself how it is encoded; a wrong charset or a stray byte must not cost a refresh token, nor
+    # must a number of more digits than Python turns into an int.
+    text = answer.content.decode(json.detect_encoding(answer.content), errors="replace")
     try:
-        body = answer.json()
-    except ValueError:
+        body = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError):
         return {}
     # FeedAMP's other errors are lists of {code, message}.
     if isinstance(body, list) and body and isinstance(body[0], dict):

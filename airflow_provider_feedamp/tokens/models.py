@@ -37,8 +37,9 @@ class TokenKey:
     def digest(self) -> str:
         """Return 64 hexadecimal digits that no other key has, fit for any store's naming rules."""
         # JSON marks where one part ends and the next begins, so no two triples give the same text.
-        parts = json.dumps([self.token_url, self.client_id, self.seller])
-        return hashlib.sha256(parts.encode()).hexdigest()
+        # Not escaped: an escape would write a character and the two halves of it alike.
+        parts = json.dumps([self.token_url, self.client_id, self.seller], ensure_ascii=False)
+        return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
 
     def fingerprint(self, secret: str) -> str:
         """Return 16 hexadecimal digits that stand for a secret of this key in records and logs.
@@ -156,10 +157,12 @@ class TokenRecord:
         :param seed: The connection's refresh token, or None.
         :param secret: Fingerprint of the connection's client secret.
         """
-        if not seed or seed == self.refresh_token or self.key.fingerprint(seed) in self.seeds:
+        if not seed or self.key.fingerprint(seed) in self.seeds or self.refuses(seed, secret):
             return self
-        if self.refuses(seed, secret):
-            return self
+        seeds = (*self.seeds, self.key.fingerprint(seed))[-_SEEDS_KEPT:]
+        if seed == self.refresh_token:
+            # Remembered all the same: once it has been spent, it must not pass for a person's new token.
+            return self.changed(seeds=seeds)
         condemned = self.state is RecordState.REAUTH_REQUIRED
         return self.changed(
             refresh_token=seed,
@@ -170,7 +173,7 @@ class TokenRecord:
             attempt=None,
             reason="",
             superseded=None if condemned else self.refresh_token,
-            seeds=(*self.seeds, self.key.fingerprint(seed))[-_SEEDS_KEPT:],
+            seeds=seeds,
         )
 
     def refuses(self, seed: str | None, secret: str) -> bool:
@@ -202,9 +205,11 @@ class TokenRecord:
                     "seeds": tuple(data["seeds"]),
                 }
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # The cause would quote the text, which holds tokens.
             raise TokenRecordError(_broken(key)) from None
+        if not _well_formed(record):
+            raise TokenRecordError(_broken(key))
         if record.key != key:
             raise TokenRecordError(_foreign(key))
         return record
@@ -213,6 +218,15 @@ class TokenRecord:
 def seeded(key: TokenKey, seed: str, *, now: float) -> TokenRecord:
     """Return a seller's first record, made of the refresh token that the connection holds."""
     return TokenRecord(key=key, refresh_token=seed, issued_at=now, seeds=(key.fingerprint(seed),))
+
+
+def _well_formed(record: TokenRecord) -> bool:
+    """Say whether a record that was read holds text where text belongs, and numbers where numbers do."""
+    texts = (record.refresh_token, record.access_token or "", record.superseded or "", *record.seeds)
+    numbers = (record.expires_at, record.lifetime, record.issued_at, record.generation, record.revision)
+    return all(isinstance(text, str) for text in texts) and all(
+        isinstance(number, int | float) for number in numbers
+    )
 
 
 def _newer(key: TokenKey, stored_format: object) -> str:

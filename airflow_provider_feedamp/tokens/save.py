@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_feedamp.exceptions import TokenConflictError, TokenNotRenewedError
+from airflow_provider_feedamp.exceptions import TokenConflictError, TokenNotRenewedError, TokenStoreError
 from airflow_provider_feedamp.tokens.models import RecordState
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class Saver:
             return
         record, spent = unsaved
         try:
-            stored = self.store.read(self.key)
-            self._save_once(record, spent, stored.revision if stored else None)
+            # By the revision of the announced spend: if the record moved on since, it stays as it is.
+            self._save_once(record, spent, record.revision)
         except Exception as error:  # noqa: BLE001 - the next call tries again; the present token works
             failure = type(error).__name__
             log.critical(
@@ -119,6 +119,19 @@ class Saver:
             return
         self.slot.unsaved = None
         log.warning("The new refresh token of seller %r has now been stored.", self.key.seller)
+
+    def check_saved(self) -> None:
+        """Make sure that no renewed record waits for the store, which still holds the spent refresh token.
+
+        :raises TokenStoreError: if the store does not take it yet; nothing was spent.
+        """
+        self.save_late()
+        if self.slot.unsaved is not None:
+            msg = (
+                f"The token store does not take the new refresh token of seller {self.key.seller!r}, so the "
+                "next access token has to wait. Repair the token store while this process lives."
+            )
+            raise TokenStoreError(msg)
 
     def _hand_out(self, record: TokenRecord, oddities: tuple[str, ...]) -> AccessToken:
         for secret in (record.access_token, record.refresh_token):

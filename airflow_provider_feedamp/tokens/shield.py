@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+#: Seconds of one wait. A signal that comes just before a wait, or that the system delivers to another thread,
+#: does not end it: the handler runs at the next turn.
+_SLICE = 0.2
 
 
 def shielded(work: Callable[[threading.Event], T]) -> T:
@@ -17,39 +22,70 @@ def shielded(work: Callable[[threading.Event], T]) -> T:
 
     Python delivers signals to the main thread only, so SIGTERM and Airflow's ``execution_timeout`` (SIGALRM)
     raise here, where nothing is under way but waiting. The exception is kept until the work has ended, and
-    then raised in place of the result.
+    then raised in place of the result. One that arrives before the work has begun is raised at once, and the
+    work is not begun any more.
 
     :param work: Is handed an event that is set once such an exception has arrived: work that has not yet
         begun what must not be cut should then give up.
     :return: What ``work`` returns.
     :raises BaseException: what arrived while waiting; else what ``work`` raised.
     """
-    stop = threading.Event()
-    done = threading.Event()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(context.run(work, stop))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller below
-            failures.append(error)
-        finally:
-            done.set()
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=run, name="feedamp-token", daemon=False)
+    helper = _Helper(work)
     interrupts: list[BaseException] = []
-    while not done.is_set():
+    launched = False
+    while not helper.ended():
         try:
-            if thread.ident is None:
-                thread.start()
-            done.wait()
-        except BaseException as error:  # noqa: BLE001 - raised below, once the work has ended
+            if not launched:
+                launched = True
+                _thread.start_new_thread(helper.launch, ())
+            helper.running.acquire(timeout=_SLICE)
+        except BaseException as error:
+            if helper.claim.acquire(blocking=False):
+                raise
             interrupts.append(error)
-            stop.set()
-    if interrupts:
-        raise interrupts[0]
-    if failures:
-        raise failures[0]
-    return results[0]
+            helper.stop.set()
+    for failure in (*interrupts, *helper.failures):
+        raise failure
+    return helper.results[0]
+
+
+class _Helper(Generic[T]):
+    """The thread that does the work.
+
+    The caller must not wait for an Event, nor inside ``Thread.start()``, which does: an exception at the
+    wrong moment would leave the lock inside the Event held, and everybody would wait for ever. So the caller
+    waits for a bare lock, and a passing thread starts the one that counts.
+    """
+
+    def __init__(self, work: Callable[[threading.Event], T]) -> None:
+        self.stop = threading.Event()
+        #: Taken by the helper when it begins, or by the caller to call it off: work runs once or not at all.
+        self.claim = threading.Lock()
+        #: Held until the work has ended.
+        self.running = threading.Lock()
+        self.running.acquire()
+        self.results: list[T] = []
+        self.failures: list[BaseException] = []
+        self._work = work
+        self._context = contextvars.copy_context()
+        # Not a daemon: the interpreter does not end before the work has.
+        self._thread = threading.Thread(target=self._run, name="feedamp-token", daemon=False)
+
+    def ended(self) -> bool:
+        return bool(self.results or self.failures)
+
+    def launch(self) -> None:
+        try:
+            self._thread.start()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self.failures.append(error)
+            self.running.release()
+
+    def _run(self) -> None:
+        if not self.claim.acquire(blocking=False):
+            return
+        try:
+            self.results.append(self._context.run(self._work, self.stop))
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self.failures.append(error)
+        self.running.release()

@@ -113,12 +113,12 @@ class Spender:
         unclear = record.state in (RecordState.REFRESHING, RecordState.UNCERTAIN)
         if record.state is RecordState.REFRESHING and record.attempt is not None:
             self._wait_for_the_dead(record.attempt)
-        if lease.left() < self.endpoint.deadline + _SAVE_RESERVE:
-            msg = f"Renewing the token of seller {self.key.seller!r} took too long to begin; try again."
-            raise TokenBusyError(msg)
+        self._check_time(lease)
         intent = self._announce(record, lease)
         sent_at = self.now()
         try:
+            # A slow store may have used the lease up, and somebody else may spend now.
+            self._check_time(lease)
             grant = self.endpoint.refresh(intent.refresh_token)
         except AnswerLostError as error:
             if unclear:
@@ -133,6 +133,11 @@ class Spender:
             self._settle(intent, RecordState.UNCERTAIN if unclear else RecordState.ACTIVE, lease)
             raise
         return self.saver.renewed(intent, grant, sent_at, lease)
+
+    def _check_time(self, lease: Lease) -> None:
+        if lease.left() < self.endpoint.deadline + _SAVE_RESERVE:
+            msg = f"Renewing the token of seller {self.key.seller!r} took too long to begin; try again."
+            raise TokenBusyError(msg)
 
     # 2. announce
 

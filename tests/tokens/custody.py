@@ -1,0 +1,177 @@
+"""What the tests of token custody share: a real token endpoint, a store that can fail, and a clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_feedamp.exceptions import TokenStoreError
+from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens.cache import CACHE, Slot
+from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
+from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_feedamp.sandbox.control import SandboxControl
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from airflow_provider_feedamp.stores.base import Lease
+    from airflow_provider_feedamp.tokens.exchange import TokenGrant
+
+HOUR = 3600.0
+
+
+class TroubledStore(MemoryStore):
+    """A memory store that fails when told to, and tells others when something is about to happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What was asked of it, in order.
+        self.asked: list[str] = []
+        #: What fails: "read", "write", or the state of records whose write fails.
+        self.failing: set[str] = set()
+        #: Called with each record before it is written.
+        self.before_write: Callable[[TokenRecord], None] = lambda record: None
+        #: Called after each entry of the lock.
+        self.inside: Callable[[], None] = lambda: None
+        #: Hands out this lease in place of the usual one.
+        self.lease: Lease | None = None
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        self._note("read", "read")
+        return super().read(key)
+
+    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        self._note(f"write {record.state}", "write", str(record.state))
+        self.before_write(record)
+        return super().write(record, expected=expected)
+
+    @contextmanager
+    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
+        self._note("lock", "lock")
+        with super().lock(key, wait=wait, stop=stop) as lease:
+            self.inside()
+            yield self.lease or lease
+
+    def meddle(self, key: TokenKey, **changes: Any) -> TokenRecord:
+        """Change the stored record as another worker would, past all faults."""
+        record = self.stored(key)
+        return super().write(record.changed(**changes), expected=record.revision)
+
+    def stored(self, key: TokenKey) -> TokenRecord:
+        """Return the record, past all faults."""
+        record = super().read(key)
+        assert record is not None
+        return record
+
+    def put(self, record: TokenRecord) -> None:
+        """Store a key's first record, past all faults."""
+        super().write(record, expected=None)
+
+    def put_over(self, record: TokenRecord) -> None:
+        """Store a record in place of the present one, past all faults."""
+        super().write(record, expected=self.stored(record.key).revision)
+
+    def _note(self, asked: str, *names: str) -> None:
+        self.asked.append(asked)
+        if self.failing.intersection(names):
+            msg = "the store is down"
+            raise TokenStoreError(msg)
+
+
+@dataclass(frozen=True)
+class BusyEndpoint(TokenEndpoint):
+    """A token endpoint at which something happens just before each POST."""
+
+    before: Callable[[], None] = lambda: None
+
+    def refresh(self, refresh_token: str) -> TokenGrant:
+        self.before()
+        return super().refresh(refresh_token)
+
+
+@dataclass
+class Bench:
+    """One sandbox, one store, one clock: all that a seller's custodian needs."""
+
+    sandbox: RunningSandbox
+    store: TroubledStore = field(default_factory=TroubledStore)
+    #: Seconds that the custodian wanted to sleep; each moves the clocks instead.
+    slept: list[float] = field(default_factory=list)
+    ahead: float = 0.0
+
+    @property
+    def control(self) -> SandboxControl:
+        return self.sandbox.control
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def later(self, seconds: float) -> None:
+        """Let time pass, here and at FeedAMP."""
+        self.ahead += seconds
+        self.control.advance(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.later(seconds)
+
+    def key(self, seller: str = "acme") -> TokenKey:
+        return TokenKey(f"{self.sandbox.base_url}/access_token", "demo-client", seller)
+
+    def endpoint(self, **changes: Any) -> BusyEndpoint:
+        url = f"{self.sandbox.base_url}/access_token"
+        parts = {"url": url, "client_id": "demo-client", "client_secret": "demo-secret"}
+        return BusyEndpoint(**{**parts, **changes})
+
+    def custodian(self, seller: str = "acme", **changes: Any) -> TokenCustodian:
+        """Return a seller's custodian, without a refresh token of the connection unless `seed` is given."""
+        parts = {
+            "key": self.key(seller),
+            "endpoint": self.endpoint(),
+            "store": self.store,
+            "lock_wait": 20.0,
+            "now": self.now,
+            "sleep": self.sleep,
+        }
+        return TokenCustodian(**{**parts, **changes})
+
+    def seeded(self, seller: str = "acme", **changes: Any) -> TokenCustodian:
+        """Return a seller's custodian whose connection holds the seller's refresh token."""
+        return self.custodian(seller, **{"seed": self.live(seller), **changes})
+
+    def live(self, seller: str = "acme") -> str:
+        """Return the refresh token that FeedAMP accepts now."""
+        return self.control.refresh_tokens(seller)[-1]
+
+    def record(self, seller: str = "acme") -> TokenRecord:
+        return self.store.stored(self.key(seller))
+
+    def slot(self, seller: str = "acme") -> Slot:
+        return CACHE.slot(self.key(seller))
+
+    def posts(self) -> int:
+        """Return how many token calls FeedAMP has seen."""
+        return int(self.control.counters()["token_posts"])
+
+    def whole(self, seller: str = "acme") -> bool:
+        """Say whether nothing is lost: the stored refresh token is the one that FeedAMP accepts."""
+        return self.record(seller).refresh_token == self.live(seller)
+
+
+def at_once(count: int, work: Callable[[], Any]) -> list[Any]:
+    """Run the same work in many threads that start together, and return their results."""
+    gate = threading.Barrier(count)
+
+    def run(_: int) -> Any:
+        gate.wait()
+        return work()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))

@@ -1,0 +1,198 @@
+"""An authorisation code becomes a stored token pair, and a bad one loses nothing that was stored before."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import (
+    ClientRefusedError,
+    CodeRefusedError,
+    ReauthorizationRequiredError,
+    TokenBusyError,
+    TokenStoreError,
+)
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.models import RecordState
+from tests.tokens.custody import HOUR, Bench
+
+
+def test_a_code_becomes_a_token_pair_that_every_process_finds(bench: Bench) -> None:
+    token = bench.custodian().exchange_code(bench.control.authorize("acme"))
+    CACHE.clear()
+
+    found = bench.custodian().token()
+
+    assert (found.value, found.renewed) == (token.value, False)
+    assert (bench.posts(), bench.whole()) == (1, True)
+
+
+def test_the_pair_of_a_code_is_renewed_like_any_other(bench: Bench) -> None:
+    bench.custodian().exchange_code(bench.control.authorize("acme"))
+    bench.later(HOUR + 1)
+
+    assert bench.custodian().token().generation == 2
+    assert bench.whole()
+
+
+def test_a_code_frees_a_condemned_seller(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.revoke("acme")
+    with pytest.raises(ReauthorizationRequiredError):
+        custodian.token()
+
+    custodian.exchange_code(bench.control.authorize("acme"))
+
+    assert bench.record().state is RecordState.ACTIVE
+    assert custodian.token().value in bench.control.access_tokens("acme")
+
+
+def test_a_code_replaces_the_token_that_this_process_holds(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+
+    token = custodian.exchange_code(bench.control.authorize("acme"))
+
+    assert custodian.token().value == token.value
+    assert bench.record().generation == 2
+
+
+def test_what_the_connection_holds_is_older_than_the_code_and_does_not_override_it(bench: Bench) -> None:
+    custodian = bench.seeded()
+    token = custodian.exchange_code(bench.control.authorize("acme"))
+    CACHE.clear()
+
+    assert custodian.token().value == token.value
+    bench.later(HOUR + 1)
+    assert custodian.token().renewed
+    assert bench.control.counters()["tokens"] == {
+        "authorization_code": {"issued": 1},
+        "refresh_token": {"issued": 1},
+    }
+    assert bench.whole()
+
+
+def test_a_connection_token_put_in_after_the_code_still_wins(bench: Bench) -> None:
+    bench.seeded().exchange_code(bench.control.authorize("acme"))
+
+    assert bench.custodian(seed=bench.control.connect("acme")).token().renewed
+    assert bench.whole()
+
+
+# A code that is refused, or whose answer is lost
+
+
+def test_a_refused_code_says_to_begin_anew(bench: Bench) -> None:
+    with pytest.raises(CodeRefusedError, match=r"'acme'.*open the authorisation URL again") as raised:
+        bench.custodian().exchange_code("never-issued")
+
+    assert (raised.value.status, raised.value.retryable) == (401, False)
+    assert "never-issued" not in str(raised.value)
+
+
+def test_a_code_that_is_used_twice_is_refused_and_leaves_the_pair_of_the_first_use(bench: Bench) -> None:
+    code = bench.control.authorize("acme")
+    token = bench.custodian().exchange_code(code)
+
+    with pytest.raises(CodeRefusedError):
+        bench.custodian().exchange_code(code)
+
+    assert bench.custodian().token().value == token.value
+    assert bench.whole()
+
+
+def test_a_refused_code_leaves_the_stored_tokens_as_they_were(bench: Bench) -> None:
+    custodian = bench.seeded()
+    token = custodian.token()
+
+    with pytest.raises(CodeRefusedError):
+        custodian.exchange_code("never-issued")
+
+    CACHE.clear()
+    assert custodian.token().value == token.value
+    assert bench.whole()
+
+
+def test_a_refused_code_of_a_new_seller_leaves_a_record_that_asks_for_a_person(bench: Bench) -> None:
+    with pytest.raises(CodeRefusedError):
+        bench.custodian().exchange_code("never-issued")
+
+    with pytest.raises(ReauthorizationRequiredError, match="begun and not finished"):
+        bench.custodian().token()
+
+    assert bench.posts() == 1
+
+
+def test_a_refused_code_of_a_new_seller_does_not_shut_out_the_connections_token(bench: Bench) -> None:
+    with pytest.raises(CodeRefusedError):
+        bench.seeded().exchange_code("never-issued")
+
+    assert bench.seeded().token().renewed
+    assert bench.whole()
+
+
+def test_a_lost_answer_to_a_code_says_to_begin_anew(bench: Bench) -> None:
+    bench.control.fault("lose_answer")
+
+    with pytest.raises(CodeRefusedError, match="open the authorisation URL again"):
+        bench.custodian().exchange_code(bench.control.authorize("acme"))
+
+    assert bench.posts() == 1
+
+
+def test_a_refused_client_is_not_taken_for_a_refused_code(bench: Bench) -> None:
+    code = bench.control.authorize("acme")
+    with pytest.raises(ClientRefusedError):
+        bench.custodian(endpoint=bench.endpoint(client_secret="mistyped")).exchange_code(code)
+
+    assert bench.custodian().exchange_code(code).renewed
+
+
+# The store
+
+
+@pytest.mark.parametrize("failing", ["read", "write", "lock"])
+def test_a_code_is_not_spent_while_the_store_is_down(bench: Bench, failing: str) -> None:
+    code = bench.control.authorize("acme")
+    bench.store.failing = {failing}
+    with pytest.raises(TokenStoreError):
+        bench.custodian().exchange_code(code)
+    assert bench.posts() == 0
+
+    bench.store.failing.clear()
+    assert bench.custodian().exchange_code(code).renewed
+
+
+def test_a_code_is_not_spent_while_another_worker_renews(bench: Bench) -> None:
+    code = bench.control.authorize("acme")
+
+    with (
+        bench.store.lock(bench.key(), wait=0, stop=threading.Event()),
+        pytest.raises(TokenBusyError),
+    ):
+        bench.custodian(lock_wait=0.1).exchange_code(code)
+
+    assert bench.posts() == 0
+
+
+def test_a_pair_that_the_store_does_not_take_is_kept_and_stored_later(bench: Bench) -> None:
+    bench.store.failing = {"active"}
+    token = bench.custodian().exchange_code(bench.control.authorize("acme"))
+
+    bench.store.failing.clear()
+
+    assert bench.custodian().token().value == token.value
+    assert bench.whole()
+
+
+def test_a_pair_that_waits_for_the_store_gives_way_to_the_one_of_a_later_code(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.store.failing = {"active"}
+    custodian.token()
+    bench.store.failing.clear()
+
+    token = custodian.exchange_code(bench.control.authorize("acme"))
+
+    assert custodian.token().value == token.value
+    assert bench.whole()

@@ -1,0 +1,216 @@
+"""One process, one cache: shared by its threads, kept apart by key, and still good after a fork."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pendulum
+import pytest
+
+from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens.cache import CACHE, Slot, TokenCache
+from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+from tests.tokens.conftest import endpoint_at
+from tests.tokens.edge import TokenServer, answers
+from tests.tokens.secrets import (
+    ACCESS_TOKEN,
+    NEW_ACCESS_TOKEN,
+    NEW_REFRESH_TOKEN,
+    REFRESH_TOKEN,
+    secrets_in,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
+
+# A fork of a process with threads is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+def token(value: str = ACCESS_TOKEN) -> AccessToken:
+    return AccessToken(value, "acme", pendulum.now("UTC").add(hours=1), 3600.0, 1)
+
+
+def record(key: TokenKey) -> TokenRecord:
+    return TokenRecord(
+        key=key,
+        refresh_token=REFRESH_TOKEN,
+        access_token=ACCESS_TOKEN,
+        expires_at=1_800_000_000.0,
+        lifetime=3600.0,
+        generation=4,
+        seeds=("one", "two"),
+    )
+
+
+def in_child(check: Callable[[], bool]) -> int:
+    """Run a check in a forked child; return its exit status: 0 if it held, 14 if it hung."""
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            status = 0 if check() else 1
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
+
+
+def test_a_key_has_one_slot_however_often_it_is_built(key: TokenKey) -> None:
+    cache = TokenCache()
+    again = TokenKey(key.token_url, key.client_id, key.seller)
+
+    assert cache.slot(key) is cache.slot(again)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme "),
+        TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "Acme"),
+        TokenKey("https://feedamp.test/api/v1/access_token", "client-2", "acme"),
+        TokenKey("https://other.test/api/v1/access_token", "client-1", "acme"),
+    ],
+)
+def test_keys_that_differ_in_any_part_share_neither_slot_nor_lock(key: TokenKey, other: TokenKey) -> None:
+    cache = TokenCache()
+    cache.slot(key).token = token()
+
+    assert cache.slot(other).token is None
+    assert cache.slot(other).lock is not cache.slot(key).lock
+
+
+class Together(dict[TokenKey, Slot]):
+    """Lets no thread go on before all of them have looked, and found nothing."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__()
+        self._all_have_looked = threading.Barrier(threads)
+
+    def get(self, key: TokenKey, default: object = None) -> None:
+        self._all_have_looked.wait(10)
+
+
+def test_threads_that_ask_at_once_get_the_same_slot(key: TokenKey) -> None:
+    cache = TokenCache()
+    cache._slots = Together(16)
+    slots: list[Slot] = []
+    threads = [threading.Thread(target=lambda: slots.append(cache.slot(key))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert len(slots) == 16
+    assert len({id(slot) for slot in slots}) == 1
+
+
+def test_a_cleared_cache_knows_nothing(key: TokenKey) -> None:
+    cache = TokenCache()
+    cache.slot(key).token = token()
+
+    cache.clear()
+
+    assert cache.slot(key).token is None
+
+
+def test_a_slot_takes_the_access_token_and_the_seeds_of_a_stored_record(key: TokenKey) -> None:
+    slot = Slot()
+
+    slot.take(record(key))
+
+    assert slot.token == record(key).token()
+    assert slot.seeds == {"one", "two"}
+
+
+def test_a_slot_takes_no_refresh_token(key: TokenKey) -> None:
+    slot = Slot()
+
+    slot.take(record(key))
+
+    held = [getattr(slot, name) for name in ("token", "seeds", "retry_at", "replaced", "unsaved")]
+    assert REFRESH_TOKEN not in repr(
+        [value.value if isinstance(value, AccessToken) else value for value in held]
+    )
+
+
+def test_a_slot_shows_no_secret(key: TokenKey) -> None:
+    slot = Slot(token(), replaced=NEW_ACCESS_TOKEN, unsaved=(record(key), REFRESH_TOKEN))
+
+    assert secrets_in(f"{slot!r} {slot}") == []
+
+
+def held_by_another_thread(lock: threading.Lock) -> threading.Event:
+    """Have a thread take a lock and hold it until the returned event is set."""
+    taken, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            release.wait(30)
+
+    threading.Thread(target=hold, daemon=True).start()
+    assert taken.wait(10)
+    return release
+
+
+def test_a_forked_child_is_not_locked_out_by_a_thread_of_its_parent(key: TokenKey) -> None:
+    slot = CACHE.slot(key)
+    release = held_by_another_thread(slot.lock)
+
+    try:
+        assert in_child(lambda: CACHE.slot(key).lock.acquire(blocking=False)) == 0
+        assert slot.lock.acquire(blocking=False) is False  # the parent's stays held
+    finally:
+        release.set()
+
+
+def test_a_forked_child_can_make_slots_though_a_thread_of_its_parent_was_making_one(key: TokenKey) -> None:
+    release = held_by_another_thread(CACHE._guard)
+
+    try:
+        assert in_child(lambda: CACHE.slot(key).token is None) == 0
+    finally:
+        release.set()
+
+
+def test_a_forked_child_goes_on_with_its_parent_s_access_token(key: TokenKey) -> None:
+    CACHE.slot(key).token = token()
+
+    assert in_child(lambda: CACHE.slot(key).token is not None) == 0
+
+
+def test_a_record_that_is_not_saved_yet_stays_its_parent_s_to_save(key: TokenKey) -> None:
+    slot = CACHE.slot(key)
+    slot.unsaved = (record(key), REFRESH_TOKEN)
+
+    assert in_child(lambda: CACHE.slot(key).unsaved is None) == 0
+    assert slot.unsaved is not None
+
+
+def test_a_forked_child_can_renew_while_its_parent_s_lock_was_held(
+    key: TokenKey, server: TokenServer
+) -> None:
+    server.will(answers(200, PAIR))
+    custodian = TokenCustodian(
+        key,
+        endpoint_at(server.url),
+        MemoryStore(),
+        seed=REFRESH_TOKEN,
+        lock_wait=5,
+        sleep=lambda seconds: None,
+    )
+    release = held_by_another_thread(CACHE.slot(key).lock)
+
+    try:
+        assert in_child(lambda: custodian.token().value == NEW_ACCESS_TOKEN) == 0
+    finally:
+        release.set()
+    assert len(server.received) == 1

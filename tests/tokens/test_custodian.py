@@ -1,0 +1,234 @@
+"""When the custodian uses a token, when it renews one, and that it renews it once, whoever asks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
+    InputError,
+    ReauthorizationRequiredError,
+    TokenNotRenewedError,
+    TokenStoreError,
+)
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.models import RecordState, seeded
+from airflow_provider_feedamp.tokens.windows import Windows
+from tests.tokens.custody import HOUR, Bench
+
+#: Windows without the spread over sellers, so that tests know where they begin.
+EVEN = Windows(jitter=0.0)
+#: Seconds after which a token of one hour is in its advisory, and in its mandatory window.
+ADVISORY, MANDATORY = HOUR - 500, HOUR - 100
+
+
+# Where tokens come from
+
+
+def test_the_first_token_comes_from_the_connections_refresh_token(bench: Bench) -> None:
+    token = bench.seeded().token()
+
+    assert token.value in bench.control.access_tokens("acme")
+    assert (token.renewed, token.generation, bench.posts()) == (True, 1, 1)
+    assert bench.whole()
+
+
+def test_a_new_process_takes_the_token_from_the_store_without_a_post(bench: Bench) -> None:
+    first = bench.seeded().token()
+    CACHE.clear()
+
+    again = bench.custodian().token()
+
+    assert (again.value, again.renewed, bench.posts()) == (first.value, False, 1)
+
+
+def test_a_fresh_token_is_used_without_asking_the_store(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+    bench.store.asked.clear()
+
+    custodian.token()
+
+    assert bench.store.asked == []
+
+
+def test_another_custodian_of_the_process_shares_the_token(bench: Bench) -> None:
+    first = bench.seeded(store=bench.store).token()
+
+    bench.store.failing = {"read", "write", "lock"}
+
+    assert bench.custodian().token().value == first.value
+
+
+def test_a_seller_without_any_refresh_token_needs_a_person_and_no_post(bench: Bench) -> None:
+    with pytest.raises(ReauthorizationRequiredError, match=r"'globex'.*no refresh token yet") as raised:
+        bench.custodian("globex").token()
+
+    assert not raised.value.retryable
+    assert bench.posts() == 0
+
+
+def test_two_sellers_never_get_each_others_token(bench: Bench) -> None:
+    tokens = {seller: bench.seeded(seller).token().value for seller in ("acme", "globex")}
+
+    assert {seller: bench.control.access_tokens(seller) for seller in tokens} == {
+        seller: [value] for seller, value in tokens.items()
+    }
+
+
+# The three windows
+
+
+def test_in_the_advisory_window_the_first_caller_renews(bench: Bench) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    first = custodian.token()
+    bench.later(ADVISORY)
+
+    second = custodian.token()
+
+    assert (second.renewed, second.value != first.value, bench.posts()) == (True, True, 2)
+
+
+def test_in_the_advisory_window_others_go_on_at_once_while_one_renews(bench: Bench) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    present = custodian.token()
+    bench.later(ADVISORY)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        go_on.wait(20)
+
+    bench.store.inside = hold
+    results: list[bool] = []
+    winner = threading.Thread(target=lambda: results.append(custodian.token().renewed))
+    winner.start()
+    reached.wait(20)
+
+    others = [custodian.token() for _ in range(20)]  # would not end if they waited for the winner
+
+    go_on.set()
+    winner.join()
+    assert {token.value for token in others} == {present.value}
+    assert (results, bench.posts()) == ([True], 2)
+
+
+def test_in_the_advisory_window_another_workers_lock_is_not_waited_for(bench: Bench) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    present = custodian.token()
+    bench.later(ADVISORY)
+
+    with bench.store.lock(bench.key(), wait=0, stop=threading.Event()):
+        assert custodian.token().value == present.value
+
+    assert bench.posts() == 1
+
+
+def test_a_renewal_ahead_of_time_that_fails_is_logged_once_and_paused(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    present = custodian.token()
+    bench.later(ADVISORY)
+    bench.store.failing = {"read"}
+
+    used = [custodian.token() for _ in range(5)]
+
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert {token.value for token in used} == {present.value}
+    assert (len(warnings), bench.store.asked.count("read")) == (1, 3)  # two of the first token
+
+
+def test_after_the_pause_a_renewal_ahead_of_time_is_tried_again(bench: Bench) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    custodian.token()
+    bench.later(ADVISORY)
+    bench.store.failing = {"read"}
+    custodian.token()
+    bench.store.failing.clear()
+    bench.slot().retry_at = 0.0
+
+    assert custodian.token().renewed
+
+
+def test_in_the_mandatory_window_a_failure_is_raised(bench: Bench) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    custodian.token()
+    bench.later(MANDATORY)
+    bench.store.failing = {"read"}
+
+    with pytest.raises(TokenStoreError):
+        custodian.token()
+
+
+def test_in_the_mandatory_window_a_token_that_another_worker_obtained_is_adopted(bench: Bench) -> None:
+    ours = bench.seeded(windows=EVEN)
+    ours.token()
+    slot = bench.slot()
+    stale, seeds = slot.token, slot.seeds
+    bench.later(MANDATORY)
+    theirs = ours.token()  # what another process would do
+    slot.token, slot.seeds = stale, seeds
+
+    adopted = ours.token()
+
+    assert (adopted.value, adopted.renewed, bench.posts()) == (theirs.value, False, 2)
+
+
+def test_min_ttl_widens_the_mandatory_window_for_one_call(bench: Bench) -> None:
+    custodian = bench.seeded(windows=EVEN)
+    first = custodian.token()
+    bench.later(HOUR / 2)
+
+    assert custodian.token().value == first.value
+    assert custodian.token(timedelta(minutes=45)).renewed
+
+
+def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+
+    with pytest.raises(InputError, match=r"min_ttl of 3600 s .*'acme'"):
+        custodian.token(timedelta(hours=1))
+
+    assert bench.posts() == 1
+
+
+# What costs nothing
+
+
+def test_reading_the_record_spends_nothing(bench: Bench) -> None:
+    bench.store.put(seeded(bench.key(), bench.live(), now=bench.now()))
+
+    bench.custodian().record()
+
+    assert (bench.posts(), bench.store.asked) == (0, ["read"])
+
+
+def test_making_a_custodian_asks_nobody(bench: Bench) -> None:
+    bench.seeded()
+
+    assert (bench.posts(), bench.store.asked) == (0, [])
+
+
+def test_an_endpoint_that_refuses_the_kind_of_request_condemns_nobody(bench: Bench) -> None:
+    bench.control.change(token_encoding="form")
+    with pytest.raises(ConfigurationError, match="token_request_encoding"):
+        bench.seeded().token()
+
+    assert bench.record().state is RecordState.ACTIVE
+    assert bench.custodian(endpoint=bench.endpoint(encoding="form")).token().renewed
+
+
+def test_an_unreachable_endpoint_is_a_retryable_error_and_condemns_nobody(bench: Bench) -> None:
+    nowhere = bench.endpoint(url="http://127.0.0.1:9/access_token")
+
+    with pytest.raises(TokenNotRenewedError) as raised:
+        bench.seeded(endpoint=nowhere).token()
+
+    assert raised.value.retryable
+    assert bench.record().state is RecordState.ACTIVE

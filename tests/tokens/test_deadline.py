@@ -1,0 +1,170 @@
+"""One request has one deadline in total, however the server spreads its bytes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import TokenNotRenewedError
+from airflow_provider_feedamp.tokens.deadline import Watch, post_once
+from airflow_provider_feedamp.tokens.exchange import AnswerLostError, NotProcessedError
+from tests.tokens.conftest import Certificate, endpoint_at
+from tests.tokens.edge import Act, TokenServer, answers, plain, stays_silent, trickles
+from tests.tokens.secrets import NEW_ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
+DEADLINE = 0.3
+#: A whole answer, a byte at a time, takes several seconds; what is above the deadline is a slow machine's.
+SLACK = 1.2
+
+
+def seconds_until_failure(url: str, kind: type[TokenNotRenewedError]) -> float:
+    began = time.monotonic()
+    with pytest.raises(kind):
+        endpoint_at(url, deadline=DEADLINE).refresh(REFRESH_TOKEN)
+    return time.monotonic() - began
+
+
+@pytest.fixture(params=["http", "https"])
+def either(request: pytest.FixtureRequest, trusted: Certificate) -> Iterator[TokenServer]:
+    running = TokenServer(trusted.context if request.param == "https" else None)
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        stays_silent,
+        trickles(plain(200, PAIR)),
+        trickles(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b" " * 500),
+        trickles(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 100),
+        trickles(b"HTTP/1.1 100 Continue\r\n\r\n" * 20),
+    ],
+    ids=["silence", "an answer", "a body without length", "chunks", "interim answers"],
+)
+def test_a_server_that_never_finishes_is_cut_at_the_deadline(either: TokenServer, act: Act) -> None:
+    either.will(act)
+
+    assert DEADLINE * 0.9 < seconds_until_failure(either.url, AnswerLostError) < DEADLINE + SLACK
+    assert len(either.received) == 1
+
+
+def test_an_answer_that_trickles_in_before_the_deadline_is_read_whole(either: TokenServer) -> None:
+    either.will(trickles(plain(200, PAIR), pause=0.0001))
+
+    assert endpoint_at(either.url).refresh(REFRESH_TOKEN).refresh_token == NEW_REFRESH_TOKEN
+
+
+def test_a_handshake_that_never_ends_is_cut_and_nothing_was_sent(trusted: Certificate) -> None:
+    mute = TokenServer(trusted.context, handshake=False)
+
+    try:
+        assert seconds_until_failure(mute.url, NotProcessedError) < DEADLINE + SLACK
+    finally:
+        mute.close()
+
+
+def test_a_connection_that_stands_too_late_is_not_used(server: TokenServer) -> None:
+    server.otherwise = answers(200, PAIR)
+
+    with pytest.raises(NotProcessedError):
+        endpoint_at(server.url, deadline=0.0).refresh(REFRESH_TOKEN)
+
+    assert server.received == []
+
+
+def test_a_watch_knows_nothing_was_sent_until_a_connection_stands() -> None:
+    near, far = socket.socketpair()
+    with near, far, Watch(10) as watch:
+        assert watch.sent is False
+        watch.connected(near)
+        assert watch.sent is True
+
+
+def test_a_watch_refuses_a_connection_after_the_time_is_up() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        watch = Watch(0)
+
+        with pytest.raises(TimeoutError):
+            watch.connected(near)
+
+        assert watch.sent is False
+
+
+def test_the_end_that_comes_while_a_connection_is_taken_note_of_still_cuts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = socket.socketpair()
+    near.settimeout(5)
+    watch = Watch(0.0)
+
+    def just_before_the_end() -> float:
+        watch._cut()  # the timer runs while the time is being read
+        return -1.0
+
+    with near, far:
+        monkeypatch.setattr(time, "monotonic", just_before_the_end)
+        watch.connected(near)
+        monkeypatch.undo()
+
+        assert near.recv(1) == b""  # shut down, where an uncut one would wait
+
+
+def test_a_finished_request_leaves_no_timer_behind(server: TokenServer) -> None:
+    server.will(answers(200, PAIR))
+    before = threading.active_count()
+
+    endpoint_at(server.url, deadline=30).refresh(REFRESH_TOKEN)
+
+    assert [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)] == []
+    assert threading.active_count() <= before + 1  # the server's own thread may still be closing
+
+
+def test_requests_of_several_threads_each_keep_their_own_deadline(server: TokenServer) -> None:
+    slow, fast = TokenServer(), TokenServer()
+    slow.otherwise, fast.otherwise = trickles(plain(200, PAIR)), answers(200, PAIR)
+    outcomes: dict[str, object] = {}
+
+    def refresh(name: str, url: str, seconds: float) -> None:
+        try:
+            outcomes[name] = endpoint_at(url, deadline=seconds).refresh(REFRESH_TOKEN).refresh_token
+        except TokenNotRenewedError as error:
+            outcomes[name] = type(error)
+
+    plan = [(f"slow {n}", slow.url, DEADLINE) for n in range(4)] + [
+        (f"fast {n}", fast.url, 10.0) for n in range(4)
+    ]
+    threads = [threading.Thread(target=refresh, args=each) for each in plan]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    finally:
+        slow.close()
+        fast.close()
+
+    assert outcomes == {
+        **{f"slow {n}": AnswerLostError for n in range(4)},
+        **{f"fast {n}": NEW_REFRESH_TOKEN for n in range(4)},
+    }
+
+
+def test_each_request_has_a_connection_of_its_own(server: TokenServer) -> None:
+    server.otherwise = answers(200, PAIR, {"Connection": "keep-alive"})
+    first, second = Watch(10), Watch(10)
+
+    for watch in (first, second):
+        post_once(server.url, watch, headers={}, data=b"{}")
+
+    assert (first.sent, second.sent) == (True, True)
+    assert len(server.received) == 2

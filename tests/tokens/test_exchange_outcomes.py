@@ -1,0 +1,161 @@
+"""What becomes of the refresh token that was sent, by status, code and headers of the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import (
+    ClientRefusedError,
+    ConfigurationError,
+    FeedAmpError,
+    TokenNotRenewedError,
+)
+from airflow_provider_feedamp.tokens.exchange import (
+    AnswerLostError,
+    GrantRefusedError,
+    NotProcessedError,
+    TokenEndpoint,
+)
+from tests.tokens.edge import TokenServer, answers
+from tests.tokens.secrets import REFRESH_TOKEN, secrets_in, told
+
+HTML = b"<html><body><h1>Bad Gateway</h1></body></html>"
+REFUSED, CLIENT_BAD, CONFIG = GrantRefusedError, ClientRefusedError, ConfigurationError
+LOST, NOT_DONE = AnswerLostError, NotProcessedError
+
+
+def failure(endpoint: TokenEndpoint) -> FeedAmpError:
+    """Return the error that a refresh ends with, after a look at all that it tells."""
+    with pytest.raises(FeedAmpError) as caught:
+        endpoint.refresh(REFRESH_TOKEN)
+    assert secrets_in(told(caught.value)) == []
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, {"error": "invalid_grant"}, REFUSED),
+        (400, {"error": "INVALID_GRANT", "error_description": "gone"}, REFUSED),
+        (400, [{"code": "invalid_grant", "message": "gone"}], REFUSED),
+        (401, {"error": "invalid_grant"}, REFUSED),
+        (401, b"", REFUSED),
+        (401, HTML, REFUSED),
+        (401, {"message": "Unauthorized"}, REFUSED),
+        (401, [{"code": "unauthorized", "message": "no"}], REFUSED),
+        (200, {"error": "invalid_grant"}, REFUSED),
+        (500, {"error": "invalid_grant"}, REFUSED),
+        (400, {"error": "invalid_client"}, CLIENT_BAD),
+        (401, {"error": "invalid_client"}, CLIENT_BAD),
+        (401, [{"code": "invalid_client", "message": "no"}], CLIENT_BAD),
+        (403, {"error": "unauthorized_client"}, CLIENT_BAD),
+        (200, {"error": "invalid_client"}, CLIENT_BAD),
+        (400, {"error": "invalid_request"}, CONFIG),
+        (400, {"error": "unsupported_grant_type"}, CONFIG),
+        (400, [{"code": "missing_required_field", "message": "client_id"}], CONFIG),
+        (400, b"", CONFIG),
+        (400, HTML, CONFIG),
+        (403, HTML, CONFIG),
+        (403, {"error": "access_denied"}, CONFIG),
+        (404, HTML, CONFIG),
+        (405, b"", CONFIG),
+        (415, b"", CONFIG),
+        (422, {"detail": [{"loc": ["body"], "msg": "no"}]}, CONFIG),
+        (408, b"", NOT_DONE),
+        (425, b"", NOT_DONE),
+        (429, b"", NOT_DONE),
+        (429, {"error": "rate_limit_exceeded"}, NOT_DONE),
+        (500, b"", LOST),
+        (500, HTML, LOST),
+        (500, {"error": "server_error"}, LOST),
+        (502, HTML, LOST),
+        (503, HTML, LOST),
+        (503, {"error": "temporarily_unavailable"}, LOST),
+        (504, b"", LOST),
+        (599, b"", LOST),
+        (200, b"", LOST),
+        (204, b"", LOST),
+        (200, HTML, LOST),
+        (200, b"ok", LOST),
+        (200, b"null", LOST),
+        (200, b"[]", LOST),
+        (200, b"[[]]", LOST),
+        (200, b'["at"]', LOST),
+        (200, b"7", LOST),
+        (200, {}, LOST),
+        (200, {"error": "server_error"}, LOST),
+        (200, {"error": "something else"}, LOST),
+        (200, {"access_token": "", "refresh_token": None}, LOST),
+        (200, b'{"access_token": "at", "refresh_tok', LOST),
+        (200, b'{"access_token": "at"} and more', LOST),
+        (200, b"\xff\xfe\x00\x01", LOST),
+        (200, b"[" * 100_000, LOST),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else None,
+)
+def test_every_answer_says_what_became_of_the_refresh_token(
+    server: TokenServer, endpoint: TokenEndpoint, status: int, body: Any, kind: type[FeedAmpError]
+) -> None:
+    server.will(answers(status, body))
+
+    error = failure(endpoint)
+
+    assert type(error) is kind
+    assert error.status == status
+    assert str(status) in str(error)
+    assert server.url in str(error)
+    assert error.retryable is issubclass(kind, TokenNotRenewedError)
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("status", [*range(400, 408), *range(409, 425), *range(426, 429), *range(430, 500)])
+def test_only_a_401_or_a_code_condemns_a_token_and_no_other_4xx_does(
+    server: TokenServer, endpoint: TokenEndpoint, status: int
+) -> None:
+    server.will(answers(status, HTML))
+
+    assert type(failure(endpoint)) is (REFUSED if status == 401 else CONFIG)
+
+
+@pytest.mark.parametrize("status", [*range(500, 512), 520, 522, 524, 598])
+def test_after_any_5xx_nobody_knows_whether_the_token_was_spent(
+    server: TokenServer, endpoint: TokenEndpoint, status: int
+) -> None:
+    server.will(answers(status, HTML))
+
+    assert type(failure(endpoint)) is LOST
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("0.5", 0.5), ("0", None), ("soon", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)],
+)
+def test_an_answer_that_asks_to_come_back_has_not_spent_the_token(
+    server: TokenServer, endpoint: TokenEndpoint, status: int, header: str, seconds: float | None
+) -> None:
+    server.will(answers(status, b"", {"Retry-After": header}))
+
+    error = failure(endpoint)
+
+    assert type(error) is NOT_DONE
+    assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_retry_after_on_another_5xx_does_not_prove_that_the_token_was_not_spent(
+    server: TokenServer, endpoint: TokenEndpoint, status: int
+) -> None:
+    server.will(answers(status, b"", {"Retry-After": "7"}))
+
+    assert type(failure(endpoint)) is LOST
+
+
+def test_a_stray_byte_in_a_message_does_not_hide_the_code_beside_it(
+    server: TokenServer, endpoint: TokenEndpoint
+) -> None:
+    server.will(answers(401, b'{"error": "invalid_client", "error_description": "g\xfcltig"}'))
+
+    assert type(failure(endpoint)) is ClientRefusedError

@@ -1,0 +1,258 @@
+"""A new refresh token is durable before anybody uses the access token that came with it, and is kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import TokenNotRenewedError, TokenStoreError
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
+from tests.tokens.custody import HOUR, Bench, at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def refuse(state: RecordState, times: int) -> Callable[[TokenRecord], None]:
+    """Return a hook that refuses that many writes of records of a state."""
+    left = [times]
+
+    def hook(record: TokenRecord) -> None:
+        if record.state is state and left[0] > 0:
+            left[0] -= 1
+            msg = "the store is down"
+            raise TokenStoreError(msg)
+
+    return hook
+
+
+# Write before use
+
+
+def test_nobody_sees_the_access_token_before_the_record_is_stored(bench: Bench) -> None:
+    custodian = bench.seeded()
+    first = custodian.token()
+    bench.later(HOUR - 300)
+    writing, go_on = threading.Event(), threading.Event()
+
+    def hold(record: TokenRecord) -> None:
+        if record.state is RecordState.ACTIVE:
+            writing.set()
+            go_on.wait(20)
+
+    bench.store.before_write = hold
+    renewed: list[str] = []
+    winner = threading.Thread(target=lambda: renewed.append(custodian.token().value))
+    winner.start()
+    writing.wait(20)
+
+    meanwhile = {custodian.token().value for _ in range(10)}
+    cached = bench.slot().token
+
+    go_on.set()
+    winner.join()
+    assert meanwhile == {first.value}
+    assert cached is not None
+    assert cached.value == first.value
+    assert renewed == [bench.record().access_token]
+
+
+def test_at_the_moment_any_thread_has_a_token_the_store_has_its_record(bench: Bench) -> None:
+    custodian = bench.seeded()
+
+    def stored_when_seen() -> bool:
+        token = custodian.token()
+        return bench.record().access_token == token.value
+
+    assert all(at_once(20, stored_when_seen))
+    assert bench.whole()
+
+
+def test_tokens_are_masked_after_they_are_stored_and_before_they_are_handed_out(bench: Bench) -> None:
+    masked: list[tuple[str, bool]] = []
+
+    def mask(secret: str) -> None:
+        record = bench.record()
+        masked.append((secret, secret in (record.access_token, record.refresh_token)))
+
+    token = bench.seeded(on_secret=mask).token()
+
+    assert {(token.value, True), (bench.live(), True)} <= set(masked)
+
+
+def test_a_mask_that_fails_comes_too_late_to_lose_the_token(bench: Bench) -> None:
+    def mask(secret: str) -> None:
+        raise RuntimeError
+
+    custodian = bench.seeded(on_secret=mask)
+    with pytest.raises(RuntimeError):
+        custodian.token()
+
+    assert bench.whole()
+    assert bench.record().state is RecordState.ACTIVE
+
+
+def test_a_log_that_fails_comes_too_late_to_lose_the_token(bench: Bench) -> None:
+    def explode(record: logging.LogRecord) -> bool:
+        raise RuntimeError
+
+    log = logging.getLogger("airflow_provider_feedamp.tokens.save")
+    log.setLevel(logging.DEBUG)
+    log.addFilter(explode)
+    bench.control.change(rotation="static")
+    bench.control.fault("odd_body", replace={"expires_in": "soon"})
+    try:
+        with pytest.raises(RuntimeError):
+            bench.seeded().token()
+    finally:
+        log.removeFilter(explode)
+        log.setLevel(logging.NOTSET)
+
+    assert bench.record().access_token in bench.control.access_tokens("acme")
+
+
+# The write fails
+
+
+@pytest.mark.parametrize("failures", [1, 5])
+def test_a_store_that_fails_for_a_while_is_tried_again_until_it_takes_the_record(
+    bench: Bench, failures: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.store.before_write = refuse(RecordState.ACTIVE, failures)
+
+    assert bench.seeded().token().renewed
+    assert bench.whole()
+    assert len(bench.slept) == failures
+    assert "could NOT be stored" not in caplog.text
+
+
+# The record changes between the spend and the save
+
+
+def change_at_save(bench: Bench, **changes: object) -> None:
+    """Let another worker change the record just before the new pair is written."""
+
+    def hook(record: TokenRecord) -> None:
+        if record.state is RecordState.ACTIVE:
+            bench.store.before_write = lambda record: None
+            bench.store.meddle(bench.key(), **changes)
+
+    bench.store.before_write = hook
+
+
+def test_a_record_that_was_touched_meanwhile_takes_the_new_pair_all_the_same(bench: Bench) -> None:
+    change_at_save(bench, released="another lease")
+
+    assert bench.seeded().token().value == bench.record().access_token
+    assert bench.whole()
+
+
+def test_a_record_that_holds_another_refresh_token_by_now_is_left_alone(bench: Bench) -> None:
+    custodian = bench.seeded()
+    change_at_save(
+        bench, refresh_token="another workers", access_token="theirs", expires_at=bench.now() + HOUR
+    )
+
+    token = custodian.token()
+
+    assert (bench.record().refresh_token, token.value) == ("another workers", "theirs")
+
+
+def test_a_write_that_arrived_though_it_reported_a_failure_is_recognised(bench: Bench) -> None:
+    custodian = bench.seeded()
+
+    def arrives(record: TokenRecord) -> None:
+        if record.state is RecordState.ACTIVE:
+            bench.store.before_write = lambda record: None
+            bench.store.put_over(record)
+            msg = "time-out"
+            raise TokenStoreError(msg)
+
+    bench.store.before_write = arrives
+
+    assert custodian.token().value == bench.record().access_token
+    assert bench.whole()
+
+
+def test_a_record_that_somebody_deleted_meanwhile_is_written_anew(bench: Bench) -> None:
+    custodian = bench.seeded()
+
+    def deleted(record: TokenRecord) -> None:
+        if record.state is RecordState.ACTIVE:
+            bench.store.before_write = lambda record: None
+            bench.store.delete(bench.key())
+
+    bench.store.before_write = deleted
+
+    custodian.token()
+
+    assert bench.whole()
+
+
+# Odd grants
+
+
+def test_an_answer_with_a_refresh_token_only_is_stored_and_retryable(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.fault("odd_body", remove=["access_token"])
+
+    with pytest.raises(TokenNotRenewedError, match="no access_token") as raised:
+        custodian.token()
+
+    assert raised.value.retryable
+    assert bench.whole()
+    assert custodian.token().renewed
+
+
+def test_an_answer_without_a_refresh_token_leaves_the_present_one_in_force(bench: Bench) -> None:
+    bench.control.change(rotation="static")
+    custodian = bench.seeded()
+    issued = bench.now()
+    custodian.token()
+    bench.later(HOUR + 1)
+    bench.control.fault("odd_body", remove=["refresh_token"])
+
+    assert custodian.token().renewed
+    assert bench.whole()
+    assert bench.record().issued_at == pytest.approx(issued, abs=60)  # the year counts from its arrival
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "lifetime"),
+    [("1800", 1800.0), (None, 3600.0), (0, 3600.0), (-5, 3600.0), (10**9, 86400.0)],
+)
+def test_an_odd_lifetime_is_taken_with_care(bench: Bench, expires_in: object, lifetime: float) -> None:
+    bench.control.fault("odd_body", replace={"expires_in": expires_in})
+
+    assert bench.seeded().token().lifetime == lifetime
+
+
+def test_the_life_of_a_token_counts_from_when_it_was_asked_for(bench: Bench) -> None:
+    custodian = bench.seeded(endpoint=bench.endpoint(before=lambda: bench.later(30)))
+    asked = bench.now()
+
+    token = custodian.token()
+
+    assert token.expires_at.timestamp() == pytest.approx(asked + HOUR, abs=20)
+
+
+def test_a_saved_record_begins_with_a_clean_sheet(bench: Bench) -> None:
+    bench.control.change(rotation="grace")
+    bench.control.fault("lose_answer")
+    bench.seeded().token()
+
+    record = bench.record()
+
+    assert (record.state, record.attempt, record.reason, record.superseded) == (
+        RecordState.ACTIVE,
+        None,
+        "",
+        None,
+    )
+    assert record.released
+    CACHE.clear()
+    assert not bench.custodian().token().renewed

@@ -1,0 +1,247 @@
+"""The spend protocol: one POST, whatever is refused, lost, cut off, or found half done."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import (
+    ClientRefusedError,
+    ReauthorizationRequiredError,
+    TokenBusyError,
+    TokenNotRenewedError,
+)
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.models import RecordState
+from tests.tokens.custody import HOUR, Bench
+
+LOST = "an earlier answer of FeedAMP was lost"
+
+
+# A refusal
+
+
+def test_a_refused_refresh_token_needs_a_person_and_names_seller_and_connection(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.revoke("acme")
+
+    with pytest.raises(ReauthorizationRequiredError, match=r"'acme'.*authorize_url") as raised:
+        custodian.token()
+
+    assert (raised.value.retryable, raised.value.status) == (False, 401)
+    assert bench.record().state is RecordState.REAUTH_REQUIRED
+
+
+def test_after_a_refusal_no_post_is_made_by_any_process(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.revoke("acme")
+
+    for _ in range(3):
+        CACHE.clear()
+        with pytest.raises(ReauthorizationRequiredError):
+            custodian.token()
+
+    assert bench.posts() == 1
+
+
+def test_a_refusal_never_deletes_the_record(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+    spent = bench.record()
+    bench.control.revoke("acme")
+    bench.later(HOUR + 1)
+
+    with pytest.raises(ReauthorizationRequiredError):
+        custodian.token()
+
+    record = bench.record()
+    assert (record.refresh_token, record.generation) == (spent.refresh_token, spent.generation)
+
+
+def test_a_refusal_of_a_token_that_was_replaced_meanwhile_uses_the_later_one(bench: Bench) -> None:
+    def another_worker_stores() -> None:
+        if bench.posts() == 0:
+            later = bench.control.connect("acme")
+            bench.store.meddle(bench.key(), refresh_token=later, state=RecordState.ACTIVE, attempt=None)
+
+    endpoint = bench.endpoint(before=another_worker_stores)
+
+    token = bench.custodian(seed="superseded-by-then", endpoint=endpoint).token()
+
+    assert token.value in bench.control.access_tokens("acme")
+    assert (bench.posts(), bench.whole()) == (2, True)
+
+
+def test_a_record_that_moves_on_with_every_refusal_is_left_alone_after_the_second_post(bench: Bench) -> None:
+    def another_worker_stores() -> None:
+        bench.store.meddle(bench.key(), refresh_token=f"bad-{bench.posts()}")
+
+    endpoint = bench.endpoint(before=another_worker_stores)
+
+    with pytest.raises(TokenBusyError) as raised:
+        bench.custodian(seed="bad", endpoint=endpoint).token()
+
+    assert raised.value.retryable
+    assert (bench.posts(), bench.record().state != RecordState.REAUTH_REQUIRED) == (2, True)
+
+
+def test_a_refused_client_condemns_no_seller(bench: Bench) -> None:
+    wrong = bench.endpoint(client_secret="mistyped")
+    for seller in ("acme", "globex"):
+        with pytest.raises(ClientRefusedError, match="Client Secret"):
+            bench.seeded(seller, endpoint=wrong).token()
+
+    assert [bench.record(seller).state for seller in ("acme", "globex")] == [RecordState.ACTIVE] * 2
+    assert bench.seeded().token().renewed
+
+
+def test_a_bare_401_condemns_only_until_the_client_secret_is_another_one(bench: Bench) -> None:
+    bench.control.change(token_error_body="empty")
+    wrong = bench.seeded(endpoint=bench.endpoint(client_secret="mistyped"))
+    for _ in range(2):
+        with pytest.raises(ReauthorizationRequiredError):
+            wrong.token()
+    assert bench.posts() == 1
+
+    assert bench.custodian().token().renewed
+    assert bench.whole()
+
+
+# A lost answer
+
+
+@pytest.mark.parametrize("kind", ["lose_answer", "drop"])
+@pytest.mark.parametrize("rotation", ["static", "grace"])
+def test_a_lost_answer_is_asked_for_again_once(bench: Bench, rotation: str, kind: str) -> None:
+    bench.control.change(rotation=rotation)
+    bench.control.fault(kind)
+
+    token = bench.seeded().token()
+
+    assert token.value in bench.control.access_tokens("acme")
+    assert (bench.posts(), bench.whole()) == (2, True)
+    assert len(bench.slept) == 1
+    assert 2.0 <= bench.slept[0] <= 5.0
+
+
+def test_before_it_is_asked_again_the_record_says_that_its_fate_is_unclear(bench: Bench) -> None:
+    bench.control.change(rotation="grace")
+    bench.control.fault("lose_answer")
+    states: list[RecordState] = []
+
+    bench.seeded(sleep=lambda seconds: states.append(bench.record().state)).token()
+
+    assert states == [RecordState.UNCERTAIN]
+
+
+@pytest.mark.parametrize("rotation", ["rotate", "revoke_family"])
+def test_a_lost_answer_of_a_server_without_grace_needs_a_person_who_is_told_why(
+    bench: Bench, rotation: str
+) -> None:
+    bench.control.change(rotation=rotation)
+    bench.control.fault("lose_answer")
+
+    with pytest.raises(ReauthorizationRequiredError, match=LOST):
+        bench.seeded().token()
+
+    assert LOST in bench.record().reason
+    assert bench.posts() == 2
+
+
+def test_a_refusal_without_a_lost_answer_does_not_speak_of_one(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.revoke("acme")
+
+    with pytest.raises(ReauthorizationRequiredError) as raised:
+        custodian.token()
+
+    assert LOST not in str(raised.value)
+
+
+def test_a_second_loss_is_a_retryable_error_that_leaves_the_matter_open(bench: Bench) -> None:
+    bench.control.fault("lose_answer", times=2)
+
+    with pytest.raises(TokenNotRenewedError) as raised:
+        bench.seeded().token()
+
+    assert raised.value.retryable
+    assert (bench.posts(), bench.record().state) == (2, RecordState.UNCERTAIN)
+
+
+def test_after_a_second_loss_the_next_call_asks_once_and_recovers_if_it_can(bench: Bench) -> None:
+    bench.control.change(rotation="grace")
+    custodian = bench.seeded()
+    bench.control.fault("lose_answer", times=2)
+    with pytest.raises(TokenNotRenewedError):
+        custodian.token()
+
+    assert custodian.token().renewed
+    assert (bench.posts(), bench.whole()) == (3, True)
+
+
+def test_after_a_second_loss_a_refusal_tells_of_the_lost_answer(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.fault("lose_answer", times=2)
+    with pytest.raises(TokenNotRenewedError):
+        custodian.token()
+
+    with pytest.raises(ReauthorizationRequiredError, match=LOST):
+        custodian.token()
+
+    assert bench.posts() == 3
+
+
+def test_a_record_of_unclear_fate_costs_one_post_per_call_while_answers_get_lost(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.fault("lose_answer", times=4)
+    for _ in range(3):
+        with pytest.raises(TokenNotRenewedError):
+            custodian.token()
+
+    assert (bench.posts(), bench.record().state) == (4, RecordState.UNCERTAIN)
+
+
+def test_a_server_that_asks_to_come_back_later_leaves_the_record_as_it_was(bench: Bench) -> None:
+    bench.control.fault("http_error", status=503, wait=7)
+
+    with pytest.raises(TokenNotRenewedError) as raised:
+        bench.seeded().token()
+
+    assert raised.value.retry_after == 7
+    record = bench.record()
+    assert (bench.posts(), record.state, record.attempt) == (1, RecordState.ACTIVE, None)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_server_error_may_have_spent_the_token_and_is_asked_again(bench: Bench, status: int) -> None:
+    bench.control.change(rotation="grace")
+    bench.control.fault("http_error", status=status, processed=True)
+
+    assert bench.seeded().token().renewed
+    assert (bench.posts(), bench.whole()) == (2, True)
+
+
+@pytest.mark.parametrize("body", ["html", "empty", "truncated"])
+def test_a_spoilt_answer_counts_as_lost(bench: Bench, body: str) -> None:
+    bench.control.change(rotation="grace")
+    bench.control.fault("odd_body", body=body)
+
+    assert bench.seeded().token().value in bench.control.access_tokens("acme")
+    assert (bench.posts(), bench.whole()) == (2, True)
+
+
+def test_an_error_under_200_is_no_token(bench: Bench) -> None:
+    bench.control.change(rotation="static")
+    bench.control.fault("odd_body", body="error", times=2)
+
+    with pytest.raises(TokenNotRenewedError):
+        bench.seeded().token()
+
+    assert bench.slot().token is None
+
+
+def test_an_answer_slower_than_the_deadline_is_cut_off_and_asked_for_again(bench: Bench) -> None:
+    bench.control.change(rotation="grace")
+    bench.control.fault("slow", seconds=1.0)
+
+    assert bench.seeded(endpoint=bench.endpoint(deadline=0.3)).token().renewed
+    assert bench.posts() == 2
