@@ -99,6 +99,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "cli": ["airflow_provider_feedamp.cli.definition.get_feedamp_cli_commands"],
         "config": {
             "feedamp": {
                 "description": "Tokens of the FeedAMP provider: where they are kept and when they are "

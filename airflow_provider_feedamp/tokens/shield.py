@@ -33,12 +33,14 @@ def shielded(work: Callable[[threading.Event], T]) -> T:
     helper = _Helper(work)
     interrupts: list[BaseException] = []
     launched = False
-    while not helper.ended():
+    while True:
         try:
             if not launched:
                 launched = True
                 _thread.start_new_thread(helper.launch, ())
-            helper.running.acquire(timeout=_SLICE)
+            while not helper.ended():  # inside the try: here, too, a signal must not get past
+                helper.running.acquire(timeout=_SLICE)
+            break
         except BaseException as error:
             if helper.claim.acquire(blocking=False):
                 raise

@@ -234,11 +234,9 @@ class Spender:
         seller = self.key.seller
         return (
             f"Seller {seller!r} has to be authorised {again}by a person: {why.rstrip('.')}. Either put a "
-            "new refresh "
-            f"token into the extra refresh_token of {self.endpoint.connection} (for the seller named "
-            "there), or open "
-            f"FeedAmpHook(seller={seller!r}).authorize_url(...) in the seller's browser and hand the code to "
-            "exchange_code(...). Until then no request is made for this seller."
+            f"new refresh token into the extra refresh_token of {self.endpoint.connection} (for the seller "
+            f"named there), or run `feedamp sellers authorize` for {seller!r} and let the seller agree in a browser. "
+            "Until then no request is made for this seller."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 import pytest
@@ -94,8 +94,9 @@ class Together(dict[TokenKey, Slot]):
         super().__init__()
         self._all_have_looked = threading.Barrier(threads)
 
-    def get(self, key: TokenKey, default: object = None) -> None:
+    def get(self, key: TokenKey, default: Any = None) -> Any:
         self._all_have_looked.wait(10)
+        return default
 
 
 def test_threads_that_ask_at_once_get_the_same_slot(key: TokenKey) -> None:

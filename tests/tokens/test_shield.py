@@ -6,16 +6,18 @@ import contextvars
 import os
 import random
 import signal
+import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_feedamp.tokens import shield
 from airflow_provider_feedamp.tokens.shield import shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 # pytest-timeout's usual way is an alarm, and the alarm is what these tests take for themselves.
@@ -115,6 +117,52 @@ def test_a_sigterm_at_any_time_never_cuts_the_work() -> None:
         assert work.steps in ([], ["begun", "ended"])
         if came_at[0] == "begun":
             assert came_at[1:] == ["begun-ended"]
+
+
+def run_interrupted_at(step: int) -> tuple[Work, bool, bool]:
+    """Raise at one bytecode of the waiting thread, which is where a signal's handler can raise.
+
+    :return: The work, whether this run had so many bytecodes, and whether the work had ended by then.
+    """
+    work, left, raised = Work(), step, False
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        nonlocal left, raised
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if left < 0 and not raised:
+            raised = True
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        shielded(work)
+    except Interrupted:
+        sys.settrace(before)
+        return work, True, work.steps != ["begun"]
+    finally:
+        sys.settrace(before)
+    return work, raised, True
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_exception_at_any_bytecode_neither_cuts_the_work_nor_doubles_nor_blocks_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shield, "_SLICE", 0.0001)  # many turns of the waiting loop in one piece of work
+    outcomes = []
+    for step in range(2000):
+        work, interrupted, whole = run_interrupted_at(step)
+        assert whole, f"raised at bytecode {step} while the work was under way"
+        assert work.steps in ([], ["begun", "ended"]), step
+        outcomes.append(tuple(work.steps))
+        if not interrupted:
+            break
+
+    assert not interrupted  # every bytecode has had its turn
+    assert () in outcomes  # some came before the work had begun
 
 
 def test_a_second_signal_does_not_cut_the_work_either() -> None:

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Airflow sets up its logging when it is imported: not while a test has taken its streams away.
+from airflow_provider_feedamp.hooks import feedamp as _feedamp  # noqa: F401
+from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.tokens.cache import CACHE
+from tests.cli.support import KEPT, Shop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")  # which the command would set, and leave behind
+    CACHE.clear()
+    open_store.cache_clear()
+    yield
+    CACHE.clear()
+    open_store.cache_clear()
+
+
+@pytest.fixture
+def shop(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """Make the sandbox the connection feedamp_default of the seller acme; its sellers approve at once."""
+    sandbox.control.change(approval="auto", rotation="rotate")
+    connection = sandbox.connection("acme", token_store=KEPT)
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    return Shop(sandbox)

@@ -1,0 +1,92 @@
+"""The command as its user runs it: processes of their own, a real metadata database, the `variable` store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from cryptography.fernet import Fernet
+
+from tests.airflow_runs import AirflowHome, make_airflow
+from tests.cli.support import browse
+from tests.house import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+FEEDAMP = [sys.executable, "-m", "airflow_provider_feedamp"]
+
+
+class Operator:
+    """A person at the deployment's shell, who remembers all that was shown."""
+
+    def __init__(self, home: AirflowHome) -> None:
+        self.environment = home.settings({})
+        self.seen = ""
+
+    def runs(self, *arguments: str) -> str:
+        """Run the command to its good end and return its standard output."""
+        done = subprocess.run(
+            [*FEEDAMP, *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        self.seen += done.stdout + done.stderr
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def authorises(self, seller: str) -> None:
+        """Run `sellers authorize`, and be the seller's browser."""
+        command = [*FEEDAMP, "sellers", "authorize", seller]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            url = next(line.strip() for line in process.stdout if "/authorize?" in line)
+            page = requests.get(browse(f"{url}&sandbox_seller={seller}"), timeout=30)
+            output, errors = process.communicate(timeout=60)
+        self.seen += url + output + errors
+        assert process.returncode == 0, errors
+        assert "You can close this window" in page.text
+
+    def list(self) -> dict[str, dict[str, Any]]:
+        return {row["seller"]: row for row in json.loads(self.runs("sellers", "list", "--json"))}
+
+
+@pytest.mark.timeout(400)
+def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed(
+    sandbox: RunningSandbox, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sandbox.control.change(approval="auto", rotation="revoke_family")
+    home = make_airflow(tmp_path_factory, tmp_path, {})
+    connection = sandbox.connection("acme", refresh_token=None)
+    home.call("airflow", "connections", "add", "feedamp_default", "--conn-json", json.dumps(connection))
+    (tmp_path / "key").write_text(Fernet.generate_key().decode())
+    move = [str(tmp_path / "tokens.json"), "--key-file", str(tmp_path / "key")]
+    person = Operator(home)
+
+    person.authorises("globex")
+    before = person.list()
+    person.runs("tokens", "export", *move)
+    person.runs("sellers", "forget", "globex", "--yes")
+    imported = person.runs("tokens", "import", *move)
+    after = person.list()
+    person.runs("sellers", "refresh", "globex")
+
+    assert (before["globex"]["state"], before["globex"]["generation"]) == ("active", 1)
+    assert imported == "1 imported, 0 already here, 0 refused.\n"
+    assert after == before
+    assert sandbox.control.counters()["token_posts"] == 2
+    tokens = [*sandbox.control.access_tokens("globex"), *sandbox.control.refresh_tokens("globex")]
+    assert len(tokens) >= 2
+    assert [token for token in tokens if token in person.seen + home.dump()] == []
