@@ -21,7 +21,7 @@ export DO_NOT_TRACK := 1
 export UV_PYTHON_DOWNLOADS := never
 unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup test lint format matrix constraints demo clean
+.PHONY: help setup test faults lint format matrix constraints demo clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -32,9 +32,13 @@ setup: ## Make .venv: the newest Airflow, this project, the tools (instant when 
 	    echo "Name another one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m scripts.environment
 
-test: setup ## Run all tests on the newest Airflow (ARGS="tests/api -k orders")
+test: setup ## Run the tests on the newest Airflow (ARGS="tests/api -k orders")
 	@rm -rf .airflow && mkdir -p .airflow
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --basetemp=.airflow/tmp $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not faults" --basetemp=.airflow/tmp $(ARGS)
+
+faults: setup ## Run the long tests: real processes, killed, cut and raced
+	@rm -rf .airflow && mkdir -p .airflow
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m faults --basetemp=.airflow/tmp $(ARGS)
 
 lint: setup ## Check style and types: ruff, mypy
 	$(BIN)/ruff check .
@@ -46,7 +50,7 @@ format: setup ## Mend what ruff can mend
 	$(BIN)/ruff format .
 
 matrix: setup ## Run the tests on Airflow 2.11 to 3.3 (CELLS=3.0-3.11)
-	@$(BIN)/python -m scripts.matrix --cells "$(CELLS)" -- $(ARGS)
+	@$(BIN)/python -m scripts.matrix --cells "$(CELLS)" -- -m "not faults" $(ARGS)
 
 constraints: setup ## Renew constraints/ from the package index
 	@$(BIN)/python -m scripts.constraints

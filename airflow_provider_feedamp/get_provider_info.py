@@ -106,8 +106,8 @@ def get_provider_info() -> dict[str, Any]:
                 "renewed.",
                 "options": {
                     "token_store": _option(
-                        "Where token records live: ``variable``, ``memory`` or the dotted path of a store "
-                        "class.",
+                        "Where token records live: ``variable``, ``sql``, ``memory`` or the dotted path of "
+                        "a store class.",
                         "string",
                         default="variable",
                     ),

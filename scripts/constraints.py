@@ -32,13 +32,14 @@ def group(name: str) -> list[str]:
 
 def groups(line: Line) -> list[str]:
     """Return the dependency groups that a line's file pins; lint and set-up run on the newest only."""
-    return ["test", "lint", "tools"] if line is NEWEST else ["test"]
+    return ["test", "databases", *(["lint", "tools"] if line is NEWEST else [])]
 
 
 def command(line: Line, today: str) -> list[str]:
     """Return the resolver's command for one line; the Airflow version comes on standard input."""
     until = f"{line.released + timedelta(days=1)}T00:00:00Z"
-    newer = [*line.newer, *(name for each in groups(line) for name in group(each))]
+    tools = [each for each in groups(line) if each != "databases"]
+    newer = [*line.newer, *(name for each in tools for name in group(each))]
     return [
         *(str(Path(sys.prefix, "bin", "uv")), "pip", "compile", "--quiet", "pyproject.toml", "-"),
         *("--universal", "--python-version", "3.11", "--no-header", "--no-annotate"),

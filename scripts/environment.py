@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from scripts.versions import NEWEST, ROOT, Line
 VENV = ROOT / ".venv"
 UV = VENV / "bin" / "uv"
 GROUPS = ("test", "lint", "tools")
+# With MariaDB's headers here (scripts/databases.sh), the tests get the drivers of real database servers too.
+DATABASES = ("databases",) if shutil.which("mariadb_config") else ()
 # What an environment is made from: a change in any of these makes it anew.
 RECIPE = ("pyproject.toml", "airflow_provider_feedamp/__init__.py", "scripts/environment.py")
 
@@ -73,12 +76,13 @@ def run(*command: str) -> None:
 def main() -> None:
     """Make `.venv` with the newest Airflow, the tools of tests and lint, and uv."""
     python = Path(sys.executable).resolve()
-    if is_current(VENV, NEWEST, python, GROUPS):
+    groups = GROUPS + DATABASES
+    if is_current(VENV, NEWEST, python, groups):
         return
     started = time.monotonic()
     version = sys.version.split()[0]
     print(f"setting up {VENV.name}: Airflow {NEWEST.patch}, Python {version} ...", flush=True)
-    make(VENV, NEWEST, python, GROUPS)
+    make(VENV, NEWEST, python, groups)
     print(f"setting up {VENV.name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 

@@ -52,6 +52,15 @@ class Cell:
         return MATRIX / self.name
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """Return its dependency groups: the oldest cell alone (SQLAlchemy 1.4) has the database drivers.
+
+        The newest ones (SQLAlchemy 2) are in `.venv`, where `make test` runs.
+        """
+        oldest = self.line == LINES[0] and self.python == OLDEST
+        return ("test", *environment.DATABASES) if oldest else ("test",)
+
+    @property
     def log(self) -> Path:
         """Return the file that takes its output."""
         return MATRIX / f"{self.name}.log"
@@ -119,9 +128,9 @@ class Runner:
 
     def test(self, cell: Cell) -> tuple[str, bool]:
         """Run the tests in a cell's environment; return pytest's summary and whether all is well."""
-        if not environment.is_current(cell.venv, cell.line, cell.interpreter, ("test",)):
+        if not environment.is_current(cell.venv, cell.line, cell.interpreter, cell.groups):
             self.say(f"{cell.name}: setting up Airflow {cell.line.patch} on {cell.interpreter}")
-            environment.make(cell.venv, cell.line, cell.interpreter, ("test",))
+            environment.make(cell.venv, cell.line, cell.interpreter, cell.groups)
         home = cell.venv / "home"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
@@ -138,6 +147,7 @@ class Runner:
         ]
         path = f"{cell.venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
         settings = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path, "VIRTUAL_ENV": str(cell.venv)}
+        settings["FEEDAMP_TEST_DATABASES"] = "yes" if "databases" in cell.groups else "no"
         with cell.log.open("wb") as log, started(command, settings, log) as process:
             self.running.add(process)
             try:

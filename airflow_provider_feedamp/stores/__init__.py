@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: The stores that come with this package, by the name that the configuration uses.
 STORES = {
     "memory": "airflow_provider_feedamp.stores.memory.MemoryStore",
+    "sql": "airflow_provider_feedamp.stores.sql.SqlStore",
     "variable": "airflow_provider_feedamp.stores.variable.VariableStore",
 }
 

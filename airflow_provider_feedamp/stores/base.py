@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
@@ -21,15 +22,17 @@ class Lease:
     :param seconds: How long it holds, from ``since``.
     :param since: Reading of the monotonic clock when it began.
     :param nonce: Names this lease; the record's last write under it carries it as ``released``.
+    :param clock: The monotonic clock.
     """
 
     seconds: float
     since: float = field(default_factory=time.monotonic)
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    clock: Callable[[], float] = time.monotonic
 
     def left(self) -> float:
         """Return the seconds that remain."""
-        return self.since + self.seconds - time.monotonic()
+        return self.since + self.seconds - self.clock()
 
 
 class TokenStore(Protocol):
@@ -74,4 +77,13 @@ class TokenStore(Protocol):
 
     def delete(self, key: TokenKey) -> None:
         """Forget the record, if there is one. Only a person asks for this, never a failure."""
+        ...
+
+    def keys(self, token_url: str, client_id: str) -> list[TokenKey]:
+        """Return the keys of all records of one client at one token endpoint, in any order.
+
+        A record that cannot be read must not hide the others.
+
+        :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
+        """
         ...

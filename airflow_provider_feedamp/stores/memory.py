@@ -70,3 +70,8 @@ class MemoryStore:
         """Forget the record."""
         with self._guard:
             self._records.pop(key, None)
+
+    def keys(self, token_url: str, client_id: str) -> list[TokenKey]:
+        """Return the keys of all records of a client."""
+        client = (token_url, client_id)
+        return [key for key in list(self._records) if (key.token_url, key.client_id) == client]

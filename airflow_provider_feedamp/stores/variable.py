@@ -10,8 +10,8 @@ a settling delay ``D > B``::
     repeat
       look    read the lease, then the record; free if there is no lease, or the record names its nonce as
               released, or the lease stood unchanged for a whole TTL of my own clock; else look again later
-      take    write a lease with a new nonce; if more than B has passed since the look began: stand back for
-              a TTL and start again
+      take    write a lease with a new nonce; if more than B has passed since the look began: stand back, that
+              is, start again, with this late lease to wait out like anybody else's
       settle  sleep D, then read the lease: if it is mine, and enough of the TTL is left, enter
 
 *Why two workers never enter together.* Let A enter: it wrote its lease, slept ``D`` and still found it. If C
@@ -33,62 +33,108 @@ import json
 import logging
 import os
 import socket
-import sys
-import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
     TokenBusyError,
     TokenConflictError,
+    TokenRecordError,
     TokenStoreError,
 )
+from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
 from airflow_provider_feedamp.stores.base import Lease
-from airflow_provider_feedamp.tokens.models import TokenRecord
+from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
-
-    from airflow_provider_feedamp.tokens.models import TokenKey
 
 log = logging.getLogger(__name__)
 
-#: ``B``: seconds from the start of the look to the acknowledged write. A Variable takes about 15 ms to read
-#: and 22 ms to write from a task.
-BOUND = 1.0
-#: ``D``: seconds that a lease settles before its owner enters.
-SETTLE = 1.5
-#: Seconds after which an unreleased lease is void; holds two POSTs, the pause between them and the writes.
-TTL = 60.0
-#: Seconds between two looks at a lease that somebody else holds.
-_POLL = 0.5
+#: What a record's Variable is called before its key's digest; "token" makes Airflow mask the value.
+_RECORDS = "feedamp_token_"
 
-#: Airflow 3.0 and 3.1 talk to the supervisor over one unlocked socket: our own calls never overlap.
-_CALLS = threading.Lock()
+
+class Variables(Protocol):
+    """What the store needs of Airflow Variables: an atomic register for each name."""
+
+    def get(self, name: str) -> str | None:
+        """Return the value, or None."""
+        ...
+
+    def set(self, name: str, value: str) -> None:
+        """Write the value; returns when every worker's next read sees it."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Take the name out."""
+        ...
+
+    def starting_with(self, prefix: str) -> dict[str, str]:
+        """Return the values of all names that begin with the prefix, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The lease's times, in seconds; the module's text says what each is for.
+
+    :param bound: ``B``: from the start of the look to the acknowledged write. From a task a Variable takes
+        about 15 ms to read and 22 ms to write.
+    :param settle: ``D``: how long a lease settles before its owner enters; more than ``bound``.
+    :param ttl: After this time an unreleased lease is void; it holds two POSTs, the pause between them and
+        the writes.
+    :param poll: Between two looks at a lease that somebody else holds.
+    """
+
+    bound: float = 1.0
+    settle: float = 1.5
+    ttl: float = 60.0
+    poll: float = 0.5
 
 
 class VariableStore:
     """Keeps each record in one Airflow Variable, which Airflow encrypts with the deployment's Fernet key.
 
     :param conn_id: Not used; Variables need no connection.
-    :param settle: ``D`` of the module's text, seconds.
+    :param timing: The lease's times; the same for all workers.
+    :param variables: Where the Variables are. Default: Airflow's own.
+    :param clock: This machine's monotonic clock.
+    :param sleep: Waits while a lease settles.
     """
 
     guarantee = (
-        "The lock holds between all workers of the deployment as long as a Variable is written within a "
-        "second; "
-        "the conditional write is checked under the lock and read back."
+        "The lock holds between all workers of the deployment, however slowly Variables answer; the "
+        "conditional write is checked under the lock and read back."
     )
 
-    def __init__(self, conn_id: str | None = None, *, settle: float = SETTLE) -> None:
-        self._settle = settle
+    def __init__(
+        self,
+        conn_id: str | None = None,
+        *,
+        timing: Timing | None = None,
+        variables: Variables | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._timing = timing or Timing()
+        self._variables = variables or AirflowVariables()
+        self._clock = clock
+        self._sleep = sleep
 
     def read(self, key: TokenKey) -> TokenRecord | None:
         """Return the record, or None."""
-        text = _get(_record_name(key))
-        return None if text is None else TokenRecord.from_json(text, key)
+        name = _record_name(key)
+        text = self._variables.get(name)
+        try:
+            return None if text is None else TokenRecord.from_json(text, key)
+        except TokenRecordError as error:
+            msg = f"{error} It is Airflow Variable {name!r}, or what a secrets backend puts in its place."
+            raise TokenRecordError(msg) from None
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         """Look, replace the record, and read it back: writes can be refused or shadowed without an error."""
@@ -99,23 +145,24 @@ class VariableStore:
             raise TokenConflictError(msg)
         written = record.changed(revision=(expected or 0) + 1)
         name = _record_name(key)
-        _set(name, written.to_json())
+        self._variables.set(name, written.to_json())
         if self.read(key) != written:
-            msg = (
-                f"Airflow Variable {name!r} (token record of seller {key.seller!r}) was written and reads "
-                "back as "
-                "something else. Either the write was refused (may this task write Variables?), or a "
-                "secrets backend "
-                "defines the same Variable and shadows it: remove it there."
-            )
-            raise TokenStoreError(msg)
+            raise TokenStoreError(_not_written(name, key))
         return written
 
     def delete(self, key: TokenKey) -> None:
         """Forget the record and its lease."""
         for name in (_record_name(key), _lease_name(key)):
-            if _get(name) is not None:
-                _delete(name)
+            if self._variables.get(name) is not None:
+                self._variables.delete(name)
+
+    def keys(self, token_url: str, client_id: str) -> list[TokenKey]:
+        """Return the keys of all records of a client.
+
+        In a task this needs Airflow 3.3; elsewhere it asks the metadata database.
+        """
+        keys = [_key(name, text) for name, text in self._variables.starting_with(_RECORDS).items()]
+        return [key for key in keys if key and (key.token_url, key.client_id) == (token_url, client_id)]
 
     @contextmanager
     def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
@@ -127,53 +174,56 @@ class VariableStore:
             self._release(key, lease)
 
     def _take(self, key: TokenKey, wait: float, stop: threading.Event) -> Lease:
-        deadline = time.monotonic() + wait
+        deadline = self._clock() + wait
         watched, watched_since = None, 0.0
         while True:
-            since = time.monotonic()
-            nonce = self._standing_lease(key)
-            if nonce is not None and nonce != watched:
-                watched, watched_since = nonce, since
-            if nonce is None or since - watched_since >= TTL:
-                lease = self._try(key, since, stop)
+            since = self._clock()
+            nonce, free = self._look(key)
+            if nonce != watched:
+                # From now, not from the start of the look: the lease may have been written while we read it.
+                watched, watched_since = nonce, self._clock()
+            if free or since - watched_since >= self._timing.ttl:
+                lease = self._try(key, since, nonce)
                 if lease is not None:
                     return lease
-            elif since >= deadline or stop.wait(min(_POLL, max(deadline - since, 0.0))):
+            left = deadline - since
+            if left <= 0 or stop.wait(min(self._timing.poll, left)):
                 msg = (
                     f"Another worker renews the token of seller {key.seller!r}. Waited {wait:.0f} s; "
-                    "nothing was "
-                    "spent. Try again."
+                    "nothing was spent. Try again."
                 )
                 raise TokenBusyError(msg)
 
-    def _standing_lease(self, key: TokenKey) -> str | None:
-        """Return the nonce of the lease that stands, or None if the way is free."""
+    def _look(self, key: TokenKey) -> tuple[str | None, bool]:
+        """Return the nonce of the lease that is there, and whether the way is free."""
         # The lease first: a record that was read earlier could not know of a later lease's end.
-        text = _get(_lease_name(key))
+        text = self._variables.get(_lease_name(key))
         if text is None:
-            return None
-        nonce = str(json.loads(text)["nonce"])
+            return None, True
+        nonce = _nonce(text)
         record = self.read(key)
-        return None if record is not None and record.released == nonce else nonce
+        return nonce, record is not None and record.released == nonce
 
-    def _try(self, key: TokenKey, since: float, stop: threading.Event) -> Lease | None:
-        """Write a lease of our own, let it settle, and return it if it still stands."""
-        lease = Lease(TTL, since)
+    def _try(self, key: TokenKey, since: float, before: str | None) -> Lease | None:
+        """Write a lease of our own in place of the one before, and return it if it still stands later."""
+        lease = Lease(self._timing.ttl, since, clock=self._clock)
+        name = _lease_name(key)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        _set(_lease_name(key), json.dumps({"nonce": lease.nonce, "owner": owner}))
-        if time.monotonic() - since > BOUND:
-            log.warning(
-                "Airflow Variables answer slowly; standing back from seller %r for %.0f s.", key.seller, TTL
-            )
-            stop.wait(TTL)
+        self._variables.set(name, json.dumps({"nonce": lease.nonce, "owner": owner}))
+        if self._clock() - since > self._timing.bound:
+            log.warning("Airflow Variables answer slowly; standing back from seller %r.", key.seller)
             return None
-        # Not cut short by `stop`: the lease is written, and leaving early would save nobody anything.
-        time.sleep(self._settle)
-        return lease if self._standing_lease(key) == lease.nonce else None
+        # Not cut short by a signal: the lease is written, and leaving early would save nobody anything.
+        self._sleep(self._timing.settle)
+        text = self._variables.get(name)
+        found = None if text is None else _nonce(text)
+        if found == before:
+            raise TokenStoreError(_not_written(name, key))
+        return lease if found == lease.nonce else None
 
     def _release(self, key: TokenKey, lease: Lease) -> None:
         """Make sure that the record names the lease as released; a spend's last write has done so already."""
-        if lease.left() < BOUND:
+        if lease.left() < self._timing.settle:
             return
         try:
             record = self.read(key)
@@ -181,58 +231,44 @@ class VariableStore:
                 self.write(record.changed(released=lease.nonce), expected=record.revision)
         except FeedAmpError as error:
             log.warning(
-                "The lease for seller %r was not released; it ends in %.0f s. %s", key.seller, TTL, error
+                "The lease for seller %r was not released; it ends in %.0f s. %s",
+                key.seller,
+                self._timing.ttl,
+                error,
             )
 
 
 def _record_name(key: TokenKey) -> str:
-    # "token" in the name makes Airflow mask the value wherever it shows Variables.
-    return f"feedamp_token_{key.digest}"
+    return f"{_RECORDS}{key.digest}"
+
+
+def _key(name: str, text: str) -> TokenKey | None:
+    """Return whose record a Variable holds; one that cannot be read must not hide the others."""
+    try:
+        key = TokenKey(**json.loads(text)["key"])
+        if _record_name(key) == name:
+            return key
+    except (ValueError, TypeError, KeyError):
+        pass
+    log.warning("Airflow Variable %r holds no token record of this provider.", name)
+    return None
 
 
 def _lease_name(key: TokenKey) -> str:
     return f"feedamp_lease_{key.digest}"
 
 
-def _get(name: str) -> str | None:
-    def get(variables: Any) -> Any:
-        try:
-            return variables.get(name, None)
-        except KeyError:
-            return None
-
-    value = _call(name, "read", get)
-    return None if value is None else str(value)
-
-
-def _set(name: str, value: str) -> None:
-    _call(name, "write", lambda variables: variables.set(name, value))
-
-
-def _delete(name: str) -> None:
-    _call(name, "delete", lambda variables: variables.delete(name))
-
-
-def _call(name: str, verb: str, action: Callable[[Any], Any]) -> Any:
+def _nonce(lease: str) -> str:
+    """Return a stored lease's nonce; what cannot be read is the lease of somebody who never releases it."""
     try:
-        with _CALLS:
-            return action(_variables())
-    except Exception as error:  # noqa: BLE001 - whatever the database or the API server raises
-        # Its text may quote the value that was sent.
-        msg = (
-            f"Airflow Variable {name!r} could not be {_PAST[verb]} ({type(error).__name__}). Is the "
-            "database up?"
-        )
-        raise TokenStoreError(msg) from None
+        return str(json.loads(lease)["nonce"])
+    except (ValueError, TypeError, KeyError):
+        return lease
 
 
-_PAST = {"read": "read", "write": "written", "delete": "deleted"}
-
-
-def _variables() -> Any:
-    """Return the Variable class that works here: a task's own, or the one beside the metadata database."""
-    if hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS"):
-        from airflow.providers.common.compat.sdk import Variable
-    else:
-        from airflow.models.variable import Variable
-    return Variable
+def _not_written(name: str, key: TokenKey) -> str:
+    return (
+        f"Airflow Variable {name!r} (of seller {key.seller!r}) was written and reads back as something else. "
+        "Either the write was refused (may this task write Variables?), or a secrets backend defines the "
+        "same Variable and shadows it: remove it there."
+    )

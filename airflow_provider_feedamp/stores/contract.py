@@ -1,0 +1,286 @@
+"""What every token store must do, as tests: run them against a store of your own before you trust it.
+
+A store of yours that reads ``my_package.stores.RedisStore`` is tested by this, in a file that pytest finds::
+
+    import pytest
+    from airflow_provider_feedamp.stores.contract import TokenStoreContract
+    from my_package.stores import RedisStore
+
+
+    class TestRedisStore(TokenStoreContract):
+        @pytest.fixture
+        def store(self):
+            return RedisStore("redis_for_tests")
+
+        def peer(self, store):
+            return RedisStore("redis_for_tests")
+
+The fixture ``store`` must give a store that holds no record. ``peer`` gives the store as another worker sees
+it: over the same records, with nothing else in common. Say ``pytest.register_assert_rewrite`` with this
+module's name in your ``conftest.py`` if you want pytest to explain failed assertions. Only pytest is needed,
+and only when the tests run; Airflow is not.
+
+What cannot be tested from one process is yours to argue: that the lock holds between machines.
+"""
+
+# ruff: noqa: S101, S106 - assertions are what this module is for, and its tokens open nothing
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictError
+from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord, seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from airflow_provider_feedamp.stores.base import Lease, TokenStore
+
+_URL = "https://feedamp.example/api/v1/access_token"
+_KEY = TokenKey(_URL, "client", "acme")
+_OTHER = TokenKey(_URL, "client", "globex")
+#: Names that a store must not fold, cut, split or trip over.
+_NAMES = ("acme", "ACME", "acme ", "a/b", "a__b", "a%2Fb", "a'b\"c;--", "%", "Käse 🧀", "長い", "x" * 500)
+
+
+class TokenStoreContract:
+    """The tests that every token store passes; subclass it as the module's text shows."""
+
+    #: Seconds to wait for what must happen sooner or later.
+    patience = 30.0
+
+    def peer(self, store: TokenStore) -> TokenStore:
+        """Return the store as another worker sees it; the same object where records end with the process."""
+        return store
+
+    def test_it_says_what_it_guarantees(self, store: TokenStore) -> None:
+        """A person who chooses a store reads one sentence."""
+        assert store.guarantee.strip().endswith(".")
+
+    # Records
+
+    def test_a_seller_without_a_record_has_none(self, store: TokenStore) -> None:
+        """That is no error, and neither is to delete it."""
+        store.delete(_KEY)
+
+        assert store.read(_KEY) is None
+
+    def test_every_worker_reads_what_was_written(self, store: TokenStore) -> None:
+        """All fields come back, and the returned record is the stored one."""
+        written = store.write(full_record(_KEY), expected=None)
+
+        assert store.read(_KEY) == written
+        assert self.peer(store).read(_KEY) == written
+
+    def test_a_write_changes_the_revision_and_nothing_else(self, store: TokenStore) -> None:
+        """The store sets the revision; everything else is the caller's."""
+        record = full_record(_KEY)
+        first = store.write(record, expected=None)
+        second = store.write(first.changed(refresh_token="next"), expected=first.revision)
+
+        assert first == record.changed(revision=first.revision)
+        assert second == first.changed(refresh_token="next", revision=second.revision)
+        assert second.revision > first.revision > 0
+
+    def test_a_record_is_not_created_over_another(self, store: TokenStore) -> None:
+        """``expected=None`` means that there must be none."""
+        written = store.write(full_record(_KEY), expected=None)
+
+        with _raises(TokenConflictError):
+            self.peer(store).write(seeded(_KEY, "other", now=0), expected=None)
+
+        assert store.read(_KEY) == written
+
+    def test_a_record_that_changed_meanwhile_is_not_overwritten(self, store: TokenStore) -> None:
+        """The loser of two writers learns it, and the winner's record stays."""
+        first = store.write(full_record(_KEY), expected=None)
+        second = self.peer(store).write(first.changed(refresh_token="winner"), expected=first.revision)
+
+        with _raises(TokenConflictError):
+            store.write(first.changed(refresh_token="loser"), expected=first.revision)
+
+        assert store.read(_KEY) == second
+
+    def test_a_record_that_is_gone_is_not_overwritten(self, store: TokenStore) -> None:
+        """An expected revision needs a record."""
+        with _raises(TokenConflictError):
+            store.write(full_record(_KEY), expected=1)
+
+        assert store.read(_KEY) is None
+
+    def test_sellers_clients_and_endpoints_never_share_a_record(self, store: TokenStore) -> None:
+        """Whatever their names are, and however alike."""
+        keys = [TokenKey(_URL, "client", name) for name in _NAMES]
+        keys += [TokenKey(_URL, "other client", "acme"), TokenKey(_URL + "/", "client", "acme")]
+        written = {
+            key: store.write(seeded(key, f"token {n}", now=n), expected=None) for n, key in enumerate(keys)
+        }
+
+        assert {key: store.read(key) for key in keys} == written
+
+    def test_a_long_token_of_any_characters_comes_back_as_it_was(self, store: TokenStore) -> None:
+        """A JWT may have thousands of characters."""
+        token = "eyJ" * 4000 + " ü🧀\"'\\%\n\t"
+        store.write(full_record(_KEY).changed(refresh_token=token, access_token=token), expected=None)
+
+        record = self.peer(store).read(_KEY)
+        assert record is not None
+        assert (record.refresh_token, record.access_token) == (token, token)
+
+    def test_a_deleted_record_is_gone_for_every_worker_and_can_be_made_anew(self, store: TokenStore) -> None:
+        """A person has asked for it."""
+        store.write(full_record(_KEY), expected=None)
+        other = store.write(full_record(_OTHER), expected=None)
+        store.delete(_KEY)
+
+        assert self.peer(store).read(_KEY) is None
+        assert store.read(_OTHER) == other
+        assert store.write(full_record(_KEY), expected=None) == store.read(_KEY)
+
+    # The lock
+
+    def test_each_lease_has_a_name_of_its_own_and_time_left(self, store: TokenStore) -> None:
+        """The spend plans with the one and signs with the other."""
+        store.write(full_record(_KEY), expected=None)
+        with self._lock(store) as first:
+            assert first.left() > 0
+        with self._lock(store) as second:
+            assert second.nonce != first.nonce
+
+    def test_while_one_worker_is_inside_no_other_enters(self, store: TokenStore) -> None:
+        """A try without waiting ends at once."""
+        store.write(full_record(_KEY), expected=None)
+        with self._lock(store):
+            outcome = _in_thread(lambda: self._enter(self.peer(store), _KEY, wait=0))
+
+        assert isinstance(outcome, TokenBusyError)
+
+    def test_another_sellers_lock_is_another_lock(self, store: TokenStore) -> None:
+        """One seller's renewal never holds up the others."""
+        store.write(full_record(_KEY), expected=None)
+        with self._lock(store):
+            outcome = _in_thread(lambda: self._enter(self.peer(store), _OTHER, wait=0))
+
+        assert outcome is None
+
+    def test_waiting_ends_when_its_time_is_up(self, store: TokenStore) -> None:
+        """With a retryable error; nobody enters unasked."""
+        store.write(full_record(_KEY), expected=None)
+        with self._lock(store):
+            began = time.monotonic()
+            outcome = _in_thread(lambda: self._enter(self.peer(store), _KEY, wait=0.3))
+
+        assert isinstance(outcome, TokenBusyError)
+        assert time.monotonic() - began >= 0.3
+
+    def test_waiting_ends_when_it_is_called_off(self, store: TokenStore) -> None:
+        """A task that is being ended does not wait for a lock."""
+        stop = threading.Event()
+        store.write(full_record(_KEY), expected=None)
+        with self._lock(store):
+            threading.Timer(0.1, stop.set).start()
+            began = time.monotonic()
+            outcome = _in_thread(
+                lambda: self._enter(self.peer(store), _KEY, wait=10 * self.patience, stop=stop)
+            )
+
+        assert isinstance(outcome, TokenBusyError)
+        assert time.monotonic() - began < self.patience
+
+    def test_who_waits_enters_when_the_other_has_left(self, store: TokenStore) -> None:
+        """And finds what the other has written."""
+        record = store.write(full_record(_KEY), expected=None)
+        found: list[TokenRecord | None] = []
+
+        def follow() -> None:
+            with self._lock(self.peer(store)):
+                found.append(store.read(_KEY))
+
+        with self._lock(store) as lease:
+            follower = threading.Thread(target=follow)
+            follower.start()
+            spent = record.changed(refresh_token="next", released=lease.nonce)
+            written = store.write(spent, expected=record.revision)
+        follower.join(self.patience)
+
+        assert found == [written]
+
+    def test_an_error_inside_leaves_the_lock(self, store: TokenStore) -> None:
+        """A failed renewal must not shut out the next one."""
+        store.write(full_record(_KEY), expected=None)
+        with _raises(ZeroDivisionError), self._lock(store):
+            raise ZeroDivisionError
+
+        assert _in_thread(lambda: self._enter(self.peer(store), _KEY, wait=self.patience)) is None
+
+    def test_of_many_workers_one_at_a_time_is_inside_and_none_loses_a_write(self, store: TokenStore) -> None:
+        """The whole of it, with three workers."""
+        store.write(full_record(_KEY).changed(generation=0), expected=None)
+        inside, most = [0], [0]
+
+        def work() -> None:
+            worker = self.peer(store)
+            with self._lock(worker) as lease:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                record = worker.read(_KEY)
+                assert record is not None
+                spent = record.changed(generation=record.generation + 1, released=lease.nonce)
+                worker.write(spent, expected=record.revision)
+                inside[0] -= 1
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(3 * self.patience)
+
+        record = store.read(_KEY)
+        assert record is not None
+        assert (record.generation, most) == (3, [1])
+
+    def _lock(self, store: TokenStore) -> AbstractContextManager[Lease]:
+        return store.lock(_KEY, wait=self.patience, stop=threading.Event())
+
+    @staticmethod
+    def _enter(store: TokenStore, key: TokenKey, *, wait: float, stop: threading.Event | None = None) -> None:
+        with store.lock(key, wait=wait, stop=stop or threading.Event()):
+            pass
+
+
+def full_record(key: TokenKey) -> TokenRecord:
+    """Return a record whose every field holds something, for the tests of a store."""
+    return TokenRecord(
+        key=key,
+        refresh_token="refresh",
+        access_token="access",
+        expires_at=1_900_000_000.25,
+        lifetime=3600.0,
+        issued_at=1_800_000_000.5,
+        generation=7,
+        state=RecordState.UNCERTAIN,
+        attempt=Attempt("attempt", key.fingerprint("refresh"), 1_800_000_001.125),
+        reason="the answer was lost",
+        seeds=(key.fingerprint("one"), key.fingerprint("two")),
+        superseded="former",
+        refused_seed=key.fingerprint("three"),
+        refused_secret=key.fingerprint("secret"),
+        released="nonce",
+    )
+
+
+def _raises(error: type[BaseException]) -> AbstractContextManager[Any]:
+    import pytest
+
+    return pytest.raises(error)
+
+
+def _in_thread(work: Callable[[], None]) -> BaseException | None:
+    """Run work as another worker would, and return what it raised."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).exception()

@@ -1,0 +1,90 @@
+"""What the tests of the SQL store share: databases, keys, records, and a worker process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from airflow_provider_feedamp.stores import sql
+from airflow_provider_feedamp.stores.sql import SqlStore
+from airflow_provider_feedamp.stores.sql_database import SqlDatabase
+from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.synchronize import Barrier, Lock
+    from pathlib import Path
+
+CONN_ID = "tokens"
+VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
+KEY = TokenKey("https://feedamp.test/oauth/token", "client-1", "acme")
+REFRESH = "refresh-token-in-clear"
+ACCESS = "access-token-in-clear"
+
+
+def record(key: TokenKey = KEY, **fields: Any) -> TokenRecord:
+    """Return a record with both tokens."""
+    return TokenRecord(key=key, refresh_token=REFRESH, access_token=ACCESS).changed(**fields)
+
+
+def sqlite(folder: Path) -> str:
+    """Return an Airflow connection to a new SQLite file."""
+    return json.dumps({"conn_type": "sqlite", "host": str(folder / "tokens.db")})
+
+
+def execute(statement: str, **values: Any) -> list[Any]:
+    """Run a statement of a person who looks into, or meddles with, the database."""
+    with SqlDatabase(CONN_ID).connect("meddle") as connection:
+        result = connection.execute(text(statement), values)
+        return list(result) if result.returns_rows else []
+
+
+@contextmanager
+def held(store: SqlStore, key: TokenKey = KEY, wait: float = 0) -> Iterator[None]:
+    """Hold a key's lease."""
+    with store.lock(key, wait=wait, stop=threading.Event()):
+        yield
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the worker processes of one test share.
+
+    :param inside: How many are in the section now, and the most that ever were.
+    """
+
+    start: Barrier
+    guard: Lock
+    inside: Any
+
+    def enter(self) -> None:
+        """Count one in."""
+        with self.guard:
+            self.inside[0] += 1
+            self.inside[1] = max(self.inside[0], self.inside[1])
+
+    def leave(self) -> None:
+        """Count one out."""
+        with self.guard:
+            self.inside[0] -= 1
+
+
+def contend(watch: Watch, entries: int) -> None:
+    """Be one worker: enter the section many times, and count up the record's generation inside."""
+    sql._POLL = (0.0, 0.003)  # so that the worker's tries often meet the other's
+    store = SqlStore(CONN_ID)
+    store.read(KEY)
+    watch.start.wait()
+    for _ in range(entries):
+        with held(store, wait=60):
+            watch.enter()
+            present = store.read(KEY)
+            generation = present.generation if present else 0
+            revision = present.revision if present else None
+            store.write(record(generation=generation + 1), expected=revision)
+            watch.leave()

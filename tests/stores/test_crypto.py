@@ -1,0 +1,101 @@
+"""Token records under Airflow's Fernet keys: several keys, a lost one, none at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.fernet import Fernet
+
+from airflow_provider_feedamp.exceptions import ConfigurationError, TokenRecordError
+from airflow_provider_feedamp.stores.crypto import decrypt, encrypt
+from airflow_provider_feedamp.stores.sql import SqlStore
+from tests.stores.fernet import set_fernet_key
+from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, record, sqlite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMER, NEW = (Fernet.generate_key().decode() for _ in range(2))
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqlStore:
+    """Return a store whose workers have the former key."""
+    monkeypatch.setenv(VARIABLE, sqlite(tmp_path))
+    set_fernet_key(monkeypatch, FORMER)
+    return SqlStore(CONN_ID)
+
+
+def test_a_record_under_a_replaced_key_is_read_and_written_again_under_the_new_one(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = store.write(record(), expected=None)
+
+    set_fernet_key(monkeypatch, f"{NEW},{FORMER}")
+    assert store.read(KEY) == written
+    rewritten = store.write(record(generation=1), expected=written.revision)
+
+    set_fernet_key(monkeypatch, NEW)
+    assert store.read(KEY) == rewritten
+
+
+def test_a_record_that_no_key_decrypts_is_an_error_that_names_the_seller(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = store.write(record(), expected=None)
+    set_fernet_key(monkeypatch, NEW)
+
+    with pytest.raises(TokenRecordError, match=r"seller 'acme'.*fernet_key") as refused:
+        store.read(KEY)
+
+    assert not refused.value.retryable
+    set_fernet_key(monkeypatch, FORMER)
+    assert store.read(KEY) == written
+
+
+def test_a_damaged_record_is_an_error_that_names_the_seller(store: SqlStore) -> None:
+    store.write(record(), expected=None)
+    execute("UPDATE feedamp_tokens SET record = 'gAAAA-cut'")
+
+    with pytest.raises(TokenRecordError, match="seller 'acme'"):
+        store.read(KEY)
+
+
+def test_another_keys_record_in_the_row_is_refused(store: SqlStore) -> None:
+    store.write(record(), expected=None)
+    other = type(KEY)(KEY.token_url, KEY.client_id, "globex")
+    execute("UPDATE feedamp_tokens SET key_digest = :digest", digest=other.digest)
+
+    with pytest.raises(TokenRecordError, match="another seller"):
+        store.read(other)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"), [("", "fernet_key is empty"), ("not-a-key", "is not a list of Fernet keys")]
+)
+def test_without_a_usable_key_nothing_is_written(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, keys: str, complaint: str
+) -> None:
+    set_fernet_key(monkeypatch, keys)
+
+    with pytest.raises(ConfigurationError, match=rf"{complaint}.*AIRFLOW__CORE__FERNET_KEY") as refused:
+        store.write(record(), expected=None)
+
+    assert "not-a-key" not in str(refused.value)
+    set_fernet_key(monkeypatch, FORMER)
+    assert store.read(KEY) is None
+
+
+def test_without_a_key_nothing_is_taken_for_clear_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_fernet_key(monkeypatch, "")
+
+    with pytest.raises(ConfigurationError):
+        decrypt("{}", KEY)
+
+
+def test_the_same_text_is_encrypted_differently_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_fernet_key(monkeypatch, NEW)
+
+    assert encrypt("text") != encrypt("text")
+    assert decrypt(encrypt("text"), KEY) == "text"

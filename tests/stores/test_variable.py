@@ -1,0 +1,226 @@
+"""The variable store over a real Airflow metadata database, and over Variables that misbehave."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_feedamp.exceptions import TokenBusyError, TokenRecordError, TokenStoreError
+from airflow_provider_feedamp.stores.contract import TokenStoreContract, full_record
+from airflow_provider_feedamp.stores.variable import Timing, VariableStore
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.models import TokenKey
+from tests.tokens.custody import Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+KEY = TokenKey("https://feedamp.example/api/v1/access_token", "client", "acme")
+TOKEN, LEASE = f"feedamp_token_{KEY.digest}", f"feedamp_lease_{KEY.digest}"
+#: A settling time that tests can wait for, and still longer than the bound.
+QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a metadata database as `airflow db migrate` makes it."""
+    home = tmp_path_factory.mktemp("airflow")
+    database = home / "airflow.db"
+    environment = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"}
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
+    return database
+
+
+@pytest.fixture(scope="module")
+def database(migrated: Path) -> Iterator[Path]:
+    """Let this process's Airflow use the migrated database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{migrated}")
+        reconnect()
+        yield migrated
+    reconnect()
+
+
+def reconnect() -> None:
+    settings: Any = import_module("airflow.settings")
+    settings.dispose_orm()
+    settings.configure_vars()
+    settings.configure_orm()
+
+
+@pytest.fixture
+def no_variables(database: Path) -> Path:
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM variable")
+    return database
+
+
+@pytest.mark.usefixtures("no_variables")
+class TestVariableStore(TokenStoreContract):
+    @pytest.fixture
+    def store(self) -> VariableStore:
+        return VariableStore(timing=QUICK)
+
+    def peer(self, store: object) -> VariableStore:
+        return VariableStore(timing=QUICK)
+
+
+def test_no_token_stands_in_the_database_in_clear(no_variables: Path) -> None:
+    VariableStore().write(full_record(KEY).changed(refresh_token="refresh-in-clear"), expected=None)
+
+    with sqlite3.connect(no_variables) as connection:
+        rows = connection.execute("SELECT key, val, is_encrypted FROM variable").fetchall()
+    assert [(key, bool(encrypted)) for key, _, encrypted in rows] == [(TOKEN, True)]
+    assert b"refresh-in-clear" not in no_variables.read_bytes()
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_deleting_a_record_takes_its_lease_too(no_variables: Path) -> None:
+    store = VariableStore(timing=QUICK)
+    store.write(full_record(KEY), expected=None)
+    with store.lock(KEY, wait=5, stop=threading.Event()):
+        pass
+
+    store.delete(KEY)
+
+    with sqlite3.connect(no_variables) as connection:
+        assert connection.execute("SELECT count(*) FROM variable").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_a_variable_that_the_environment_shadows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = VariableStore()
+    written = store.write(full_record(KEY), expected=None)
+    monkeypatch.setenv(f"AIRFLOW_VAR_{TOKEN.upper()}", written.to_json())
+
+    with pytest.raises(TokenStoreError, match=rf"{TOKEN}.*secrets backend"):
+        store.write(written.changed(refresh_token="next"), expected=written.revision)
+
+
+def test_a_database_that_is_down_is_a_retryable_error_without_the_value(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{database.parent}/missing/airflow.db"
+    )
+    reconnect()
+    try:
+        with pytest.raises(TokenStoreError, match=TOKEN) as raised:
+            VariableStore().write(full_record(KEY).changed(refresh_token="never-shown"), expected=None)
+    finally:
+        monkeypatch.undo()
+        reconnect()
+
+    assert raised.value.retryable
+    assert "never-shown" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+# Variables that misbehave
+
+
+class Register:
+    """Variables in a dictionary; some ignore what is written, some are shadowed."""
+
+    def __init__(self, *, deaf: str = "", shadows: dict[str, str] | None = None) -> None:
+        self.values: dict[str, str] = {}
+        self.deaf = deaf
+        self.shadows = shadows or {}
+
+    def get(self, name: str) -> str | None:
+        return self.shadows.get(name, self.values.get(name))
+
+    def set(self, name: str, value: str) -> None:
+        if not self.deaf or not name.startswith(self.deaf):
+            self.values[name] = value
+
+    def delete(self, name: str) -> None:
+        del self.values[name]
+
+    def starting_with(self, prefix: str) -> dict[str, str]:
+        return {name: value for name, value in self.values.items() if name.startswith(prefix)}
+
+
+def over(variables: Register) -> VariableStore:
+    return VariableStore(variables=variables, sleep=lambda seconds: None)
+
+
+@pytest.fixture
+def bench(sandbox: RunningSandbox) -> Iterator[Bench]:
+    yield Bench(sandbox)
+    CACHE.clear()
+
+
+@pytest.mark.parametrize("deaf", ["feedamp_token", "feedamp_lease"])
+def test_a_write_that_is_swallowed_is_found_out_before_anything_is_spent(bench: Bench, deaf: str) -> None:
+    store = over(Register(deaf=deaf))
+
+    with pytest.raises(TokenStoreError, match=f"{deaf}_{bench.key().digest}"):
+        bench.seeded(store=store).token()
+
+    assert bench.posts() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("feedamp_token", "somebody else's"),
+        ("feedamp_token", None),  # an older copy of the record itself
+        ("feedamp_lease", "somebody else's"),
+        ("feedamp_lease", '{"nonce": "nonce"}'),  # a lease that the record names as released
+    ],
+)
+def test_a_variable_that_is_shadowed_is_found_out_before_anything_is_spent(
+    bench: Bench, name: str, text: str | None
+) -> None:
+    variables = Register()
+    record = over(variables).write(full_record(bench.key()).changed(expires_at=0.0), expected=None)
+    shadowed = f"{name}_{bench.key().digest}"
+    variables.shadows = {shadowed: record.to_json() if text is None else text}
+
+    with pytest.raises((TokenStoreError, TokenBusyError)) as raised:
+        bench.seeded(store=over(variables), lock_wait=0.0).token()
+
+    assert bench.posts() == 0
+    assert shadowed in str(raised.value) or isinstance(raised.value, TokenBusyError)
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"format": 99}', "{}"])
+def test_what_is_no_record_is_named_with_its_variable(text: str) -> None:
+    with pytest.raises(TokenRecordError, match=TOKEN) as raised:
+        over(Register(shadows={TOKEN: text})).read(KEY)
+
+    assert not raised.value.retryable
+
+
+def test_a_copy_of_another_sellers_record_is_not_taken() -> None:
+    other = TokenKey(KEY.token_url, KEY.client_id, "globex")
+
+    with pytest.raises(TokenRecordError, match="'acme'"):
+        over(Register(shadows={TOKEN: full_record(other).to_json()})).read(KEY)
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", "{}", "null"])
+def test_a_lease_that_cannot_be_read_is_waited_out_like_any_other(text: str) -> None:
+    variables, time = Register(), [0.0]
+    variables.values[LEASE] = text
+    store = VariableStore(variables=variables, clock=lambda: time[0], sleep=lambda seconds: None)
+
+    class Waiting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            time[0] += timeout or 0.0
+            return False
+
+    with store.lock(KEY, wait=600, stop=Waiting()):
+        assert time[0] >= Timing().ttl
