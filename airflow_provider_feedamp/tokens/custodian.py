@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from airflow_provider_feedamp.tokens.windows import Freshness, Windows
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import timedelta
 
     from airflow_provider_feedamp.stores.base import TokenStore
@@ -36,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds without a further try after a renewal ahead of time has failed: the present token still works.
 _ADVISORY_PAUSE = 30.0
+#: Seconds between two looks at whether the waiting for another thread was called off.
+_SLICE = 0.1
 
 
 def _now() -> float:
@@ -136,8 +137,7 @@ class TokenCustodian:
             with self.store.lock(self.key, wait=self.lock_wait, stop=stop) as lease:
                 return exchange_code(self._spender(slot), code, lease)
 
-        with self._only_thread(slot, self.lock_wait):
-            return shielded(exchange)
+        return self._alone(slot, self.lock_wait, exchange)
 
     def record(self) -> TokenRecord | None:
         """Return the stored record as it stands, spending nothing."""
@@ -149,7 +149,7 @@ class TokenCustodian:
 
     def _renew_ahead(self, slot: Slot, present: AccessToken) -> AccessToken:
         """Renew the token if nobody else does just now; whatever happens, the present one still works."""
-        if time.monotonic() < slot.retry_at:
+        if slot.lock.locked() or time.monotonic() < slot.retry_at:
             return present
 
         def usable(token: AccessToken) -> bool:
@@ -171,12 +171,15 @@ class TokenCustodian:
 
     def _renew(self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float) -> AccessToken:
         """Adopt a usable token that another thread or worker obtained, else spend the refresh token."""
-        with self._only_thread(slot, wait):
+
+        def renew(stop: threading.Event) -> AccessToken:
             if slot.token is not None and self._knows_seed(slot) and usable(slot.token):
                 return slot.token
-            return shielded(lambda stop: self._renew_shielded(slot, usable, wait, stop))
+            return self._renew_alone(slot, usable, wait, stop)
 
-    def _renew_shielded(
+        return self._alone(slot, wait, renew)
+
+    def _renew_alone(
         self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float, stop: threading.Event
     ) -> AccessToken:
         spender = self._spender(slot)
@@ -216,17 +219,22 @@ class TokenCustodian:
     def _saver(self, slot: Slot) -> Saver:
         return Saver(self.key, self.store, slot, self.on_secret, self.sleep)
 
-    @contextmanager
-    def _only_thread(self, slot: Slot, wait: float) -> Iterator[None]:
-        """Let one thread of this process at a time renew this key's token."""
-        lock = slot.lock
-        if not (lock.acquire(timeout=wait) if wait else lock.acquire(blocking=False)):
-            msg = (
-                f"Another thread renews the token of seller {self.key.seller!r}. Waited {wait:.0f} s; try "
-                "again."
-            )
-            raise TokenBusyError(msg)
-        try:
-            yield
-        finally:
-            lock.release()
+    def _alone(self, slot: Slot, wait: float, work: Callable[[threading.Event], AccessToken]) -> AccessToken:
+        """Do the work in one thread of this process at a time, where no signal cuts it."""
+        deadline = time.monotonic() + wait
+
+        def run(stop: threading.Event) -> AccessToken:
+            while not slot.lock.acquire(timeout=min(_SLICE, wait)):
+                if stop.is_set() or time.monotonic() >= deadline:
+                    msg = (
+                        f"Another thread renews the token of seller {self.key.seller!r}. "
+                        f"Waited {wait:.0f} s; try again."
+                    )
+                    raise TokenBusyError(msg)
+            try:
+                return work(stop)
+            finally:
+                slot.lock.release()
+
+        # The lock is taken in there too: here, a signal right after it was taken would leave it held.
+        return shielded(run)

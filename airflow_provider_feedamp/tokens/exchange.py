@@ -143,12 +143,15 @@ def _read(answer: requests.Response, endpoint: TokenEndpoint) -> TokenGrant:
     details: dict[str, Any] = {"status": answer.status_code, "request_id": request_id}
     if code:
         details["codes"] = (code,)
+    granted = 200 <= answer.status_code < 300
+    if granted and _text(body.get("access_token")):
+        return _grant(body, said, details)  # whatever else it says: what was granted must not be lost
     if code in _CLIENT_CODES:
         raise ClientRefusedError(_client_refused(said, endpoint), **details)
     if code in _GRANT_CODES:
         msg = f"{said}."
         raise GrantRefusedError(msg, **details)
-    if 200 <= answer.status_code < 300:
+    if granted:
         return _grant(body, said, details)
     raise _failure(answer, said, details, endpoint)
 

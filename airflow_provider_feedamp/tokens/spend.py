@@ -235,8 +235,8 @@ class Spender:
         return (
             f"Seller {seller!r} has to be authorised {again}by a person: {why.rstrip('.')}. Either put a "
             f"new refresh token into the extra refresh_token of {self.endpoint.connection} (for the seller "
-            f"named there), or run `feedamp sellers authorize` for {seller!r} and let the seller agree in a browser. "
-            "Until then no request is made for this seller."
+            f"named there), or run `feedamp sellers authorize` for {seller!r} and let the seller agree in a "
+            "browser. Until then no request is made for this seller."
         )
 
 

@@ -159,3 +159,12 @@ def test_a_stray_byte_in_a_message_does_not_hide_the_code_beside_it(
     server.will(answers(401, b'{"error": "invalid_client", "error_description": "g\xfcltig"}'))
 
     assert type(failure(endpoint)) is ClientRefusedError
+
+
+@pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "server_error"])
+def test_a_pair_that_was_granted_is_kept_whatever_else_the_answer_says(
+    server: TokenServer, endpoint: TokenEndpoint, code: str
+) -> None:
+    server.will(answers(200, {"access_token": "granted", "refresh_token": "next", "error": code}))
+    grant = endpoint.refresh(REFRESH_TOKEN)
+    assert (grant.access_token, grant.refresh_token) == ("granted", "next")

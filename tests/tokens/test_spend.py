@@ -24,7 +24,7 @@ def test_a_refused_refresh_token_needs_a_person_and_names_seller_and_connection(
     custodian = bench.seeded()
     bench.control.revoke("acme")
 
-    with pytest.raises(ReauthorizationRequiredError, match=r"'acme'.*authorize_url") as raised:
+    with pytest.raises(ReauthorizationRequiredError, match=r"'acme'.*feedamp sellers authorize") as raised:
         custodian.token()
 
     assert (raised.value.retryable, raised.value.status) == (False, 401)
