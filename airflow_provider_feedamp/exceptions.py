@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,3 +130,13 @@ class RejectsFileError(FeedAmpError):
     """The rejects file could not be written, so the run stopped before an order was lost from the account."""
 
     retryable = True  # A full disk or a storage that was away can be better by the next try.
+
+
+def forget_variables(error: BaseException | None) -> None:
+    """Empty the frames that an error and its causes have passed through.
+
+    Airflow 3 shows local variables with a traceback on a console, and some of them are tokens.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -12,7 +12,7 @@ import requests
 
 from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
 from airflow_provider_feedamp.api.retry import RETRIED_METHODS
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.exceptions import InputError, forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +76,7 @@ class Transport:
                 method, url, params=params, data=body, headers=headers, allow_redirects=False
             )
         except requests.RequestException as error:
+            forget_variables(error)
             raise unreachable(error, what, repeatable=method in RETRIED_METHODS) from error
         log.debug("%s %s: %s in %s", method, url, response.status_code, response.elapsed)
         if not 200 <= response.status_code < 300:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from airflow_provider_feedamp.exceptions import FeedAmpError
+from airflow_provider_feedamp.exceptions import FeedAmpError, forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,7 @@ def task_errors() -> Iterator[None]:
     try:
         yield
     except FeedAmpError as error:
+        forget_variables(error)
         task_error = as_task_error(error)
         if task_error is error:
             raise

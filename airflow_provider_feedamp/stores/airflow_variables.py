@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 #: Airflow 3.0 and 3.1 talk to the supervisor over one unlocked socket: our own calls never overlap.
 _CALLS = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Make the lock anew: one that another thread of the parent held would never be released."""
+    global _CALLS
+    _CALLS = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class AirflowVariables:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,10 +23,9 @@ from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-
-REAL_ORDERS = Path(__file__).parents[3] / "shared" / "data" / "online_retail_orders.ndjson"
 
 
 def order(number: str, **changes: Any) -> dict[str, Any]:
@@ -390,19 +388,3 @@ def test_it_maps_over_sellers_and_sources() -> None:
         )
 
     assert dag.get_task("place_orders").task_type == "FeedAmpPlaceOrdersOperator"
-
-
-@pytest.mark.skipif(not REAL_ORDERS.exists(), reason="the real orders are not here")
-def test_every_real_order_is_placed_or_rejected_none_lost_none_twice(
-    feedamp: RunningSandbox, rejects: Path
-) -> None:
-    counts = run(source=str(REAL_ORDERS), rejects=str(rejects), max_rejects=None)
-
-    read = [json.loads(line)["mp_order_number"] for line in REAL_ORDERS.read_bytes().splitlines()]
-    kept = rejects.read_bytes().splitlines() if rejects.exists() else []
-    rejected = [json.loads(line)["mp_order_number"] for line in kept]
-    assert counts["read"] == len(read) == 6185
-    assert sorted(numbers(feedamp) + rejected) == sorted(set(read))
-    assert (counts["placed"], counts["rejected"]) == (len(read) - len(rejected), len(rejected))
-    assert all(json.loads(line)["reason"] for line in kept)
-    assert feedamp.control.counters()["calls"]["place_order"] == counts["placed"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +16,12 @@ from airflow_provider_feedamp.stores.contract import TokenStoreContract, full_re
 from airflow_provider_feedamp.stores.variable import Timing, VariableStore
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.models import TokenKey
+from tests.airflow_runs import FERNET_KEY, migrated_database
+from tests.stores.fernet import forget_fernet_keys, set_fernet_key
 from tests.tokens.custody import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
@@ -34,12 +34,8 @@ QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a metadata database as `airflow db migrate` makes it."""
-    home = tmp_path_factory.mktemp("airflow")
-    database = home / "airflow.db"
-    environment = {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"}
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
-    return database
+    source = migrated_database(tmp_path_factory.getbasetemp())
+    return Path(shutil.copy(source, tmp_path_factory.mktemp("variables")))
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +72,18 @@ class TestVariableStore(TokenStoreContract):
         return VariableStore(timing=QUICK)
 
 
-def test_no_token_stands_in_the_database_in_clear(no_variables: Path) -> None:
+def test_no_token_stands_in_the_database_in_clear(
+    no_variables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_fernet_key(monkeypatch, FERNET_KEY)
     VariableStore().write(full_record(KEY).changed(refresh_token="refresh-in-clear"), expected=None)
 
     with sqlite3.connect(no_variables) as connection:
         rows = connection.execute("SELECT key, val, is_encrypted FROM variable").fetchall()
     assert [(key, bool(encrypted)) for key, _, encrypted in rows] == [(TOKEN, True)]
     assert b"refresh-in-clear" not in no_variables.read_bytes()
+    monkeypatch.undo()
+    forget_fernet_keys()
 
 
 @pytest.mark.usefixtures("no_variables")

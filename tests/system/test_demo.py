@@ -1,4 +1,4 @@
-"""The demo is the product in one command: it runs on every Airflow, adds up, and leaves nothing behind."""
+"""The demo is the product in one command: it runs, adds up, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.house import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.once
 COMMAND = [sys.executable, "-m", "scripts.demo"]
 
 

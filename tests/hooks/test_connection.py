@@ -1,0 +1,245 @@
+"""A connection is read field by field: what can be meant is normalised, all else has one clear error."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_feedamp.exceptions import ConfigurationError
+from airflow_provider_feedamp.hooks.connection import DEFAULT_BASE_URL
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.hooks.connection import FeedAmpConnection
+    from tests.hooks.conftest import SetConnection
+
+SECRET = "hush-hush-secret"
+REFRESH_TOKEN = "quiet-refresh-token"
+EXTRA = {"refresh_token": REFRESH_TOKEN, "seller": "acme"}
+GOOD = {
+    "conn_type": "feedamp",
+    "host": "https://feedamp.example/api/v1",
+    "login": "client-1",
+    "password": SECRET,
+    "extra": EXTRA,
+}
+
+
+def read(set_connection: SetConnection, **changes: Any) -> FeedAmpConnection:
+    set_connection({name: value for name, value in (GOOD | changes).items() if value is not None})
+    return FeedAmpHook().config
+
+
+def refusal(set_connection: SetConnection, **changes: Any) -> str:
+    """Return the error's text, after checking what holds for every one of them."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(set_connection, **changes)
+    shown = f"{caught.value!r}\n{''.join(traceback.format_exception(caught.value))}"
+    assert SECRET not in shown
+    assert REFRESH_TOKEN not in shown
+    assert isinstance(caught.value, AirflowFailException)  # no retry mends a connection
+    assert "'feedamp_default'" in str(caught.value)
+    return str(caught.value)
+
+
+def test_every_field_is_read(set_connection: SetConnection) -> None:
+    extra = {
+        "refresh_token": REFRESH_TOKEN,
+        "seller": "acme",
+        "token_request_encoding": "form",
+        "timeout": 7.5,
+        "requests_per_second": 3,
+        "token_store": "memory",
+        "token_store_conn_id": "my_store",
+    }
+    config = read(set_connection, extra=extra)
+
+    assert {name: getattr(config, name) for name in extra} == extra
+    assert (config.conn_id, config.base_url) == ("feedamp_default", "https://feedamp.example/api/v1")
+    assert (config.client_id, config.client_secret) == ("client-1", SECRET)
+    assert config.token_url == "https://feedamp.example/api/v1/access_token"
+
+
+def test_what_may_be_left_out_has_a_default(set_connection: SetConnection) -> None:
+    config = read(set_connection, host=None, extra=None)
+
+    assert config.base_url == DEFAULT_BASE_URL
+    assert (config.seller, config.token_request_encoding) == ("default", "json")
+    assert (config.refresh_token, config.timeout, config.requests_per_second) == (None, None, None)
+    assert (config.token_store, config.token_store_conn_id) == (None, None)
+
+
+def test_blank_and_null_extras_count_as_left_out(set_connection: SetConnection) -> None:
+    # The connection form stores every field of its own, also those that nobody filled in.
+    blank = {
+        "refresh_token": " ",
+        "seller": "",
+        "timeout": "",
+        "requests_per_second": None,
+        "token_store": "",
+    }
+
+    config = read(set_connection, extra=blank)
+
+    assert (config.refresh_token, config.seller, config.timeout) == (None, "default", None)
+    assert (config.requests_per_second, config.token_store) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["30", " 30 ", "3e1"])
+def test_a_number_may_be_a_text_as_the_form_stores_it(set_connection: SetConnection, text: str) -> None:
+    assert read(set_connection, extra={"timeout": text}).timeout == 30.0
+
+
+def test_spaces_around_pasted_values_are_dropped(set_connection: SetConnection) -> None:
+    extra = {"refresh_token": f" {REFRESH_TOKEN}\n", "seller": " acme "}
+    config = read(set_connection, login=" client-1 ", password=f"{SECRET}\n", extra=extra)
+
+    assert (config.client_id, config.client_secret) == ("client-1", SECRET)
+    assert (config.refresh_token, config.seller) == (REFRESH_TOKEN, "acme")
+
+
+def test_the_repr_of_a_connection_holds_no_secret(set_connection: SetConnection) -> None:
+    shown = repr(read(set_connection))
+
+    assert "client-1" in shown
+    assert SECRET not in shown
+    assert REFRESH_TOKEN not in shown
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "base_url"),
+    [
+        ("", None, DEFAULT_BASE_URL),
+        ("  ", None, DEFAULT_BASE_URL),
+        ("https://a.example/api/v1", None, "https://a.example/api/v1"),
+        ("https://a.example/api/v1/", None, "https://a.example/api/v1"),
+        ("https://a.example/api/v1//", None, "https://a.example/api/v1"),
+        (" https://a.example/api/v1\n", None, "https://a.example/api/v1"),
+        ("https://a.example", None, "https://a.example/api/v1"),
+        ("https://a.example/", None, "https://a.example/api/v1"),
+        ("https://a.example/proxied/feedamp", None, "https://a.example/proxied/feedamp"),
+        ("HTTPS://A.Example/api/v1", None, "https://a.example/api/v1"),
+        ("https://a.example:8443/api/v1", None, "https://a.example:8443/api/v1"),
+        ("https://a.example:443/api/v1", None, "https://a.example/api/v1"),
+        ("https://a.example", 8443, "https://a.example:8443/api/v1"),
+        ("https://a.example:1234", 8443, "https://a.example:1234/api/v1"),
+        ("https://[2001:db8::1]:8443", None, "https://[2001:db8::1]:8443/api/v1"),
+        ("https://[2001:db8::1]/x", None, "https://[2001:db8::1]/x"),
+        ("http://127.0.0.1:8099/api/v1", None, "http://127.0.0.1:8099/api/v1"),
+        ("http://127.8.9.1", None, "http://127.8.9.1/api/v1"),
+        ("http://localhost:80", None, "http://localhost/api/v1"),
+        ("http://[::1]:8099", None, "http://[::1]:8099/api/v1"),
+    ],
+)
+def test_the_base_url_is_normalised(
+    set_connection: SetConnection, host: str, port: int | None, base_url: str
+) -> None:
+    assert read(set_connection, host=host, port=port).base_url == base_url
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("feedamp.example", "no URL"),
+        ("feedamp.example/api/v1", "no URL"),
+        ("feedamp.example:443/api/v1", "scheme|no URL"),
+        ("//feedamp.example/api/v1", "no URL"),
+        ("/api/v1", "no URL"),
+        ("https://", "no URL"),
+        ("https:///api/v1", "no URL"),
+        ("https://:443/api/v1", "no URL"),
+        ("https://[::1", "no URL"),
+        ("https://feedamp.example:99999", "no URL"),
+        ("https://feedamp.example:https", "no URL"),
+        ("https://feedamp .example/api/v1", "no URL"),
+        ("http://feedamp.example/api/v1", "scheme http.*https"),
+        ("http://localhost.feedamp.example", "scheme http.*https"),
+        ("http://127.0.0.1.feedamp.example", "scheme http.*https"),
+        ("http://10.0.0.1:8099", "scheme http.*https"),
+        ("http://2130706433/api/v1", "scheme http.*https"),
+        ("http://[2001:db8::1]", "scheme http.*https"),
+        ("ftp://feedamp.example", "scheme ftp.*https"),
+        ("https://feedamp.example/api/v1?x=1", "query"),
+        ("https://feedamp.example/api/v1#x", "fragment"),
+        (f"https://client-1:{SECRET}@feedamp.example/api/v1", "user"),
+        (f"https://{SECRET}@feedamp.example/api/v1", "user"),
+        (SECRET, "no URL"),
+    ],
+)
+def test_a_base_url_that_cannot_be_used_is_refused(
+    set_connection: SetConnection, host: str, problem: str
+) -> None:
+    text = refusal(set_connection, host=host)
+
+    assert "host" in text
+    assert re.search(problem, text)
+    assert "https" in text  # what to write instead
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+@pytest.mark.parametrize(("field", "name"), [("login", "Client ID"), ("password", "Client Secret")])
+def test_client_id_and_secret_are_needed(
+    set_connection: SetConnection, field: str, name: str, blank: str | None
+) -> None:
+    text = refusal(set_connection, **{field: blank})
+
+    assert f"no {name} ({field})" in text
+    assert "Feedonomics gives it" in text
+
+
+@pytest.mark.parametrize("conn_type", ["http", "FeedAMP", "generic"])
+def test_a_connection_of_another_type_is_refused(set_connection: SetConnection, conn_type: str) -> None:
+    text = refusal(set_connection, conn_type=conn_type)
+
+    assert f"type '{conn_type}'" in text
+    assert "Set its type (conn_type) to feedamp" in text
+
+
+@pytest.mark.parametrize(
+    ("extra", "field", "advice"),
+    [
+        ({"refresh_token": 5}, "refresh_token", "text"),
+        ({"refresh_token": [REFRESH_TOKEN]}, "refresh_token", "text"),
+        ({"seller": {"acme": REFRESH_TOKEN}}, "seller", "text"),
+        ({"seller": True}, "seller", "text"),
+        ({"token_store": 1}, "token_store", "text"),
+        ({"token_store_conn_id": []}, "token_store_conn_id", "text"),
+        ({"token_request_encoding": 1}, "token_request_encoding", "text"),
+        ({"token_request_encoding": "xml"}, "token_request_encoding", "json or form"),
+        ({"timeout": "soon"}, "timeout", "number"),
+        ({"timeout": 0}, "timeout", "number"),
+        ({"timeout": -1}, "timeout", "number"),
+        ({"timeout": True}, "timeout", "number"),
+        ({"timeout": [30]}, "timeout", "number"),
+        ({"timeout": "nan"}, "timeout", "number"),
+        ({"timeout": "inf"}, "timeout", "number"),
+        ({"requests_per_second": 0}, "requests_per_second", "number"),
+        ({"requests_per_second": {}}, "requests_per_second", "number"),
+    ],
+)
+def test_an_extra_of_the_wrong_kind_is_refused(
+    set_connection: SetConnection, extra: dict[str, Any], field: str, advice: str
+) -> None:
+    text = refusal(set_connection, extra=EXTRA | extra)
+
+    assert f"extra {field} " in text
+    assert advice in text
+
+
+@pytest.mark.parametrize("extra", [f"refresh_token={REFRESH_TOKEN}", f'{{"refresh_token": "{REFRESH_TOKEN}"'])
+def test_extras_that_are_no_json_are_refused(set_connection: SetConnection, extra: str) -> None:
+    # Airflow 3.0 and 3.1 do not even hand over such a connection.
+    text = refusal(set_connection, extra=extra)
+
+    assert re.search("extras that are no JSON object|the extras a JSON object", text)
+
+
+@pytest.mark.parametrize("extra", [f'["{REFRESH_TOKEN}"]', f'"{REFRESH_TOKEN}"', "7"])
+def test_extras_that_are_no_object_are_refused(set_connection: SetConnection, extra: str) -> None:
+    text = refusal(set_connection, extra=extra)
+
+    assert re.search("extras that are no JSON object|the extras a JSON object", text)

@@ -1,0 +1,215 @@
+"""What decides about tokens comes from the connection, else from the configuration, else from defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_feedamp.exceptions import ConfigurationError
+from airflow_provider_feedamp.hooks.custody import custodian_of
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.stores.variable import VariableStore
+from airflow_provider_feedamp.tokens.windows import Windows
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.stores.base import TokenStore
+    from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from tests.hooks.conftest import SetConnection
+
+HERE = "tests.hooks.test_custody"
+
+
+class OwnStore(MemoryStore):
+    """A store of a user's own, named by its dotted path."""
+
+    def __init__(self, conn_id: str | None = None) -> None:
+        super().__init__(conn_id)
+        self.conn_id = conn_id
+
+
+class Configure:
+    """Sets options of the section [feedamp]."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, **options: object) -> None:
+        for name, value in options.items():
+            self._monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", str(value))
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
+    return Configure(monkeypatch)
+
+
+@pytest.fixture
+def connect(set_connection: SetConnection) -> SetConnection:
+    def connect_with(connection: dict[str, Any] | str) -> None:
+        client = {"conn_type": "feedamp", "login": "client", "password": "client-secret"}
+        set_connection(client | {"extra": connection})
+
+    connect_with({})
+    return connect_with
+
+
+def custodian(seller: str = "acme") -> TokenCustodian:
+    return custodian_of(FeedAmpHook().config, seller)
+
+
+def store() -> TokenStore:
+    return custodian().store
+
+
+# The store
+
+
+def test_tokens_live_in_airflow_variables_by_default(connect: SetConnection) -> None:
+    assert isinstance(store(), VariableStore)
+
+
+def test_the_configuration_names_another_store(connect: SetConnection, configure: Configure) -> None:
+    configure(token_store="memory")
+
+    assert isinstance(store(), MemoryStore)
+
+
+def test_the_connections_extra_beats_the_configuration(connect: SetConnection, configure: Configure) -> None:
+    configure(token_store="variable")
+    connect({"token_store": "memory"})
+
+    assert isinstance(store(), MemoryStore)
+
+
+def test_a_store_of_ones_own_gets_the_configured_connection_id(
+    connect: SetConnection, configure: Configure
+) -> None:
+    configure(token_store=f"{HERE}.OwnStore", token_store_conn_id="my_store")
+    own = store()
+
+    assert isinstance(own, OwnStore)
+    assert own.conn_id == "my_store"
+
+
+def test_the_connections_store_connection_beats_the_configured_one(
+    connect: SetConnection, configure: Configure
+) -> None:
+    configure(token_store=f"{HERE}.OwnStore", token_store_conn_id="my_store")
+    connect({"token_store_conn_id": "other_store"})
+    own = store()
+
+    assert isinstance(own, OwnStore)
+    assert own.conn_id == "other_store"
+
+
+def test_a_process_has_one_store_for_all_hooks(connect: SetConnection) -> None:
+    connect({"token_store": "memory"})
+
+    assert store() is store()
+
+
+@pytest.mark.parametrize(
+    "name", ["redis", "no.such.Store", f"{HERE}.NoStore", ".", "memory.", "json.nothing"]
+)
+@pytest.mark.parametrize("by", ["extra", "configuration"])
+def test_an_unknown_store_is_one_clear_error(
+    connect: SetConnection, configure: Configure, name: str, by: str
+) -> None:
+    if by == "extra":
+        connect({"token_store": name})
+    else:
+        configure(token_store=name)
+
+    with pytest.raises(
+        ConfigurationError, match=r"no token store.*memory, .*variable.*dotted path"
+    ) as caught:
+        FeedAmpHook().get_access_token()
+
+    assert repr(name) in str(caught.value)
+    assert isinstance(caught.value, AirflowFailException)
+
+
+# Windows and waits
+
+
+def test_the_documented_windows_are_the_default(connect: SetConnection) -> None:
+    assert custodian().windows == Windows(advisory=600.0, jitter=120.0, mandatory=120.0)
+    assert (custodian().endpoint.deadline, custodian().lock_wait) == (15.0, 90.0)
+
+
+def test_windows_and_waits_are_configurable(connect: SetConnection, configure: Configure) -> None:
+    configure(
+        advisory_window=300, advisory_jitter="0", mandatory_window="60.5", token_deadline=5, lock_wait=7
+    )
+
+    assert custodian().windows == Windows(advisory=300.0, jitter=0.0, mandatory=60.5)
+    assert (custodian().endpoint.deadline, custodian().lock_wait) == (5.0, 7.0)
+
+
+def test_an_empty_option_counts_as_left_out(connect: SetConnection, configure: Configure) -> None:
+    configure(advisory_window="", token_deadline="")
+
+    assert (custodian().windows.advisory, custodian().endpoint.deadline) == (600.0, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("advisory_window", "soon"),
+        ("advisory_window", "-1"),
+        ("advisory_jitter", "nan"),
+        ("mandatory_window", "inf"),
+        ("mandatory_window", "86401"),
+        ("token_deadline", "20.1"),
+        ("lock_wait", "1 minute"),
+    ],
+)
+def test_an_option_that_is_no_number_of_seconds_is_named(
+    connect: SetConnection, configure: Configure, option: str, value: str
+) -> None:
+    configure(**{option: value})
+
+    with pytest.raises(ConfigurationError, match=rf"\[feedamp\] {option} must be a number of") as caught:
+        FeedAmpHook().get_access_token()
+
+    assert isinstance(caught.value, AirflowFailException)
+
+
+# Who and what
+
+
+def test_the_connections_refresh_token_seeds_its_own_seller_only(connect: SetConnection) -> None:
+    connect({"seller": "acme", "refresh_token": "acmes-token"})
+
+    assert custodian("acme").seed == "acmes-token"
+    assert custodian("globex").seed is None
+
+
+def test_two_sellers_never_share_a_key(connect: SetConnection) -> None:
+    names = ["a/b", "a__b", "a b", "A/B", "ä/b", "a/b ", "x" * 500]
+
+    assert len({custodian(name).key.digest for name in names}) == len(names)
+
+
+def test_the_endpoint_is_asked_as_the_connection_says(connect: SetConnection) -> None:
+    connect({"token_request_encoding": "form"})
+    endpoint = custodian().endpoint
+
+    assert (endpoint.encoding, endpoint.client_id) == ("form", "client")
+    assert endpoint.url == f"{FeedAmpHook().config.base_url}/access_token"
+
+
+def test_secrets_are_masked_before_anything_else_happens(
+    connect: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("airflow_provider_feedamp.hooks.custody.mask_secret", masked.append)
+    connect({"refresh_token": "acmes-token", "token_store": "no.such.Store"})
+
+    with pytest.raises(ConfigurationError):
+        custodian()
+
+    assert masked == ["client-secret", "acmes-token"]

@@ -1,0 +1,251 @@
+"""The hook: one connection, one seller, an authorised session and client."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_feedamp.api.client import FeedAmpClient
+from airflow_provider_feedamp.api.pacing import pacer_for
+from airflow_provider_feedamp.api.session import DEFAULT_TIMEOUT, FeedAmpSession
+from airflow_provider_feedamp.exceptions import (
+    AuthenticationError,
+    ClientRefusedError,
+    ConfigurationError,
+    InputError,
+    ReauthorizationRequiredError,
+)
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.tokens.cache import CACHE
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from tests.hooks.conftest import SetConnection
+
+
+def order(number: str) -> dict[str, Any]:
+    return {
+        "mp_order_number": number,
+        "sales_channel": "US",
+        "customer": {},
+        "purchase_date": "2024-05-01T23:52:01Z",
+        "currency": "USD",
+        "shipping_address": {},
+        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2}],
+        "marketplace_state": "AWAITING_SHIPMENT",
+    }
+
+
+def token_posts(sandbox: RunningSandbox) -> int:
+    return int(sandbox.control.counters()["token_posts"])
+
+
+def as_in_another_process() -> None:
+    CACHE.clear()
+
+
+def test_making_a_hook_reads_nothing() -> None:
+    hook = FeedAmpHook("no_such_connection", seller="acme", timeout=3, requests_per_second=2)
+
+    assert hook.feedamp_conn_id == "no_such_connection"
+
+
+# The session
+
+
+def test_the_session_is_authorised_and_starts_at_the_base_url(feedamp: RunningSandbox) -> None:
+    session = FeedAmpHook().get_conn()
+
+    assert isinstance(session, FeedAmpSession)
+    assert session.get("orders").json()["orders"] == []
+    assert session.get(f"{feedamp.base_url}/orders").status_code == 200
+
+
+def test_one_token_serves_all_hooks_of_a_process(feedamp: RunningSandbox) -> None:
+    for _ in range(3):
+        assert FeedAmpHook().get_conn().get("orders").ok
+
+    assert token_posts(feedamp) == 1
+
+
+def test_an_access_token_that_ended_early_is_replaced_within_the_call(feedamp: RunningSandbox) -> None:
+    session = FeedAmpHook().get_conn()
+    session.get("orders")
+    feedamp.control.expire("acme")
+
+    assert session.get("orders").status_code == 200
+    assert token_posts(feedamp) == 2
+
+
+def test_an_account_that_refuses_fresh_tokens_costs_one_renewal(feedamp: RunningSandbox) -> None:
+    client = FeedAmpHook().client
+    client.orders.place(order("A"))
+    feedamp.control.fault("http_error", on="data", status=401, times=None)
+
+    for _ in range(3):
+        with pytest.raises(AuthenticationError):
+            client.orders.get("A")
+
+    assert token_posts(feedamp) == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "extra", "timeout"),
+    [(None, None, DEFAULT_TIMEOUT), (None, "7", 7.0), (3.0, None, 3.0), (3.0, 7, 3.0)],
+)
+def test_the_hooks_timeout_beats_the_connections_and_that_beats_the_default(
+    sandbox: RunningSandbox,
+    set_connection: SetConnection,
+    argument: float | None,
+    extra: object,
+    timeout: object,
+) -> None:
+    set_connection(sandbox.connection("acme", timeout=extra))
+
+    assert FeedAmpHook(timeout=argument).get_conn().timeout == timeout
+
+
+# The client
+
+
+def test_the_client_places_and_finds_orders(feedamp: RunningSandbox) -> None:
+    client = FeedAmpHook().client
+
+    assert isinstance(client, FeedAmpClient)
+    assert client.orders.place(order("A/1 ü%")).inserted
+    assert [found["mp_order_number"] for found in client.orders.list()] == ["A/1 ü%"]
+    assert feedamp.control.sellers() == {"acme": 1, "globex": 0}
+
+
+@pytest.mark.parametrize(("argument", "extra", "pace"), [(None, "40", 40.0), (50.0, 40, 50.0)])
+def test_the_pace_is_one_for_all_hooks_of_a_seller(
+    sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object, pace: float
+) -> None:
+    set_connection(sandbox.connection("acme", token_store="memory", requests_per_second=extra))
+    hook = FeedAmpHook(requests_per_second=argument)
+    list(hook.client.orders.list())
+
+    shared = pacer_for((sandbox.base_url, "demo-client", "acme"), pace)
+
+    assert shared is not None
+    assert shared._next_slot > 0.0  # that very pacer has let a call through
+
+
+# The seller
+
+
+def test_the_seller_is_the_connections_unless_one_is_named(feedamp: RunningSandbox) -> None:
+    assert FeedAmpHook().seller == "acme"
+    assert FeedAmpHook(seller="globex").seller == "globex"
+
+
+@pytest.mark.parametrize("seller", ["", "   "])
+def test_an_empty_seller_is_refused_and_not_taken_for_the_default(
+    feedamp: RunningSandbox, seller: str
+) -> None:
+    with pytest.raises(InputError, match=r"seller is empty.*'feedamp_default'") as caught:
+        FeedAmpHook(seller=seller).get_access_token()
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert token_posts(feedamp) == 0
+
+
+def test_the_connections_refresh_token_is_never_spent_for_another_seller(feedamp: RunningSandbox) -> None:
+    with pytest.raises(ReauthorizationRequiredError, match="'globex'"):
+        FeedAmpHook(seller="globex").get_access_token()
+
+    assert token_posts(feedamp) == 0
+
+
+def test_each_seller_works_in_its_own_account(feedamp: RunningSandbox) -> None:
+    globex = FeedAmpHook(seller="globex")
+    globex.exchange_code(feedamp.control.authorize("globex"))
+    globex.client.orders.place(order("G"))
+    FeedAmpHook().client.orders.place(order("A"))
+
+    assert [each["mp_order_number"] for each in feedamp.control.orders("globex")] == ["G"]
+    assert [each["mp_order_number"] for each in feedamp.control.orders("acme")] == ["A"]
+
+
+# Access tokens
+
+
+def test_the_token_comes_with_what_may_be_known_about_it(feedamp: RunningSandbox) -> None:
+    token = FeedAmpHook().access_token()
+
+    assert (token.seller, token.generation, token.renewed) == ("acme", 1, True)
+    assert [token.value] == feedamp.control.access_tokens("acme")
+    assert FeedAmpHook().get_access_token() == token.value
+
+
+def test_a_min_ttl_that_the_token_has_not_left_renews_it(feedamp: RunningSandbox) -> None:
+    hook = FeedAmpHook()
+    hook.get_access_token()
+
+    assert not hook.access_token(timedelta(minutes=59)).renewed
+    assert hook.access_token(timedelta(seconds=3599.999)).renewed
+    assert token_posts(feedamp) == 2
+
+
+def test_a_min_ttl_that_no_token_ever_has_is_refused_once_that_is_known(feedamp: RunningSandbox) -> None:
+    hook = FeedAmpHook()
+
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"min_ttl of 3600 s.*'acme'.*live 3600 s") as caught:
+            hook.access_token(timedelta(hours=1))
+        assert isinstance(caught.value, AirflowFailException)
+
+    assert token_posts(feedamp) == 1
+
+
+def test_a_refused_refresh_token_is_posted_once_and_never_again(feedamp: RunningSandbox) -> None:
+    feedamp.control.revoke("acme")
+
+    for _ in range(2):
+        with pytest.raises(ReauthorizationRequiredError, match=r"'acme'.*authorised again") as caught:
+            FeedAmpHook().get_access_token()
+        assert isinstance(caught.value, AirflowFailException)
+        as_in_another_process()
+
+    assert token_posts(feedamp) == 1
+
+
+def test_a_refused_client_names_the_connection_and_condemns_no_seller(
+    feedamp: RunningSandbox, set_connection: SetConnection
+) -> None:
+    good = feedamp.connection("acme", token_store="memory")
+    set_connection(good | {"password": "not-the-secret"})
+    with pytest.raises(ClientRefusedError, match="'feedamp_default'") as caught:
+        FeedAmpHook().get_access_token()
+    assert isinstance(caught.value, AirflowFailException)
+
+    set_connection(good)
+
+    assert FeedAmpHook().get_access_token()
+
+
+def test_a_refresh_token_that_a_person_puts_into_the_connection_is_taken_in(
+    feedamp: RunningSandbox, set_connection: SetConnection
+) -> None:
+    feedamp.control.revoke("acme")
+    with pytest.raises(ReauthorizationRequiredError):
+        FeedAmpHook().get_access_token()
+
+    feedamp.control.connect("acme")
+    set_connection(feedamp.connection("acme", token_store="memory"))
+
+    assert FeedAmpHook().get_access_token() in feedamp.control.access_tokens("acme")
+
+
+def test_a_bad_connection_is_a_final_error_everywhere(set_connection: SetConnection) -> None:
+    set_connection(json.dumps({"conn_type": "http"}))
+    hook = FeedAmpHook()
+
+    for use in (hook.get_access_token, hook.get_conn, lambda: hook.client, lambda: hook.seller):
+        with pytest.raises(ConfigurationError) as caught:
+            use()
+        assert isinstance(caught.value, AirflowFailException)

@@ -1,0 +1,224 @@
+"""One scene for each thing that goes wrong, played through the hook and the operators."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_feedamp import exceptions
+from airflow_provider_feedamp.hooks.custody import custodian_of
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
+from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.exchange import AnswerLostError, NotProcessedError
+from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from tests.leaks import WRONG_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from airflow_provider_feedamp.exceptions import FeedAmpError
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+HERE = "tests.leak_scenes"
+
+
+class QuotingStore(MemoryStore):
+    """A store whose own errors quote what they were asked to keep."""
+
+    broken = True
+
+    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        if self.broken and record.generation:
+            raise RuntimeError(record.to_json())
+        return super().write(record, expected=expected)
+
+
+class DamagedStore(MemoryStore):
+    """A store that gives back half of what it was given."""
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        record = super().read(key)
+        return record and TokenRecord.from_json(record.to_json()[:-9], key)
+
+
+class ClosedStore(MemoryStore):
+    """A store that cannot be written."""
+
+    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        raise exceptions.TokenStoreError("The store is closed.")
+
+
+class Scene:
+    """A sandbox and the connection to it, for one thing that goes wrong."""
+
+    def __init__(self, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.sandbox = sandbox
+        self.folder = folder
+        self.code = ""
+        self.control = sandbox.control
+        self.monkeypatch = monkeypatch
+        self.control.reset()
+        CACHE.clear()
+        open_store.cache_clear()
+        # No pause between the tries: the tests wait for nothing.
+        monkeypatch.setattr("airflow_provider_feedamp.tokens.spend._REPLAY_PAUSE", (0.0, 0.0))
+        monkeypatch.setattr("airflow_provider_feedamp.tokens.save._PAUSES", ())
+        self.connect()
+
+    def connect(self, *, store: str = "memory", **changes: Any) -> FeedAmpHook:
+        connection = self.sandbox.connection("acme", token_store=store) | changes
+        self.monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+        return FeedAmpHook()
+
+    def report(self) -> None:
+        FeedAmpHook().client.orders.report_errors("A", [{"code": "X", "message": "m"}])
+
+
+def configuration(scene: Scene) -> None:
+    _ = scene.connect(host=f"https://client:{WRONG_SECRET}@feedamp.example").config
+
+
+def wrong_host(scene: Scene) -> None:
+    FeedAmpHook().get_conn().get("http://127.0.0.1:1/orders")
+
+
+def bad_request(scene: Scene) -> None:
+    scene.control.fault("http_error", on="data", status=400)
+    scene.report()
+
+
+def authentication(scene: Scene) -> None:
+    scene.control.fault("http_error", on="data", status=401, times=None)
+    FeedAmpHook().client.orders.get("A")
+
+
+def not_found(scene: Scene) -> None:
+    FeedAmpHook().client.orders.get("A")
+
+
+def rate_limit(scene: Scene) -> None:
+    scene.control.fault("http_error", on="data", status=429, wait=1)
+    scene.report()
+
+
+def server(scene: Scene) -> None:
+    scene.control.fault("http_error", on="data", status=500)
+    scene.report()
+
+
+def unreachable(scene: Scene) -> None:
+    scene.control.fault("drop", on="data")
+    scene.report()
+
+
+def unreadable(scene: Scene) -> None:
+    scene.control.fault("odd_body", on="data", body="html")
+    list(FeedAmpHook().client.orders.list())
+
+
+def reauthorization(scene: Scene) -> None:
+    scene.control.revoke("acme")
+    FeedAmpHook().get_access_token()
+
+
+def client_refused(scene: Scene) -> None:
+    scene.connect(password=WRONG_SECRET).get_access_token()
+
+
+def code_refused(scene: Scene) -> None:
+    hook = FeedAmpHook(seller="globex")
+    scene.code = scene.control.authorize("globex")
+    hook.exchange_code(scene.code)
+    hook.exchange_code(scene.code)
+
+
+def asked_to_come_back(scene: Scene) -> None:
+    scene.control.fault("http_error", on="token", status=503, wait=9)
+    FeedAmpHook().get_access_token()
+
+
+def answer_lost(scene: Scene) -> None:
+    scene.control.fault("drop", on="token", times=2)
+    FeedAmpHook().get_access_token()
+
+
+def answer_odd(scene: Scene) -> None:
+    scene.control.fault("odd_body", on="token", body="truncated", times=2)
+    scene.control.change(rotation="grace")
+    FeedAmpHook().get_access_token()
+
+
+def no_access_token(scene: Scene) -> None:
+    scene.control.fault("odd_body", on="token", remove=["access_token"])
+    FeedAmpHook().get_access_token()
+
+
+def busy(scene: Scene) -> None:
+    scene.monkeypatch.setenv("AIRFLOW__FEEDAMP__LOCK_WAIT", "0")
+    custodian = custodian_of(FeedAmpHook().config, "acme")
+    with custodian.store.lock(custodian.key, wait=0, stop=threading.Event()):
+        FeedAmpHook().get_access_token()
+
+
+def store_closed(scene: Scene) -> None:
+    scene.connect(store=f"{HERE}.ClosedStore").get_access_token()
+
+
+def record_damaged(scene: Scene) -> None:
+    scene.connect(store=f"{HERE}.DamagedStore").get_access_token()
+    CACHE.clear()
+    FeedAmpHook().get_access_token()
+
+
+def conflict(scene: Scene) -> None:
+    hook = FeedAmpHook()
+    hook.get_access_token()
+    custodian = custodian_of(hook.config, "acme")
+    record = custodian.record()
+    assert record is not None
+    custodian.store.write(record, expected=99)
+
+
+def too_many_rejects(scene: Scene) -> None:
+    FeedAmpPlaceOrdersOperator(task_id="place", orders=[{"mp_order_number": "A"}]).execute({})
+
+
+def rejects_not_written(scene: Scene) -> None:
+    scene.monkeypatch.setattr(
+        "airflow_provider_feedamp.bulk.rejects.open_storage", lambda *_: open("/dev/full", "wb", buffering=0)
+    )
+    orders, rejects = [{"mp_order_number": "A"}], str(scene.folder / "rejects.ndjson")
+    FeedAmpPlaceOrdersOperator(task_id="place", orders=orders, rejects=rejects).execute({})
+
+
+SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
+    configuration: exceptions.ConfigurationError,
+    wrong_host: exceptions.InputError,
+    bad_request: exceptions.BadRequestError,
+    authentication: exceptions.AuthenticationError,
+    not_found: exceptions.NotFoundError,
+    rate_limit: exceptions.RateLimitError,
+    server: exceptions.ServerError,
+    unreachable: exceptions.UnreachableError,
+    unreadable: exceptions.ApiError,
+    reauthorization: exceptions.ReauthorizationRequiredError,
+    client_refused: exceptions.ClientRefusedError,
+    code_refused: exceptions.CodeRefusedError,
+    asked_to_come_back: NotProcessedError,
+    answer_lost: AnswerLostError,
+    answer_odd: AnswerLostError,
+    no_access_token: exceptions.TokenNotRenewedError,
+    busy: exceptions.TokenBusyError,
+    store_closed: exceptions.TokenStoreError,
+    record_damaged: exceptions.TokenRecordError,
+    conflict: exceptions.TokenConflictError,
+    too_many_rejects: exceptions.TooManyRejectsError,
+    rejects_not_written: exceptions.RejectsFileError,
+}

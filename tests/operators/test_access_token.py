@@ -1,0 +1,240 @@
+"""The task that makes sure of an access token before others use the order API."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+
+from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
+    InputError,
+    ReauthorizationRequiredError,
+    TokenNotRenewedError,
+)
+from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
+from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
+from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.tokens.cache import CACHE
+from tests.airflow_runs import PATIENCE, AirflowHome, TaskEnd, make_airflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAGS = Path(__file__).parents[1] / "dags"
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process() -> None:
+    CACHE.clear()
+    open_store.cache_clear()
+
+
+def operator(**arguments: Any) -> FeedAmpAccessTokenOperator:
+    return FeedAmpAccessTokenOperator(task_id="access_token", **arguments)
+
+
+def run(**arguments: Any) -> dict[str, Any]:
+    return operator(**arguments).execute({})
+
+
+def posts(sandbox: RunningSandbox) -> int:
+    return int(sandbox.control.counters()["token_posts"])
+
+
+def test_it_describes_the_token(feedamp: RunningSandbox) -> None:
+    before = datetime.now(UTC)
+
+    told = run()
+
+    assert set(told) == {"seller", "expires_at", "renewed", "generation"}
+    assert (told["seller"], told["renewed"], told["generation"]) == ("acme", True, 1)
+    left = datetime.fromisoformat(told["expires_at"]) - before
+    assert timedelta(minutes=59) < left <= timedelta(minutes=60, seconds=5)
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_it_never_returns_the_token(feedamp: RunningSandbox) -> None:
+    told = json.dumps(run())
+
+    [token] = feedamp.control.access_tokens("acme")
+    assert token not in told
+    assert not any(each in told for each in feedamp.control.refresh_tokens("acme"))
+
+
+def test_run_again_it_leaves_a_good_token_alone(feedamp: RunningSandbox) -> None:
+    first = run()
+
+    assert run() == first | {"renewed": False}
+    assert posts(feedamp) == 1
+
+
+def test_it_acts_for_the_seller_that_it_is_given(feedamp: RunningSandbox) -> None:
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+    FeedAmpHook(seller="globex").exchange_code(feedamp.control.authorize("globex"))
+
+    assert run(seller="globex")["seller"] == "globex"
+
+
+# min_ttl
+
+
+@pytest.mark.parametrize("min_ttl", [timedelta(minutes=59), 3540, 3540.0, "3540", " 3540.5 ", 0, "0"])
+def test_a_min_ttl_that_the_token_has_left_costs_nothing(feedamp: RunningSandbox, min_ttl: Any) -> None:
+    run()
+
+    assert not run(min_ttl=min_ttl)["renewed"]
+    assert posts(feedamp) == 1
+
+
+@pytest.mark.parametrize("min_ttl", [timedelta(seconds=3599.999), 3599.999, "3599.999"])
+def test_a_min_ttl_that_the_token_has_not_left_renews_it(feedamp: RunningSandbox, min_ttl: Any) -> None:
+    run()
+
+    told = run(min_ttl=min_ttl)
+
+    assert (told["renewed"], told["generation"]) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    "min_ttl", [timedelta(seconds=-1), -1, "-1", "soon", "", "0:10:00", "nan", "inf", None]
+)
+def test_a_min_ttl_that_is_no_duration_is_refused_before_anything_is_sent(
+    feedamp: RunningSandbox, min_ttl: Any
+) -> None:
+    with pytest.raises(InputError, match=r"^min_ttl is .*timedelta, or seconds") as caught:
+        run(min_ttl=min_ttl)
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert posts(feedamp) == 0
+
+
+def test_a_min_ttl_longer_than_a_tokens_life_is_refused(feedamp: RunningSandbox) -> None:
+    with pytest.raises(InputError, match="min_ttl of 7200 s") as caught:
+        run(min_ttl=7200)
+
+    assert isinstance(caught.value, AirflowFailException)
+
+
+# Templates and mapping
+
+
+def test_every_value_of_the_user_is_a_template_field() -> None:
+    own = set(inspect.signature(FeedAmpAccessTokenOperator.__init__).parameters) - {"self", "kwargs"}
+
+    assert set(FeedAmpAccessTokenOperator.template_fields) == own
+
+
+def test_templates_are_rendered() -> None:
+    task = operator(feedamp_conn_id="feedamp_{{ region }}", seller="{{ who }}", min_ttl="{{ minutes * 60 }}")
+
+    task.render_template_fields({"region": "eu", "who": "acme/ü", "minutes": 20})  # type: ignore[typeddict-unknown-key]
+
+    assert (task.feedamp_conn_id, task.seller, task.min_ttl) == ("feedamp_eu", "acme/ü", "1200")
+
+
+def test_a_timedelta_survives_rendering() -> None:
+    task = operator(min_ttl=timedelta(minutes=30))
+
+    task.render_template_fields({})
+
+    assert task.min_ttl == timedelta(minutes=30)
+
+
+def test_it_maps_over_sellers() -> None:
+    with DAG(dag_id="mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        mapped = FeedAmpAccessTokenOperator.partial(task_id="tokens", min_ttl=60).expand(
+            seller=["acme", "globex"]
+        )
+
+    assert mapped.expand_input.value == {"seller": ["acme", "globex"]}
+    assert mapped.partial_kwargs["min_ttl"] == 60
+
+
+# Failures
+
+
+def test_making_the_task_reads_no_connection() -> None:
+    task = operator(feedamp_conn_id="no_such_connection", seller="")
+
+    assert task.feedamp_conn_id == "no_such_connection"
+
+
+def test_a_connection_that_is_not_there_fails_the_task_for_good() -> None:
+    with pytest.raises(ConfigurationError, match="'no_such_connection'") as caught:
+        run(feedamp_conn_id="no_such_connection")
+
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("seller", ["", " "])
+def test_a_template_that_renders_to_nothing_is_not_the_default_seller(
+    feedamp: RunningSandbox, seller: str
+) -> None:
+    with pytest.raises(InputError, match="seller is empty"):
+        run(seller=seller)
+
+    assert posts(feedamp) == 0
+
+
+def test_a_refused_refresh_token_fails_the_task_for_good(feedamp: RunningSandbox) -> None:
+    feedamp.control.revoke("acme")
+
+    with pytest.raises(ReauthorizationRequiredError, match="'acme'") as caught:
+        run()
+
+    assert isinstance(caught.value, AirflowFailException)
+
+
+def test_a_token_endpoint_that_asks_to_come_back_later_is_left_to_retries(feedamp: RunningSandbox) -> None:
+    feedamp.control.fault("http_error", on="token", status=503, wait=30)
+
+    with pytest.raises(TokenNotRenewedError) as caught:
+        run()
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert caught.value.retry_after == 30
+    assert run()["renewed"]
+
+
+@pytest.fixture(scope="module")
+def retried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AirflowHome, RunningSandbox]]:
+    """Run tasks that may be retried once in a real Airflow: one works, one is refused, one gets no answer."""
+    with serve() as sandbox:
+        connection = sandbox.connection("acme")
+        no_such_token = {"refresh_token": "no-such-token", "seller": "globex"}
+        down = connection | {"host": "http://127.0.0.1:1/api/v1"}
+        connections = {
+            "feedamp_default": connection,
+            "feedamp_revoked": connection | {"extra": no_such_token},
+            "feedamp_down": down,
+        }
+        home = make_airflow(tmp_path_factory, DAGS, connections)
+        home.run({DAGS / "retries.py": {}})
+        yield home, sandbox
+
+
+@pytest.mark.timeout(2 * PATIENCE)
+def test_airflow_retries_what_can_pass_and_not_what_needs_a_person(
+    retried: tuple[AirflowHome, RunningSandbox],
+) -> None:
+    home, _ = retried
+
+    assert home.tasks("feedamp_retries") == {
+        "works": TaskEnd("success", 1),
+        "must_authorise_again": TaskEnd("failed", 1),
+        "token_endpoint_is_down": TaskEnd("failed", 2),
+    }
+
+
+@pytest.mark.timeout(2 * PATIENCE)
+def test_a_refused_token_was_posted_once(retried: tuple[AirflowHome, RunningSandbox]) -> None:
+    _, sandbox = retried
+
+    assert sandbox.control.counters()["tokens"] == {"refresh_token": {"issued": 1, "invalid_grant": 1}}
