@@ -38,8 +38,7 @@ def shielded(work: Callable[[threading.Event], T]) -> T:
             if not launched:
                 launched = True
                 _thread.start_new_thread(helper.launch, ())
-            while not helper.ended():  # inside the try: here, too, a signal must not get past
-                helper.running.acquire(timeout=_SLICE)
+            helper.wait()  # not a loop here: Python 3.12 lets a signal past the try where the loop turns
             break
         except BaseException as error:
             if helper.claim.acquire(blocking=False):
@@ -73,8 +72,9 @@ class _Helper(Generic[T]):
         # Not a daemon: the interpreter does not end before the work has.
         self._thread = threading.Thread(target=self._run, name="feedamp-token", daemon=False)
 
-    def ended(self) -> bool:
-        return bool(self.results or self.failures)
+    def wait(self) -> None:
+        while not (self.results or self.failures):
+            self.running.acquire(timeout=_SLICE)
 
     def launch(self) -> None:
         try:

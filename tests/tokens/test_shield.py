@@ -136,6 +136,8 @@ def run_interrupted_at(step: int) -> tuple[Work, bool, bool]:
         return trace
 
     before = sys.gettrace()
+    # From Python 3.12 on, a trace has bytecodes only if some frame asked for them before it began.
+    sys._getframe().f_trace_opcodes = True
     try:
         sys.settrace(trace)
         shielded(work)
