@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,3 +53,10 @@ def acme(sandbox: RunningSandbox) -> Caller:
 @pytest.fixture
 def globex(sandbox: RunningSandbox) -> Caller:
     return Caller(sandbox, "globex")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave these out of the matrix: the sandbox knows no Airflow, and other tests use it in each cell."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.once)

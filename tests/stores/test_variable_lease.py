@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.stores.base import Lease
 
+pytestmark = pytest.mark.once
 KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")
 #: As in production, but for a lease that is shorter than the longest delay.
 TIMING = Timing(bound=1.0, settle=1.5, ttl=20.0)
