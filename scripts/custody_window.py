@@ -1,9 +1,8 @@
-"""Measure how long a new refresh token exists in one worker's memory only: `python -m scripts.custody_window`.
+"""Measure how long a new refresh token is in one worker's memory only: `python -m scripts.custody_window`.
 
-The window opens when FeedAMP (here: the sandbox) has replaced the refresh token, and closes when the store has
-acknowledged the new one. A worker that is killed in between loses it. Each store is measured in processes of
-their own, a few renewals in each, as Airflow's tasks are. PostgreSQL and MariaDB come from scripts/databases.sh;
-a store whose server this machine lacks is left out.
+The window opens when FeedAMP (here: the sandbox) has replaced the refresh token, and closes when the store
+has acknowledged the new one. A worker that is killed in between loses it. Each process renews a few times
+only, as Airflow's tasks do. PostgreSQL and MariaDB come from scripts/databases.sh.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -27,6 +27,7 @@ from scripts.versions import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from airflow_provider_feedamp.stores.base import TokenStore
@@ -73,16 +74,14 @@ def settings(stack: ExitStack) -> Iterator[Setting]:
     yield migrated(Setting("`variable`, SQLite", "variable", base(home, "variable-sqlite")))
     file = json.dumps({"conn_type": "sqlite", "host": str(home / "tokens.db")})
     yield Setting("`sql`, SQLite", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": file})
-    try:
-        postgresql = stack.enter_context(served(PostgresqlServer))
-    except FileNotFoundError as error:
-        print(f"PostgreSQL and MariaDB are left out: {error}", file=sys.stderr)
-        return
+    postgresql = stack.enter_context(served(PostgresqlServer))
     fields = json.loads(postgresql.connection)
     url = "postgresql+psycopg2://{login}:{password}@{host}:{port}/{schema}".format(**fields)
     database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
     yield migrated(Setting("`variable`, PostgreSQL", "variable", base(home, "variable-pg") | database))
-    yield Setting("`sql`, PostgreSQL", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": postgresql.connection})
+    yield Setting(
+        "`sql`, PostgreSQL", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": postgresql.connection}
+    )
     mariadb = stack.enter_context(served(MariadbServer))
     yield Setting("`sql`, MariaDB", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": mariadb.connection})
 
@@ -118,21 +117,37 @@ def run(setting: Setting, renewals: int) -> list[float]:
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(_PREFIX)]
     if done.returncode or not lines:
-        raise SystemExit(f"measuring {setting.name} failed:\n{done.stderr[-3000:]}")
-    windows: list[float] = [
-        window for line in lines for window in json.loads(line.removeprefix(_PREFIX))
-    ]
+        message = f"measuring {setting.name} failed:\n{done.stderr[-3000:]}"
+        raise SystemExit(message)
+    windows: list[float] = [window for line in lines for window in json.loads(line.removeprefix(_PREFIX))]
     return windows
 
 
 def measure(store: str, renewals: int) -> None:
-    """Be the measuring process: fork one worker after the other; each prints its windows."""
+    """Be the measuring process: serve FeedAMP, and fork one worker after the other."""
     from airflow_provider_feedamp.sandbox.server import serve
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
+    from tests.faults.driver import warm_up
 
+    warm_up()  # each worker forks from here with Airflow loaded
+    context = multiprocessing.get_context("fork")
+    found: list[float] = []
     with serve(SandboxSettings(rotation="revoke_family")) as sandbox:
         grants = granted_at(sandbox)
-        print(_PREFIX + json.dumps(windows(store, sandbox, grants, renewals)), flush=True)
+        extra = {"token_store": store, "token_store_conn_id": "tokens"}
+        connection = sandbox.connection("acme", **extra)
+        os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(connection)
+        each = renewals if store == "memory" else _EACH  # what it keeps ends with the process
+        for _ in range(-(-renewals // each)):
+            ours, theirs = context.Pipe(duplex=False)
+            worker = context.Process(target=renew, args=(theirs, each))
+            worker.start()
+            theirs.close()
+            saved = ours.recv()
+            worker.join()
+            found += [end - start for start, end in zip(grants, saved, strict=True)]
+            grants.clear()
+    print(_PREFIX + json.dumps(found[:renewals]), flush=True)
 
 
 def granted_at(sandbox: RunningSandbox) -> list[float]:
@@ -150,26 +165,24 @@ def granted_at(sandbox: RunningSandbox) -> list[float]:
     return instants
 
 
-def windows(store: str, sandbox: RunningSandbox, grants: list[float], renewals: int) -> list[float]:
-    """Renew again and again through the hook, and return the windows."""
+def renew(pipe: Connection, times: int) -> None:
+    """Be one worker: renew some times through the hook, and report when each new pair was saved."""
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
-    connection = sandbox.connection("acme", token_store=store, token_store_conn_id="tokens")
-    os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(connection)
     hook = FeedAmpHook()
     timed = Timed(opened(hook._custodian.store))
     custodian = dataclasses.replace(hook._custodian, store=timed)
-    token = custodian.token().value
-    found = []
-    for _ in range(renewals):
-        token = custodian.replace(token).value
-        custodian.accepted(token)
-        found.append(timed.saved - grants[-1])
-    return found
+    for _ in range(times):
+        record = custodian.record()
+        if record is None or record.access_token is None:
+            custodian.token()
+        else:
+            custodian.accepted(custodian.replace(record.access_token).value)
+    pipe.send(timed.saved)
 
 
 def opened(store: TokenStore) -> TokenStore:
-    """Return the store; the one on Variables without its settling time, which one worker alone does not need."""
+    """Return the store; that on Variables without its settling time, which one worker alone needs not."""
     from airflow_provider_feedamp.stores.variable import Timing, VariableStore
 
     if isinstance(store, VariableStore):
@@ -182,7 +195,7 @@ class Timed:
 
     def __init__(self, store: TokenStore) -> None:
         self._store = store
-        self.saved = 0.0
+        self.saved: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -191,7 +204,7 @@ class Timed:
         """Write, and note the time if this was a new pair."""
         written = self._store.write(record, expected=expected)
         if record.access_token and record.state == "active" and record.attempt is None:
-            self.saved = time.monotonic()
+            self.saved.append(time.monotonic())
         return written
 
 
