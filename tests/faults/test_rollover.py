@@ -66,10 +66,10 @@ class Clock:
             self._changed.notify_all()
 
     def others_go_on(self) -> bool:
-        """Wait until an order has been placed since, and say whether that came to pass."""
+        """Wait until one more order has been placed, and say whether that came to pass."""
         with self._changed:
             seen = self.placed
-            return self._changed.wait_for(lambda: self.placed > seen, timeout=20)
+            return self._changed.wait_for(lambda: self.placed > seen, timeout=10)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def test_100_renewals_during_an_import_refuse_no_order_and_stop_no_other_worker(
                 "token_posts"
             ]:  # for the first token there is no other to go on with
                 went_on.append(clock.others_go_on())
+                assert went_on[-1], "while the token was renewed, no other worker placed an order"
 
         def work(worker: int) -> int:
             """Import with a hook of its own, until FeedAMP has renewed often enough."""
@@ -135,7 +136,6 @@ def test_100_renewals_during_an_import_refuse_no_order_and_stop_no_other_worker(
     assert counters["token_posts"] >= ROLLOVERS + 1
     assert counters["refused"] == {}
     assert counters["calls"] == {"place_order": placed}
-    assert went_on.count(False) == 0
 
 
 ENDPOINT_FIELDS = [each for each in dataclasses.fields(BusyEndpoint) if each.name != "before"]
