@@ -26,7 +26,7 @@ _SLICE = 0.05
 class MemoryStore:
     """Keeps records for as long as this process lives; nothing is shared with other processes."""
 
-    guarantee = "Lock and conditional write hold between the threads of one process; records end with it."
+    guarantee = "Lock and conditional write hold between the threads of one process that does not fork."
 
     def __init__(self, conn_id: str | None = None) -> None:
         self._records: dict[TokenKey, TokenRecord] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from tests.faults.conftest import CONN_ID
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 LATER = 4000.0
 
 
+def new_name() -> str:
+    """Return a seller's name that no other test has: a sandbox may get the port, and so the keys, of another."""
+    return f"acme {uuid4().hex}"
+
+
 @dataclass
 class Seller:
     """One seller, in one store, at one FeedAMP."""
@@ -22,7 +28,7 @@ class Seller:
     deployment: Deployment
     sandbox: RunningSandbox
     store: str
-    name: str = "acme"
+    name: str
     #: What each of the seller's jobs has besides.
     manner: dict[str, Any] = field(default_factory=dict)
     connection: dict[str, Any] = field(init=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.custody import LATER, Seller
+from tests.faults.custody import LATER, Seller, new_name
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def seller(deployment: Deployment, strict: RunningSandbox, store: str) -> Seller:
-    return Seller(deployment, strict, store)
+    return Seller(deployment, strict, store, new_name())
 
 
 def test_a_child_forked_while_the_token_is_renewed_gets_the_same_token_for_no_further_post(

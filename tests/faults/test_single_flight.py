@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.custody import LATER, Seller
+from tests.faults.custody import LATER, Seller, new_name
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -19,7 +19,7 @@ PROCESSES, THREADS = 4, 8
 
 @pytest.fixture
 def seller(deployment: Deployment, strict: RunningSandbox, store: str) -> Seller:
-    return Seller(deployment, strict, store)
+    return Seller(deployment, strict, store, new_name())
 
 
 def assert_one_renewal(seller: Seller, results: list[dict[str, list[str]]]) -> None:
