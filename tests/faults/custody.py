@@ -17,7 +17,7 @@ LATER = 4000.0
 
 
 def new_name() -> str:
-    """Return a seller's name that no other test has: a sandbox may get the port, and so the keys, of another."""
+    """Return a name that no other test has: a sandbox may get the port, and so the keys, of another one."""
     return f"acme {uuid4().hex}"
 
 
