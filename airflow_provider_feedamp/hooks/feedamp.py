@@ -132,7 +132,7 @@ class FeedAmpHook(BaseHook):
         from airflow_provider_feedamp.api.transport import Transport
 
         pace = self._requests_per_second or self.config.requests_per_second
-        pacer = pacer_for((self.config.base_url, self.config.client_id, self.seller), pace) if pace else None
+        pacer = pacer_for((self.config.base_url, self.config.client_id, self.seller), pace)
         return FeedAmpClient(Transport(self.get_conn(), pacer))
 
     def sellers(self) -> list[str]:

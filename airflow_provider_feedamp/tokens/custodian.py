@@ -201,7 +201,6 @@ class TokenCustodian:
         token = record.token() if record is not None else None
         if record is None or token is None or not usable(token):
             return None
-        self.on_secret(token.value)
         slot.take(record)
         return token
 
