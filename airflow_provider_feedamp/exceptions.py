@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import traceback
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+#: Refusals of one order, refund or return. Any other 4xx (403, 405, 415, …) would meet all of them alike.
+_ABOUT_ONE = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.GONE,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
 
 
 class FeedAmpError(Exception):
@@ -48,6 +62,11 @@ class InputError(FeedAmpError, ValueError):
 
 class ApiError(FeedAmpError):
     """FeedAMP answered a call of its order API with an error, or with something that cannot be read."""
+
+    @property
+    def is_about_one(self) -> bool:
+        """Whether FeedAMP refused the one order, refund or return, and may well take the others."""
+        return self.status in _ABOUT_ONE
 
 
 class BadRequestError(ApiError):
@@ -126,8 +145,46 @@ class TooManyRejectsError(FeedAmpError):
     """More orders were rejected than ``max_rejects`` allows; all the others were placed."""
 
 
+class TooManyFailuresError(FeedAmpError):
+    """More orders, refunds or returns failed than ``max_failures`` allows; all the others are done."""
+
+
+class RefundsNotProcessedError(FeedAmpError):
+    """The task's own function raised for some refunds, which stay as they were; the others are done."""
+
+    retryable = True  # They are handed to it again.
+
+
 class RejectsFileError(FeedAmpError):
     """The rejects file could not be written, so the run stopped before an order was lost from the account."""
+
+    retryable = True  # A full disk or a storage that was away can be better by the next try.
+
+
+class SourceUnavailableError(FeedAmpError):
+    """The database that orders are read from cannot be reached, or went away while it was read."""
+
+    retryable = True  # Databases come back; what was placed until then is placed again with the same content.
+
+
+class ReturnOverdueError(FeedAmpError):
+    """The day by which the seller had to respond to a return is over, and the seller has not."""
+
+
+class TriggerEventError(FeedAmpError):
+    """A deferred task was resumed without an answer that it understands; what it waits for is not known."""
+
+    retryable = True  # The next try asks FeedAMP anew.
+
+
+class ImportStoppedError(FeedAmpError):
+    """An import was told to stop before its end; the orders until then are accounted for."""
+
+    retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
+
+
+class DestinationError(FeedAmpError):
+    """The file of an export could not be written to its end; nothing is left of it."""
 
     retryable = True  # A full disk or a storage that was away can be better by the next try.
 

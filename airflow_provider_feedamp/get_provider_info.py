@@ -28,7 +28,44 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "FeedAMP",
                 "python-modules": [
                     "airflow_provider_feedamp.operators.access_token",
+                    "airflow_provider_feedamp.operators.changed_orders",
+                    "airflow_provider_feedamp.operators.order_errors",
+                    "airflow_provider_feedamp.operators.order_states",
                     "airflow_provider_feedamp.operators.orders",
+                    "airflow_provider_feedamp.operators.refunds",
+                    "airflow_provider_feedamp.operators.returns",
+                ],
+            }
+        ],
+        "transfers": [
+            {
+                "source-integration-name": "FeedAMP",
+                # Airflow's own provider for object storage describes it.
+                "target-integration-name": "Common IO",
+                "how-to-guide": "/docs/transfers.md",
+                "python-module": "airflow_provider_feedamp.transfers.object_storage",
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "FeedAMP",
+                "python-modules": [
+                    "airflow_provider_feedamp.sensors.orders",
+                    "airflow_provider_feedamp.sensors.polling",
+                    "airflow_provider_feedamp.sensors.refunds",
+                    "airflow_provider_feedamp.sensors.returns",
+                ],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "FeedAMP",
+                "python-modules": [
+                    "airflow_provider_feedamp.triggers.events",
+                    "airflow_provider_feedamp.triggers.orders",
+                    "airflow_provider_feedamp.triggers.polling",
+                    "airflow_provider_feedamp.triggers.refunds",
+                    "airflow_provider_feedamp.triggers.returns",
                 ],
             }
         ],
@@ -83,7 +120,13 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "requests_per_second": {
                         "label": "Requests per second",
-                        "description": "Optional. Pace of the order calls of one seller in one process.",
+                        "description": "Optional. Pace of all calls of one seller in one process.",
+                        "schema": _OPTIONAL_TEXT,
+                    },
+                    "list_requests_per_second": {
+                        "label": "List requests per second",
+                        "description": "Optional. Pace of the list calls of one seller in one process. "
+                        "Default 2; 0 for none.",
                         "schema": _OPTIONAL_TEXT,
                     },
                     "token_store": {
@@ -102,8 +145,8 @@ def get_provider_info() -> dict[str, Any]:
         "cli": ["airflow_provider_feedamp.cli.definition.get_feedamp_cli_commands"],
         "config": {
             "feedamp": {
-                "description": "Tokens of the FeedAMP provider: where they are kept and when they are "
-                "renewed.",
+                "description": "The FeedAMP provider: where tokens are kept, when they are renewed, and "
+                "what FeedAMP does not document.",
                 "options": {
                     "token_store": _option(
                         "Where token records live: ``variable``, ``sql``, ``memory`` or the dotted path of "
@@ -139,6 +182,18 @@ def get_provider_info() -> dict[str, Any]:
                         "retry.",
                         "float",
                         default="90",
+                    ),
+                    "refund_complete_path": _option(
+                        "End of the path that marks a refund as complete. FeedAMP does not document it; "
+                        "``/`` for no end.",
+                        "string",
+                        default="complete",
+                    ),
+                    "return_complete_path": _option(
+                        "End of the path that marks a return as complete. FeedAMP does not document it; "
+                        "``/`` for no end.",
+                        "string",
+                        default="complete",
                     ),
                 },
             }

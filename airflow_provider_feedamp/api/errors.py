@@ -84,7 +84,7 @@ def unreachable(error: RequestException, what: str, *, repeatable: bool) -> Unre
     """Return the error for a call without an answer; requests' own text is left out: it holds the URL."""
     inner: Any = error.args[0] if error.args else error
     name = type(getattr(inner, "reason", None) or error).__name__
-    doubt = "" if repeatable else " It was not repeated, since FeedAMP may have received it."
+    doubt = "" if repeatable else " FeedAMP may have received it, so it was not repeated blindly."
     message = (
         f"No answer from FeedAMP to {what} ({name}).{doubt} Check the connection's host and the network."
     )

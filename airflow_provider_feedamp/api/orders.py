@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.api.filters import LARGEST_PAGE, instant_filter, list_filter, page_size_filter
-from airflow_provider_feedamp.api.order_check import LONGEST_NUMBER, check_order
-from airflow_provider_feedamp.api.paging import entries
-from airflow_provider_feedamp.api.types import (
-    READ_ONLY_ORDER_FIELDS,
-    Fulfillments,
-    MarketplaceState,
-    Order,
-    PlacedOrder,
-)
-from airflow_provider_feedamp.exceptions import ApiError, InputError
+from airflow_provider_feedamp.api.answers import an_object
+from airflow_provider_feedamp.api.filters import LARGEST_PAGE, calls_for, instant_filter, page_size_filter
+from airflow_provider_feedamp.api.order_check import check_order
+from airflow_provider_feedamp.api.paging import listed
+from airflow_provider_feedamp.api.reporting import report_errors
+from airflow_provider_feedamp.api.types import Fulfillments, MarketplaceState, Order, PlacedOrder
+from airflow_provider_feedamp.api.unverified import Unverified
+from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_provider_feedamp.api.transport import Answer, Transport
-
-#: Order numbers in one list call, so that the URL stays within what servers take; more are asked for in turn.
-_NUMBERS_PER_CALL = 50
-_INSERTED = {201: True, 200: False}
+    from airflow_provider_feedamp.api.transport import Transport
 
 
 class OrdersApi:
     """Orders of one seller's account: list, read and place them, and see what the seller did.
 
     :param transport: Sends the calls.
+    :param unverified: What is not documented, guessed.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
         self._transport = transport
+        self._unverified = unverified or Unverified()
 
     def get(self, mp_order_number: str) -> Order:
         """Return one order.
@@ -44,7 +39,7 @@ class OrdersApi:
         """
         what = f"reading order {mp_order_number!r}"
         answer = self._transport.request("GET", ("orders", mp_order_number), what=what)
-        return cast("Order", _object(answer, what))
+        return cast("Order", an_object(answer, what))
 
     def place(self, order: Mapping[str, Any], *, body: bytes | None = None) -> PlacedOrder:
         """Insert an order, or update it when FeedAMP knows its number.
@@ -63,7 +58,7 @@ class OrdersApi:
         mp_order_number: str,
         state: MarketplaceState | str,
         *,
-        read_only: Collection[str] = READ_ONLY_ORDER_FIELDS,
+        read_only: Collection[str] | None = None,
     ) -> PlacedOrder:
         """Change the marketplace state of an order that FeedAMP holds.
 
@@ -74,6 +69,7 @@ class OrdersApi:
         :param mp_order_number: The marketplace's order number.
         :param state: The new state.
         :param read_only: The fields to leave out, should FeedAMP refuse to take back more than is documented.
+            Default: those of :class:`Unverified`.
         """
         try:
             state = MarketplaceState(state)
@@ -81,6 +77,8 @@ class OrdersApi:
             states = ", ".join(MarketplaceState)
             message = f"The marketplace state of order {mp_order_number!r} must be one of {states}."
             raise InputError(message) from error
+        if read_only is None:
+            read_only = self._unverified.read_only_order_fields
         held = self.get(mp_order_number)
         order = {name: value for name, value in held.items() if name not in read_only}
         return self._put(mp_order_number, order | {"marketplace_state": state.value}, None)
@@ -93,20 +91,24 @@ class OrdersApi:
         """
         what = f"reading the fulfilments of order {mp_order_number!r}"
         answer = self._transport.request("GET", ("orders", mp_order_number, "fulfillments"), what=what)
-        return cast("Fulfillments", _object(answer, what))
+        return cast("Fulfillments", an_object(answer, what))
 
     def report_errors(self, mp_order_number: str, errors: Sequence[Mapping[str, Any]]) -> None:
         """Report fulfilment data that the marketplace could not process.
 
-        FeedAMP may append what it gets twice, so this call is never repeated by itself.
+        FeedAMP may append what it gets twice. When nobody knows whether the call has arrived, the order is
+        read, and what does not stand there is sent once more.
 
         :param mp_order_number: The marketplace's order number.
         :param errors: At least one :class:`OrderError`, each with ``code`` and ``message``.
         """
-        _check_errors(mp_order_number, errors)
-        what = f"reporting errors of order {mp_order_number!r}"
-        reported = [dict(error) for error in errors]
-        self._transport.request("POST", ("orders", mp_order_number, "errors"), json=reported, what=what)
+        report_errors(
+            self._transport,
+            ["orders", mp_order_number],
+            errors,
+            of=f"order {mp_order_number!r}",
+            read=lambda: self.get(mp_order_number),
+        )
 
     def list(
         self,
@@ -135,17 +137,9 @@ class OrdersApi:
             params["seller_updated_after"] = instant_filter("seller_updated_after", seller_updated_after)
         if has_errors is not None:
             params["has_errors"] = "true" if has_errors else "false"
-        numbers = None if mp_order_numbers is None else list_filter("mp_order_numbers", mp_order_numbers)
-        if fulfillment_status is not None:
-            statuses = list_filter("fulfillment_status", fulfillment_status)
-            params["fulfillment_status"] = ",".join(statuses)
-            if not statuses:
-                return iter(())
-        if numbers is None:
-            return self._listed([params])
-        starts = range(0, len(numbers), _NUMBERS_PER_CALL)
-        chunks = (",".join(numbers[start : start + _NUMBERS_PER_CALL]) for start in starts)
-        return self._listed([params | {"mp_order_numbers": chunk} for chunk in chunks])
+        chosen = {"mp_order_numbers": mp_order_numbers, "fulfillment_status": fulfillment_status}
+        found = listed(self._transport, "orders", calls_for(params, chosen), key=("mp_order_number",))
+        return cast("Iterator[Order]", found)
 
     def _put(self, number: str, order: Mapping[str, Any], body: bytes | None) -> PlacedOrder:
         json = dict(order) if body is None else None
@@ -153,35 +147,4 @@ class OrdersApi:
         status, held = self._transport.request("PUT", ("orders", number), json=json, body=body, what=what)
         # The body of this answer is not documented; what is not an order is not passed on as one.
         known = isinstance(held, dict) and "mp_order_number" in held
-        return PlacedOrder(number, _INSERTED.get(status), cast("Order", held) if known else None)
-
-    def _listed(self, filters: Sequence[Mapping[str, str]]) -> Iterator[Order]:
-        seen: set[str] = set()
-        for params in filters:
-            for order in entries(self._transport, "orders", params, seen, key="mp_order_number"):
-                yield cast("Order", order)
-
-
-def _object(answer: Answer, what: str) -> dict[str, Any]:
-    if isinstance(answer.body, dict):
-        return answer.body
-    message = f"FeedAMP answered {what} with HTTP {answer.status} and no JSON object."
-    raise ApiError(message, status=answer.status)
-
-
-def _check_errors(mp_order_number: str, errors: Sequence[Mapping[str, Any]]) -> None:
-    wrong = "" if errors else "there is none"
-    for index, error in enumerate(errors):
-        if not isinstance(error, Mapping):
-            wrong = f"[{index}] is not an object"
-            continue
-        for name in ("code", "message"):
-            value = error.get(name)
-            if not isinstance(value, str) or not value.strip():
-                wrong = f"[{index}].{name} must be text that is not blank"
-        line = error.get("mp_line_number")
-        if line is not None and not (isinstance(line, str) and 0 < len(line) <= LONGEST_NUMBER):
-            wrong = f"[{index}].mp_line_number must be text of 1 to {LONGEST_NUMBER} characters"
-    if wrong:
-        message = f"The errors to report for order {mp_order_number!r} cannot be sent: {wrong}."
-        raise InputError(message)
+        return PlacedOrder(number, self._unverified.is_new(status), cast("Order", held) if known else None)

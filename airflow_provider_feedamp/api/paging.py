@@ -5,44 +5,58 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.exceptions import ApiError
+from airflow_provider_feedamp.api.answers import objects_under
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from airflow_provider_feedamp.api.transport import Transport
 
 log = logging.getLogger(__name__)
 
 
-def entries(
-    transport: Transport, name: str, params: Mapping[str, str], seen: set[str], *, key: str
+def listed(
+    transport: Transport, name: str, calls: Iterable[Mapping[str, str]], *, key: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the entries of all pages of a list, each key once.
-
-    The filters are sent along with each cursor, as nothing says that a cursor holds them; and pages may
-    overlap, as nothing says that a list stands still while it is read.
+    """Yield the entries of a list, each key once over all calls; a page is asked for when it is needed.
 
     :param name: The list's path below the base URL, and its name in the answer.
-    :param params: Its filters.
-    :param seen: Keys that were there before; those that are yielded are added.
-    :param key: The field that identifies an entry.
+    :param calls: The filters of each call; more than one where a filter is too long for one call.
+    :param key: The fields that identify an entry together.
     """
-    what = f"listing {name}"
+    seen: set[Hashable] = set()
+    for params in calls:
+        pages = _pages(transport, (name,), params, what=f"listing {name}", listing=True)
+        yield from _new(pages, seen, key)
+
+
+def listed_of_order(
+    transport: Transport, mp_order_number: str, name: str, *, key: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield what belongs to one order, each key once.
+
+    :param name: ``refunds`` or ``returns``.
+    :param key: The fields that identify an entry together.
+    """
+    what = f"listing the {name} of order {mp_order_number!r}"
+    return _new(
+        _pages(transport, ("orders", mp_order_number, name), {}, what=what, listing=False), set(), key
+    )
+
+
+def _pages(
+    transport: Transport, path: Sequence[str], params: Mapping[str, str], *, what: str, listing: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the entries of all pages.
+
+    The filters are sent along with each cursor, as nothing says that a cursor holds them.
+    """
     cursors: set[str] = set()
     params = dict(params)
     while True:
-        status, page = transport.request("GET", (name,), params=params, what=what)
-        found = page.get(name) if isinstance(page, dict) else None
-        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-            message = f"FeedAMP answered {what} with HTTP {status} and no list of {name}."
-            raise ApiError(message, status=status)
-        for entry in found:
-            number = entry.get(key)
-            if number is None or number not in seen:
-                seen.add(number)
-                yield entry
-        cursor = str(page.get("next_cursor") or "")
+        answer = transport.request("GET", path, params=params, what=what, listing=listing)
+        yield from objects_under(path[-1], answer, what)
+        cursor = str(answer.body.get("next_cursor") or "")
         if not cursor:
             return
         if cursor in cursors:
@@ -50,3 +64,17 @@ def entries(
             return
         cursors.add(cursor)
         params["cursor"] = cursor
+
+
+def _new(
+    entries: Iterable[dict[str, Any]], seen: set[Hashable], key: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield what was not there before: nothing says that a list stands still while it is read."""
+    for entry in entries:
+        values = tuple(entry.get(name) for name in key)
+        # What cannot be told apart is all passed on: once too often is better than not at all.
+        if all(isinstance(value, str | int) for value in values):
+            if values in seen:
+                continue
+            seen.add(values)
+        yield entry

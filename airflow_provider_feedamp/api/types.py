@@ -72,13 +72,36 @@ class FulfillmentStatus(StrEnum):
     COMPLETE = "COMPLETE"
 
 
-#: The only error code for orders that FeedAMP's pages show; other codes are passed on as they are.
-INVALID_TRACKING_NUMBER: Final = "INVALID_TRACKING_NUMBER"
+class RefundStatus(StrEnum):
+    """The ``status`` of a seller's refund; an answer may hold values that are not listed here."""
 
-#: What FeedAMP sets on an order and does not take back in a PUT. ``is_marketplace_fulfilled`` is not among
-#: them: whether it may be sent is not documented, but leaving it out could turn it to false, and the seller
-#: would ship what the marketplace ships too. A refused PUT is loud and harmless, a second parcel is not.
-READ_ONLY_ORDER_FIELDS: Final = frozenset({"fulfillments", "acknowledged", "status", "errors"})
+    CREATED = "CREATED"
+    #: The marketplace reported errors. When the seller has resolved them, it is ``CREATED`` again.
+    PAUSED = "PAUSED"
+    COMPLETE = "COMPLETE"
+
+
+class ReturnStatus(StrEnum):
+    """The ``status`` of a customer's return; ``REFUNDED`` means that the seller has entered the amounts."""
+
+    AWAITING_AUTHORIZATION = "AWAITING_AUTHORIZATION"
+    AUTHORIZED = "AUTHORIZED"
+    REFUNDED = "REFUNDED"
+    COMPLETED = "COMPLETED"
+
+
+class ReturnType(StrEnum):
+    """How the customer gives the items back, if at all; ``IN_STORE`` is for sellers on FeedAMP's API V2."""
+
+    SHIP = "SHIP"
+    NO_RETURN = "NO_RETURN"
+    IN_STORE = "IN_STORE"
+
+
+#: The only error codes for orders, refunds and returns that FeedAMP's pages show; others may be sent too.
+INVALID_TRACKING_NUMBER: Final = "INVALID_TRACKING_NUMBER"
+EXCESS_ITEM_REFUND: Final = "EXCESS_ITEM_REFUND"
+EXCESS_REFUND: Final = "EXCESS_REFUND"
 
 
 class OrderLine(TypedDict, total=False):
@@ -95,11 +118,16 @@ class OrderLine(TypedDict, total=False):
     discounts: list[dict[str, Any]]
 
 
-class OrderError(TypedDict):
-    """What the marketplace reports about fulfilment data that it cannot process."""
+class ReportedError(TypedDict):
+    """What the marketplace reports about a refund or a return that it cannot process."""
 
     code: str
     message: str
+
+
+class OrderError(ReportedError):
+    """What the marketplace reports about fulfilment data that it cannot process."""
+
     mp_line_number: NotRequired[str]
     debug: NotRequired[list[dict[str, Any]]]
 
@@ -179,3 +207,92 @@ class PlacedOrder:
     inserted: bool | None
     #: The order as FeedAMP holds it now, where the answer had it; it names a person, so ``repr`` hides it.
     order: Order | None = field(repr=False)
+
+
+class RefundLine(TypedDict, total=False):
+    """What the seller refunds of one order line."""
+
+    mp_line_number: str
+    currency: str
+    refund_quantity: int
+    item_refund: float
+    item_tax_refund: float
+    shipping_refund: float
+    shipping_tax_refund: float
+    discount_refund: float
+    reason: str
+
+
+class Refund(TypedDict, total=False):
+    """A refund that a seller asks for, with its unresolved errors; it may hold fields not listed here."""
+
+    feedamp_refund_id: int
+    mp_order_number: str
+    notes: str | None
+    status: str
+    date_created: str
+    merchant_refund_lines: list[RefundLine]
+    errors: list[ReportedError]
+
+
+class ReturnLine(TypedDict, total=False):
+    """What the customer gives back of one order line."""
+
+    mp_return_line_number: str
+    mp_order_line_number: str
+    sku: str
+    quantity: int
+    currency: str
+    requested_refund_principal: float
+    reason: str
+    #: The seller need not authorise this line.
+    preauthorized: bool
+    product_name: str
+    unit_price: float
+    tax: float
+    requested_refund_tax: float
+    carrier: str
+    tracking_number: str
+
+
+class ReturnRefundLine(TypedDict, total=False):
+    """What the seller refunds of one return line; the names are not those of a refund's line."""
+
+    mp_return_line_number: str
+    principal_refund_amount: float
+    shipping_refund_amount: float
+
+
+class ReturnRefunds(TypedDict, total=False):
+    """How far the seller is with a return, and the amounts to refund."""
+
+    status: str
+    rma: str
+    merchant_refund_lines: list[ReturnRefundLine]
+    errors: list[ReportedError]
+
+
+class Return(ReturnRefunds, total=False):
+    """A customer's return; it may hold fields that are not listed here."""
+
+    mp_return_number: str
+    mp_order_number: str
+    request_date: str
+    #: The day by which the seller has to release the money, ``YYYY-MM-DD``.
+    respond_date: str
+    shipping_address: dict[str, Any]
+    customer_email: str
+    return_type: str
+    return_lines: list[ReturnLine]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedReturn:
+    """A return that FeedAMP has taken."""
+
+    mp_order_number: str
+    mp_return_number: str
+    #: True when the return is new to FeedAMP (201), False when it was known (200), None when nothing says so.
+    inserted: bool | None
+    #: The return as FeedAMP holds it now, where the answer had it; it names a person, so ``repr`` hides it.
+    return_: Return | None = field(repr=False)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://marketplace-order-api.feedamp.feedonomics.com/api/v1"
 _DEFAULT_PATH = "/api/v1"
+#: What Feedonomics recommends as the most for the lists of its other order APIs; this one names no limit.
+DEFAULT_LIST_REQUESTS_PER_SECOND = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class FeedAmpConnection:
     :param seller: The seller that the refresh token belongs to.
     :param token_request_encoding: ``json`` or ``form``.
     :param timeout: Seconds, or None for the default.
-    :param requests_per_second: Pace of one seller's order calls, or None for none.
+    :param requests_per_second: Pace of one seller's calls, or None for none.
+    :param list_requests_per_second: Pace of one seller's list calls; 0 for none.
     :param token_store: Name of the token store, or None for the configured one.
     :param token_store_conn_id: The store's own connection, or None for the configured one.
     """
@@ -44,6 +47,7 @@ class FeedAmpConnection:
     token_request_encoding: str
     timeout: float | None
     requests_per_second: float | None
+    list_requests_per_second: float
     token_store: str | None
     token_store_conn_id: str | None
 
@@ -88,6 +92,7 @@ class _Reader:
         encoding = self._text(extra, "token_request_encoding") or "json"
         if encoding not in ("json", "form"):
             self._refuse("has an extra token_request_encoding that is unknown", "Use json or form.")
+        list_pace = self._number(extra, "list_requests_per_second", zero=True)
         return FeedAmpConnection(
             conn_id=self.conn_id,
             base_url=self._base_url(),
@@ -98,6 +103,7 @@ class _Reader:
             token_request_encoding=encoding,
             timeout=self._number(extra, "timeout"),
             requests_per_second=self._number(extra, "requests_per_second"),
+            list_requests_per_second=DEFAULT_LIST_REQUESTS_PER_SECOND if list_pace is None else list_pace,
             token_store=self._text(extra, "token_store"),
             token_store_conn_id=self._text(extra, "token_store_conn_id"),
         )
@@ -160,7 +166,7 @@ class _Reader:
             self._refuse(f"has an extra {name} that is a {type(value).__name__}", "Write it as a text.")
         return value.strip() or None
 
-    def _number(self, extra: dict[str, Any], name: str) -> float | None:
+    def _number(self, extra: dict[str, Any], name: str, *, zero: bool = False) -> float | None:
         value = extra.get(name)
         if value is None or value == "":
             return None
@@ -168,8 +174,9 @@ class _Reader:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            self._refuse(f"has an extra {name} that is no positive number", "Write it as a number.")
+        if not (math.isfinite(number) and (number > 0 or (zero and number == 0))):
+            kind = "number from 0 up" if zero else "positive number"
+            self._refuse(f"has an extra {name} that is no {kind}", "Write it as a number.")
         return number
 
     def _refuse(self, what: str, what_to_do: str) -> NoReturn:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.api.unverified import Unverified
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.models import AccessToken
 
@@ -35,6 +36,11 @@ class FeedAmpHook(BaseHook):
         connection's, else 10 and 60.
     :param requests_per_second: Pace of the client's calls for this seller in this process. Default: the
         connection's, else unpaced.
+    :param list_requests_per_second: Pace of the client's list calls for this seller in this process, 0 for
+        none. Default: the connection's, else 2.
+    :param pool_size: Connections that are kept open, as many as threads use the client. Default: 32.
+    :param unverified: What the client guesses where FeedAMP documents nothing. Default: the two paths of the
+        ``[feedamp]`` configuration, and otherwise what ``api.unverified`` says.
     """
 
     conn_name_attr = "feedamp_conn_id"
@@ -49,12 +55,18 @@ class FeedAmpHook(BaseHook):
         *,
         timeout: float | None = None,
         requests_per_second: float | None = None,
+        list_requests_per_second: float | None = None,
+        pool_size: int | None = None,
+        unverified: Unverified | None = None,
     ) -> None:
         super().__init__()
         self.feedamp_conn_id = feedamp_conn_id
         self._seller = seller
         self._timeout = timeout
         self._requests_per_second = requests_per_second
+        self._list_requests_per_second = list_requests_per_second
+        self._pool_size = pool_size
+        self._unverified = unverified
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -103,7 +115,8 @@ class FeedAmpHook(BaseHook):
         :param min_ttl: The least time that it must have left. Default: two minutes.
         :raises TokenError: if there is none to be had; see the classes in ``exceptions``.
         """
-        return self.access_token(min_ttl).value
+        warm = self._custodian.warm() if min_ttl is None else None
+        return (warm or self.access_token(min_ttl)).value
 
     def access_token(self, min_ttl: timedelta | None = None) -> AccessToken:
         """Return the token with what may be known about it: seller, expires_at, generation, renewed.
@@ -118,11 +131,12 @@ class FeedAmpHook(BaseHook):
 
         Tokens are put in and renewed inside, a 401 is answered with one renewal and one more try.
         """
-        from airflow_provider_feedamp.api.session import DEFAULT_TIMEOUT, FeedAmpSession
+        from airflow_provider_feedamp.api.session import DEFAULT_POOL_SIZE, DEFAULT_TIMEOUT, FeedAmpSession
         from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 
         timeout = self._timeout or self.config.timeout or DEFAULT_TIMEOUT
-        return FeedAmpSession(self.config.base_url, FeedAmpAuth(hook=self), timeout)
+        pool_size = self._pool_size or DEFAULT_POOL_SIZE
+        return FeedAmpSession(self.config.base_url, FeedAmpAuth(hook=self), timeout, pool_size=pool_size)
 
     @cached_property
     def client(self) -> FeedAmpClient:
@@ -130,10 +144,15 @@ class FeedAmpHook(BaseHook):
         from airflow_provider_feedamp.api.client import FeedAmpClient
         from airflow_provider_feedamp.api.pacing import pacer_for
         from airflow_provider_feedamp.api.transport import Transport
+        from airflow_provider_feedamp.hooks.unverified import configured
 
-        pace = self._requests_per_second or self.config.requests_per_second
-        pacer = pacer_for((self.config.base_url, self.config.client_id, self.seller), pace)
-        return FeedAmpClient(Transport(self.get_conn(), pacer))
+        account = (self.config.base_url, self.config.client_id, self.seller)
+        pacer = pacer_for(account, self._requests_per_second or self.config.requests_per_second)
+        listing = self._list_requests_per_second
+        listing = self.config.list_requests_per_second if listing is None else listing
+        list_pacer = pacer_for((*account, "lists"), listing or None)
+        transport = Transport(self.get_conn(), pacer, list_pacer)
+        return FeedAmpClient(transport, self._unverified or configured())
 
     def sellers(self) -> list[str]:
         """Return the names of all sellers of the connection's client, to map tasks over.
@@ -209,7 +228,8 @@ class FeedAmpHook(BaseHook):
     def _custodian(self) -> TokenCustodian:
         from airflow_provider_feedamp.hooks.custody import custodian_of
 
-        return custodian_of(self.config, self.seller)
+        with task_errors():
+            return custodian_of(self.config, self.seller)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import pytest
 
 from airflow_provider_feedamp.api.auth import BearerAuth
 from airflow_provider_feedamp.api.orders import OrdersApi
+from airflow_provider_feedamp.api.refunds import RefundsApi
+from airflow_provider_feedamp.api.returns import ReturnsApi
 from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.transport import Transport
 from tests.api.edge import Edge, Tokens
@@ -43,7 +45,14 @@ def slept() -> list[float]:
 @pytest.fixture
 def session(edge: Edge, tokens: Tokens, slept: list[float]) -> Iterator[FeedAmpSession]:
     auth = BearerAuth(tokens, edge.base_url)
-    with FeedAmpSession(edge.base_url, auth, retries=3, sleep=slept.append, jitter=lambda: 1.0) as session:
+    with FeedAmpSession(
+        edge.base_url,
+        auth,
+        retries=3,
+        sleep=slept.append,
+        jitter=lambda: 1.0,
+        clock=lambda: sum(slept),  # time goes on when somebody sleeps
+    ) as session:
         yield session
 
 
@@ -55,3 +64,13 @@ def transport(session: FeedAmpSession) -> Transport:
 @pytest.fixture
 def orders(transport: Transport) -> OrdersApi:
     return OrdersApi(transport)
+
+
+@pytest.fixture
+def refunds(transport: Transport) -> RefundsApi:
+    return RefundsApi(transport)
+
+
+@pytest.fixture
+def returns(transport: Transport) -> ReturnsApi:
+    return ReturnsApi(transport)

@@ -22,8 +22,8 @@ WHAT = "reading order '600A'"
 
 
 def refused(transport: Transport, edge: Edge, reply: Reply) -> ApiError:
-    """Let FeedAMP refuse a POST, the call that is never repeated, and return the error."""
-    edge.will_reply(reply)
+    """Let FeedAMP refuse a POST, the call that is hardly ever repeated, and return the error."""
+    edge.otherwise = reply
     with pytest.raises(ApiError) as caught:
         transport.request("POST", ("orders", "600A"), what=WHAT)
     return caught.value

@@ -12,7 +12,6 @@ from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     InputError,
     NotFoundError,
-    UnreachableError,
 )
 from tests.api.edge import Edge, Reply
 
@@ -144,33 +143,6 @@ def test_errors_are_reported_as_a_list(orders: OrdersApi, edge: Edge) -> None:
     [post] = edge.received
     assert (post.method, post.target) == ("POST", "/api/v1/orders/600A/errors")
     assert json.loads(post.body) == errors
-
-
-def test_a_report_is_never_repeated_by_itself(orders: OrdersApi, edge: Edge) -> None:
-    edge.otherwise = Reply(cut="before the answer")
-    with pytest.raises(UnreachableError):
-        orders.report_errors("600A", [{"code": "A", "message": "b"}])
-    assert len(edge.received) == 1
-
-
-@pytest.mark.parametrize(
-    ("errors", "named"),
-    [
-        ([], "there is none"),
-        (["text"], r"\[0\] is not an object"),
-        ([{"code": "A"}], r"\[0\]\.message"),
-        ([{"code": "A", "message": "b"}, {"code": " ", "message": "b"}], r"\[1\]\.code"),
-        ([{"code": 1, "message": "b"}], r"\[0\]\.code"),
-        ([{"code": "A", "message": "b", "mp_line_number": "x" * 129}], r"\[0\]\.mp_line_number"),
-        ([{"code": "A", "message": "b", "mp_line_number": 1}], r"\[0\]\.mp_line_number"),
-    ],
-)
-def test_a_report_with_something_wrong_is_refused_unsent(
-    orders: OrdersApi, edge: Edge, errors: Any, named: str
-) -> None:
-    with pytest.raises(InputError, match=named):
-        orders.report_errors("600A", errors)
-    assert edge.received == []
 
 
 def test_all_pages_are_listed_and_the_filters_go_with_each(orders: OrdersApi, edge: Edge) -> None:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from airflow_provider_feedamp.api.types import READ_ONLY_ORDER_FIELDS, MarketplaceState, PlacedOrder
+from airflow_provider_feedamp.api.types import CreatedReturn, MarketplaceState, PlacedOrder
+from airflow_provider_feedamp.api.unverified import READ_ONLY_ORDER_FIELDS
 
 
 @pytest.mark.parametrize("heavy", ["requests", "pydantic", "sqlalchemy", "airflow"])
@@ -30,3 +31,8 @@ def test_whether_the_marketplace_ships_an_order_is_put_back_with_it() -> None:
 def test_a_placed_order_does_not_show_its_customer() -> None:
     placed = PlacedOrder("A1", True, {"customer": {"full_name": "Jane Smith"}})
     assert "Jane" not in repr(placed)
+
+
+def test_a_created_return_does_not_show_its_customer() -> None:
+    created = CreatedReturn("A1", "R1", True, {"customer_email": "jane@example.com"})
+    assert "jane" not in repr(created)

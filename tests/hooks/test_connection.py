@@ -53,6 +53,7 @@ def test_every_field_is_read(set_connection: SetConnection) -> None:
         "token_request_encoding": "form",
         "timeout": 7.5,
         "requests_per_second": 3,
+        "list_requests_per_second": 0.5,
         "token_store": "memory",
         "token_store_conn_id": "my_store",
     }
@@ -71,6 +72,7 @@ def test_what_may_be_left_out_has_a_default(set_connection: SetConnection) -> No
     assert (config.seller, config.token_request_encoding) == ("default", "json")
     assert (config.refresh_token, config.timeout, config.requests_per_second) == (None, None, None)
     assert (config.token_store, config.token_store_conn_id) == (None, None)
+    assert config.list_requests_per_second == 2.0
 
 
 def test_blank_and_null_extras_count_as_left_out(set_connection: SetConnection) -> None:
@@ -80,6 +82,7 @@ def test_blank_and_null_extras_count_as_left_out(set_connection: SetConnection) 
         "seller": "",
         "timeout": "",
         "requests_per_second": None,
+        "list_requests_per_second": "",
         "token_store": "",
     }
 
@@ -87,6 +90,12 @@ def test_blank_and_null_extras_count_as_left_out(set_connection: SetConnection) 
 
     assert (config.refresh_token, config.seller, config.timeout) == (None, "default", None)
     assert (config.requests_per_second, config.token_store) == (None, None)
+    assert config.list_requests_per_second == 2.0
+
+
+@pytest.mark.parametrize("zero", ["0", 0, 0.0, " 0 "])
+def test_lists_may_be_unpaced(set_connection: SetConnection, zero: object) -> None:
+    assert read(set_connection, extra={"list_requests_per_second": zero}).list_requests_per_second == 0.0
 
 
 @pytest.mark.parametrize("text", ["30", " 30 ", "3e1"])
@@ -219,6 +228,9 @@ def test_a_connection_of_another_type_is_refused(set_connection: SetConnection, 
         ({"timeout": "inf"}, "timeout", "number"),
         ({"requests_per_second": 0}, "requests_per_second", "number"),
         ({"requests_per_second": {}}, "requests_per_second", "number"),
+        ({"list_requests_per_second": -1}, "list_requests_per_second", "number"),
+        ({"list_requests_per_second": "off"}, "list_requests_per_second", "number"),
+        ({"list_requests_per_second": False}, "list_requests_per_second", "number"),
     ],
 )
 def test_an_extra_of_the_wrong_kind_is_refused(

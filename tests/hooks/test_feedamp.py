@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_feedamp.api import pacing
 from airflow_provider_feedamp.api.client import FeedAmpClient
 from airflow_provider_feedamp.api.pacing import pacer_for
 from airflow_provider_feedamp.api.session import DEFAULT_TIMEOUT, FeedAmpSession
+from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
     ClientRefusedError,
     ConfigurationError,
     InputError,
+    NotFoundError,
     ReauthorizationRequiredError,
 )
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
@@ -25,6 +28,22 @@ from airflow_provider_feedamp.tokens.cache import CACHE
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.hooks.conftest import SetConnection
+
+
+RETURN = {
+    "return_lines": [
+        {
+            "mp_return_line_number": "R-1",
+            "mp_order_line_number": "1",
+            "sku": "S-1",
+            "quantity": 1,
+            "currency": "USD",
+            "requested_refund_principal": 9.99,
+            "reason": "Wrong color sent",
+            "preauthorized": False,
+        }
+    ]
+}
 
 
 def order(number: str) -> dict[str, Any]:
@@ -109,6 +128,16 @@ def test_the_hooks_timeout_beats_the_connections_and_that_beats_the_default(
     assert FeedAmpHook(timeout=argument).get_conn().timeout == timeout
 
 
+@pytest.mark.parametrize(("argument", "kept"), [(None, 32), (200, 200)])
+def test_as_many_connections_are_kept_open_as_asked_for(
+    feedamp: RunningSandbox, argument: int | None, kept: int
+) -> None:
+    session = FeedAmpHook(pool_size=argument).get_conn()
+
+    adapter: Any = session.get_adapter(feedamp.base_url)
+    assert adapter.poolmanager.connection_pool_kw["maxsize"] == kept
+
+
 # The client
 
 
@@ -133,6 +162,75 @@ def test_the_pace_is_one_for_all_hooks_of_a_seller(
 
     assert shared is not None
     assert shared._next_slot > 0.0  # that very pacer has let a call through
+
+
+@pytest.mark.parametrize(
+    ("argument", "extra", "pace"),
+    [(None, None, 2.0), (None, "40", 40.0), (50.0, "40", 50.0), (50.0, "0", 50.0)],
+)
+def test_list_calls_have_a_pace_of_their_own(
+    sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object, pace: float
+) -> None:
+    set_connection(sandbox.connection("acme", token_store="memory", list_requests_per_second=extra))
+    client = FeedAmpHook(list_requests_per_second=argument).client
+    list(client.orders.list())
+
+    pacer = pacing._pacers[sandbox.base_url, "demo-client", "acme", "lists"]
+
+    assert pacer.requests_per_second == pace
+    slot = pacer._next_slot
+    assert slot > 0.0  # that very pacer has let the list call through
+    with pytest.raises(NotFoundError):
+        client.orders.get("A")
+    assert pacer._next_slot == slot  # and not the other one
+
+
+@pytest.mark.parametrize(("argument", "extra"), [(None, "0"), (0, None), (0, "40")])
+def test_list_calls_may_be_unpaced(
+    sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object
+) -> None:
+    set_connection(sandbox.connection("acme", token_store="memory", list_requests_per_second=extra))
+    list(FeedAmpHook(list_requests_per_second=argument).client.orders.list())
+
+    assert (sandbox.base_url, "demo-client", "acme", "lists") not in pacing._pacers
+
+
+# What FeedAMP does not document
+
+
+@pytest.mark.parametrize("configured", [None, "", "done", " done "])
+def test_the_guessed_paths_can_be_configured(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, configured: str | None
+) -> None:
+    client = FeedAmpHook().client
+    client.orders.place(order("A"))
+    client.returns.create("A", "R", RETURN)
+    refund = feedamp.control.create_refund("acme", "A")["feedamp_refund_id"]
+    for option in ("refund_complete_path", "return_complete_path"):
+        feedamp.control.change(**{option: (configured or "").strip() or "complete"})
+        if configured is not None:
+            monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{option.upper()}", configured)
+
+    client = FeedAmpHook().client
+    client.refunds.complete("A", refund)
+    client.returns.complete("A", "R")
+
+    assert client.refunds.get("A", refund)["status"] == "COMPLETE"
+    assert client.returns.get("A", "R")["status"] == "COMPLETED"
+
+
+def test_guesses_that_are_handed_in_beat_the_configuration(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FeedAmpHook().client.orders.place(order("A"))
+    refund = feedamp.control.create_refund("acme", "A")["feedamp_refund_id"]
+    feedamp.control.change(refund_complete_path="handed-in")
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__REFUND_COMPLETE_PATH", "configured")
+
+    FeedAmpHook(unverified=Unverified("handed-in")).client.refunds.complete("A", refund)
+
+    with pytest.raises(NotFoundError):
+        FeedAmpHook().client.refunds.complete("A", refund)
 
 
 # The seller
