@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from airflow_provider_feedamp.sandbox.refusal import Problem, problem
 
@@ -46,10 +46,17 @@ class CutConnection(Response):
             pass
 
 
+class AsciiJSON(JSONResponse):
+    """A JSON response in ASCII only, so that any text a client sent can be sent back."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body; half of a surrogate pair is a character that UTF-8 has not."""
+        return _ENCODER.encode(content).encode("ascii")
+
+
 def json_response(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON response; ASCII only, so that any text a client sent can be sent back."""
-    content = _ENCODER.encode(body).encode("ascii")
-    return Response(content, status, headers, media_type="application/json")
+    """Return a JSON response."""
+    return AsciiJSON(body, status, headers)
 
 
 def to_response(answer: Answer) -> Response:

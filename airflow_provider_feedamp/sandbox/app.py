@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from airflow_provider_feedamp.sandbox.after_sale_routes import AfterSaleRoutes
 from airflow_provider_feedamp.sandbox.answers import TRANSPORT, error_response
 from airflow_provider_feedamp.sandbox.control_routes import CONTROL_PREFIX, ControlRoutes
+from airflow_provider_feedamp.sandbox.docs_routes import DocsRoutes
 from airflow_provider_feedamp.sandbox.gateway import Gateway
 from airflow_provider_feedamp.sandbox.oauth_routes import OAuthRoutes
 from airflow_provider_feedamp.sandbox.order_routes import OrderRoutes
-from airflow_provider_feedamp.sandbox.refusal import NOT_FOUND, Refusal, problem
+from airflow_provider_feedamp.sandbox.refund_routes import RefundRoutes
+from airflow_provider_feedamp.sandbox.refusal import INVALID_PAYLOAD, NOT_FOUND, Problem, Refusal, problem
+from airflow_provider_feedamp.sandbox.return_routes import ReturnRoutes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.sandbox.state import SandboxState
 
-ROUTES = (OAuthRoutes, OrderRoutes, ControlRoutes)
+ROUTES = (OAuthRoutes, OrderRoutes, RefundRoutes, ReturnRoutes, ControlRoutes, AfterSaleRoutes)
 
 
 def create_app(state: SandboxState) -> ASGIApp:
@@ -32,8 +37,10 @@ def create_app(state: SandboxState) -> ASGIApp:
     """
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     gateway = Gateway(state)
-    for routes in ROUTES:
-        app.include_router(routes(state, gateway).router())
+    routers = [routes(state, gateway).router() for routes in ROUTES]
+    # include_router() would make each route once more, which is half of what a start costs.
+    for router in (*routers, DocsRoutes(app, state).router()):
+        app.router.routes.extend(router.routes)
 
     async def on_refusal(request: Request, error: Exception) -> Response:
         controls = request.url.path.startswith(CONTROL_PREFIX)
@@ -42,12 +49,22 @@ def create_app(state: SandboxState) -> ASGIApp:
             return error_response(error.status_code, [problem(NOT_FOUND, str(error.detail))], style)
         if isinstance(error, Refusal):
             return error_response(error.status, error.problems, style)
+        if isinstance(error, RequestValidationError):
+            return error_response(422, [_misshapen(each) for each in error.errors()], style)
         raise error
 
     app.add_exception_handler(Refusal, on_refusal)
+    # FastAPI's own answer quotes what was sent, and fails when that is no JSON again.
+    app.add_exception_handler(RequestValidationError, on_refusal)
     # The router raises it: there is no such path, or not with that method.
     app.add_exception_handler(HTTPException, on_refusal)
     return RawPath(app)
+
+
+def _misshapen(error: dict[str, Any]) -> Problem:
+    """Return the problem of a body that a control endpoint cannot read: where, and what is expected."""
+    where = ".".join(str(part) for part in error["loc"][1:])
+    return problem(INVALID_PAYLOAD, f"'{where}' {error['msg']}")
 
 
 class RawPath:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Json = dict[str, Any]
 
@@ -110,6 +110,59 @@ class SandboxControl:
     def resolve_errors(self, seller: str, mp_order_number: str) -> Json:
         """Let the seller resolve an order's errors; return the order."""
         return self._act(seller, "resolve-errors", mp_order_number, {})
+
+    def refunds(self, seller: str) -> list[Json]:
+        """Return the seller's refunds with ``created_at``, the instant that the API hides."""
+        refunds: list[Json] = self._seller("GET", seller, "/refunds")["refunds"]
+        return refunds
+
+    def create_refund(
+        self, seller: str, mp_order_number: str, lines: Sequence[Json] | None = None, **details: Any
+    ) -> Json:
+        """Let the seller refund lines of an order; return the refund.
+
+        :param seller: The seller.
+        :param mp_order_number: The order.
+        :param lines: ``{"mp_line_number": …}`` each, and what shall differ from the whole line at its unit
+            price: ``refund_quantity``, ``item_refund``, …; None for all of the first line.
+        :param details: ``notes`` and ``reason``.
+        """
+        return self._act(seller, "create-refund", mp_order_number, {"lines": lines, **details})
+
+    def resolve_refund_errors(self, seller: str, feedamp_refund_id: int | str) -> Json:
+        """Let the seller resolve a refund's errors; return the refund."""
+        body = {"feedamp_refund_id": feedamp_refund_id}
+        return self._seller("POST", seller, "/resolve-refund-errors", body)
+
+    def returns(self, seller: str) -> list[Json]:
+        """Return the seller's returns with the hidden ``placed_at`` and ``raw``, the JSON as it was sent."""
+        returns: list[Json] = self._seller("GET", seller, "/returns")["returns"]
+        return returns
+
+    def authorize_return(
+        self, seller: str, mp_order_number: str, mp_return_number: str, rma: str | None = None
+    ) -> Json:
+        """Let the seller authorise a return, under its own number or a made-up one; return the return."""
+        details = {"mp_return_number": mp_return_number, "rma": rma}
+        return self._act(seller, "authorize-return", mp_order_number, details)
+
+    def enter_return_amounts(
+        self,
+        seller: str,
+        mp_order_number: str,
+        mp_return_number: str,
+        lines: Sequence[Json] | None = None,
+    ) -> Json:
+        """Let the seller enter what is refunded, which also clears the return's errors; return the return.
+
+        :param seller: The seller.
+        :param mp_order_number: The order.
+        :param mp_return_number: The return.
+        :param lines: ``{"mp_return_line_number": …}`` each, with ``principal_refund_amount`` and
+            ``shipping_refund_amount``; None for the principal that was asked for.
+        """
+        details = {"mp_return_number": mp_return_number, "lines": lines}
+        return self._act(seller, "enter-return-amounts", mp_order_number, details)
 
     def _act(self, seller: str, action: str, number: str, details: Mapping[str, Any]) -> Json:
         return self._seller("POST", seller, f"/{action}", {"mp_order_number": number, **details})

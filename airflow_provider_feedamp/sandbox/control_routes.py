@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_provider_feedamp.sandbox.answers import AsciiJSON
 from airflow_provider_feedamp.sandbox.faults import Fault  # noqa: TC001 - FastAPI reads the annotation
 from airflow_provider_feedamp.sandbox.gateway import Gateway, unescape
 from airflow_provider_feedamp.sandbox.refusal import INVALID_VALUE, bad_request
@@ -20,23 +21,25 @@ CONTROL_PREFIX = "/_sandbox"
 Json = dict[str, Any]
 
 
-class _Body(BaseModel):
+class ControlBody(BaseModel):
+    """A body of the control surface, without fields that it does not know."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class NewSeller(_Body):
+class NewSeller(ControlBody):
     """Body of ``POST /_sandbox/sellers``."""
 
     seller: str = Field(min_length=1)
 
 
-class ClockMove(_Body):
+class ClockMove(ControlBody):
     """Body of ``POST /_sandbox/clock``."""
 
     advance_seconds: float = Field(ge=0, le=1e9)
 
 
-class OrderName(_Body):
+class OrderName(ControlBody):
     """Body of the seller's actions that concern a whole order; numbers are too odd for a path."""
 
     mp_order_number: str
@@ -61,6 +64,23 @@ class Cancellation(OrderName):
     reason: str = "out_of_stock"
 
 
+def control_router(path: str = "") -> APIRouter:
+    """Return an empty router of the control surface.
+
+    :param path: What its paths begin with.
+    """
+    refused: dict[int | str, dict[str, Any]] = {
+        400: {"description": "It cannot be done"},
+        404: {"description": "There is no such seller, order, refund or return"},
+    }
+    return APIRouter(
+        prefix=CONTROL_PREFIX + path,
+        tags=["control surface"],
+        responses=refused,
+        default_response_class=AsciiJSON,
+    )
+
+
 class ControlRoutes:
     """Answer the control surface.
 
@@ -74,7 +94,7 @@ class ControlRoutes:
 
     def router(self) -> APIRouter:
         """Return the routes."""
-        router = APIRouter(prefix=CONTROL_PREFIX)
+        router = control_router()
         seller = "/sellers/{seller}"
         for method, path, handler in (
             ("GET", "/counters", self.counters),
@@ -98,7 +118,7 @@ class ControlRoutes:
             ("POST", seller + "/cancel", self.cancel),
             ("POST", seller + "/resolve-errors", self.resolve_errors),
         ):
-            router.add_api_route(path, handler, methods=[method])
+            router.add_api_route(path, handler, methods=[method], response_model=None)
         return router
 
     async def counters(self) -> Json:

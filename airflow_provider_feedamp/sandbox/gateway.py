@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -23,6 +24,7 @@ from airflow_provider_feedamp.sandbox.answers import (
     spoilt,
     to_response,
 )
+from airflow_provider_feedamp.sandbox.openapi_operations import described
 from airflow_provider_feedamp.sandbox.refusal import (
     INVALID_QUERY,
     INVALID_VALUE,
@@ -33,11 +35,14 @@ from airflow_provider_feedamp.sandbox.refusal import (
 )
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
+
     from airflow_provider_feedamp.sandbox.faults import Fault
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
     from airflow_provider_feedamp.sandbox.state import Account, SandboxState
 
 API_PREFIX = "/api/v1"
+_TAIL = "tail_"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -67,6 +72,21 @@ class Gateway:
         #: What a fault can be meant for.
         self.fault_names = {"token", "data"}
 
+    def add(
+        self, router: APIRouter, method: str, path: str, resource: str, operation: str, handler: Handler
+    ) -> None:
+        """Add the route of one operation that needs a bearer.
+
+        :param router: Where to add it.
+        :param method: HTTP method.
+        :param path: Path, which may end in a :func:`tail`.
+        :param resource: Name of the resource.
+        :param operation: Name of the operation, which is the route's as well.
+        :param handler: What answers it.
+        """
+        endpoint = self.endpoint(resource, operation, handler)
+        router.add_api_route(path, endpoint, methods=[method], **described(operation))
+
     def endpoint(self, resource: str, operation: str, handler: Handler) -> Endpoint:
         """Return the endpoint of one operation that needs a bearer.
 
@@ -78,6 +98,7 @@ class Gateway:
         self.fault_names |= names
 
         async def endpoint(request: Request) -> Response:
+            _check_tail(request, self._state.settings)
             try:
                 body = await request.body()
             except ClientDisconnect:
@@ -126,6 +147,26 @@ class Gateway:
             raise Refusal(401, [problem(UNAUTHORIZED, "a valid access token is needed")])
         path = {name: unescape(value) for name, value in request.path_params.items()}
         return Call(self._state.accounts[seller], self._state.settings, path, query_pairs(request), body)
+
+
+def tail(setting: str) -> str:
+    """Return the last segment of a path that no page shows: whatever a setting says at the time.
+
+    :param setting: Name of the setting.
+    """
+    return f"/{{{_TAIL}{setting}}}"
+
+
+def with_tails(path: str, settings: SandboxSettings) -> str:
+    """Return a route's path with its :func:`tail`, if any, as the settings have it."""
+    start, mark, setting = path.partition("{" + _TAIL)
+    return start + str(getattr(settings, setting.rstrip("}"))) if mark else path
+
+
+def _check_tail(request: Request, settings: SandboxSettings) -> None:
+    for name, value in request.path_params.items():
+        if name.startswith(_TAIL) and value != getattr(settings, name.removeprefix(_TAIL)):
+            raise HTTPException(404)
 
 
 def written(settings: SandboxSettings, resource: object, *, created: bool) -> Answer:

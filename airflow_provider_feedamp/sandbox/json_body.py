@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from airflow_provider_feedamp.sandbox.refusal import INVALID_PAYLOAD, bad_request
 
@@ -12,8 +13,16 @@ def _no_constant(name: str) -> object:
     raise ValueError(message)
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        message = "a number does not fit"
+        raise ValueError(message)
+    return number
+
+
 # One decoder for all requests: json.loads would build another for each call with an argument of its own.
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def read_json(raw: bytes) -> object:

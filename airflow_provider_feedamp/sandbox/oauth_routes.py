@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from airflow_provider_feedamp.sandbox.answers import error_response, json_response
 from airflow_provider_feedamp.sandbox.gateway import API_PREFIX, Gateway, query_pairs
+from airflow_provider_feedamp.sandbox.openapi_operations import described
 from airflow_provider_feedamp.sandbox.refusal import INVALID_QUERY, Refusal, bad_request, problem
 from airflow_provider_feedamp.sandbox.token_request import required, token_fields
 from airflow_provider_feedamp.sandbox.tokens import (
@@ -54,14 +55,16 @@ class OAuthRoutes:
         self._gateway = gateway
 
     def router(self) -> APIRouter:
-        """Return the routes; the form of the approval page posts to its own address."""
+        """Return the routes."""
         router = APIRouter()
         path = API_PREFIX + "/authorize"
-        router.add_api_route(path, self.authorize, methods=["GET"], response_model=None)
-        router.add_api_route(path, self.decide, methods=["POST"], response_model=None)
+        router.add_api_route(path, self.authorize, methods=["GET"], **described("authorize"))
+        # The form of the approval page posts here: no part of the API.
         router.add_api_route(
-            API_PREFIX + "/access_token", self.access_token, methods=["POST"], response_model=None
+            path, self.decide, methods=["POST"], response_model=None, include_in_schema=False
         )
+        token = API_PREFIX + "/access_token"
+        router.add_api_route(token, self.access_token, methods=["POST"], **described("access_token"))
         return router
 
     async def authorize(self, request: Request) -> Response:

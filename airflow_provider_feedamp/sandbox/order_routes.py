@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
 from airflow_provider_feedamp.sandbox.answers import Answer
 from airflow_provider_feedamp.sandbox.gateway import API_PREFIX, Call, Gateway, written
-from airflow_provider_feedamp.sandbox.order_queries import PARAMETERS, order_query, query_parameters
-from airflow_provider_feedamp.sandbox.paging import DEFAULT_PAGE_SIZE, Page, cursor_field, page_size
+from airflow_provider_feedamp.sandbox.listing import list_answer
+from airflow_provider_feedamp.sandbox.order_queries import PARAMETERS, order_query
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.state import SandboxState
@@ -39,31 +38,12 @@ class OrderRoutes:
             ("GET", _ORDER + "/fulfillments", "get_fulfillments", self.get_fulfillments),
             ("POST", _ORDER + "/errors", "report_order_errors", self.report_order_errors),
         ):
-            endpoint = self._gateway.endpoint("orders", operation, handler)
-            router.add_api_route(path, endpoint, methods=[method], name=operation, response_model=None)
+            self._gateway.add(router, method, path, "orders", operation, handler)
         return router
 
     def list_orders(self, call: Call) -> Answer:
-        """Answer Get Orders: one page, and the cursor of the next one."""
-        parameters = query_parameters(call.query, PARAMETERS, strict=call.settings.strict_fields)
-        size = page_size(parameters.get("page_size"))
-        cursors, seller, book = self._state.cursors, call.account.seller, call.account.orders
-        if "cursor" in parameters:
-            page = cursors.open(parameters["cursor"], seller, "orders")
-        else:
-            page = Page(order_query(parameters), 0, DEFAULT_PAGE_SIZE)
-        size = size or page.size
-        numbers = page.query.numbers
-        candidates = (
-            book.since(page.position) if numbers is None else iter(book.named(numbers, page.position))
-        )
-        # One more than the page holds shows whether there is a next page.
-        found = list(islice(filter(page.query.matches, candidates), size + 1))
-        following = None
-        if len(found) > size:
-            following = cursors.issue(seller, "orders", Page(page.query, found[size].sequence, size))
-        orders = [order.resource() for order in found[:size]]
-        return Answer(200, {"orders": orders, **cursor_field(following, call.settings.cursor_end)})
+        """Answer Get Orders."""
+        return list_answer(call, self._state.cursors, "orders", call.account.orders, order_query, PARAMETERS)
 
     def get_order(self, call: Call) -> Answer:
         """Answer Get Order: not wrapped."""

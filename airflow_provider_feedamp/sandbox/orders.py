@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_feedamp.sandbox.error_rules import reported_errors
 from airflow_provider_feedamp.sandbox.json_body import read_json
-from airflow_provider_feedamp.sandbox.order_rules import error_problems, order_problems
+from airflow_provider_feedamp.sandbox.order_rules import order_problems
 from airflow_provider_feedamp.sandbox.refusal import INVALID_VALUE, Refusal, bad_request, not_found
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_feedamp.sandbox.clock import SandboxClock
+    from airflow_provider_feedamp.sandbox.order_queries import OrderQuery
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
 CLOSED_STATES = frozenset({"SHIPPED", "CANCELLED"})
@@ -129,6 +131,10 @@ class OrderBook:
             raise not_found(what)
         return order
 
+    def candidates(self, query: OrderQuery, sequence: int) -> Iterator[StoredOrder]:
+        """Return the orders from a place in the sequence on among which a list's page is to be found."""
+        return self.since(sequence) if query.numbers is None else iter(self.named(query.numbers, sequence))
+
     def since(self, sequence: int) -> Iterator[StoredOrder]:
         """Yield the orders from a place in the sequence on."""
         for index in range(sequence, len(self._orders)):
@@ -169,11 +175,8 @@ class OrderBook:
         :raises Refusal: 404, or 400 with all problems.
         """
         order = self.get(number)
-        body = read_json(raw)
-        problems = error_problems(body, order.quantities, strict_fields=self._settings.strict_fields)
-        if problems or not isinstance(body, list):
-            raise Refusal(400, problems)
-        order.errors.extend(body)
+        strict = self._settings.strict_fields
+        order.errors.extend(reported_errors(raw, order.quantities, strict_fields=strict))
 
     def _check_update(self, known: StoredOrder, state: str, quantities: dict[str, int]) -> None:
         old = known.marketplace_state

@@ -52,7 +52,7 @@ class SellerActions:
         order = self._open(number)
         shipment: dict[str, Any] = {
             "carrier": carrier,
-            "tracking_number": tracking_number or f"1Z{order.sequence:016d}",
+            "tracking_number": f"1Z{order.sequence:016d}" if tracking_number is None else tracking_number,
             "shipped_date": shipped_date or self._clock.now().date().isoformat(),
         }
         if tracking_url is not None:

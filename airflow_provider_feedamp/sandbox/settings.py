@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -29,9 +30,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "write_body": get_args(WriteBody),
 }
 
+#: Settings that are one segment of a path.
+PATH_TAILS = frozenset({"refund_complete_path", "return_complete_path"})
+
 #: What only the start of a sandbox decides, because tokens and accounts are made from it.
 FIXED_AT_START = frozenset({"sellers", "seed"})
 
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 YEAR_SECONDS = 365 * 24 * 3600
 MOST_SECONDS = 10**9
 
@@ -60,7 +65,13 @@ class SandboxSettings:
     :param cursor_end: How a list says that there is no next page.
     :param write_status: Status of successful writes; ``by_effect`` is 201 for new things and 200 otherwise.
     :param write_body: Whether successful writes answer with the resource or with nothing.
-    :param strict_transitions: Refuse to take an order out of ``SHIPPED`` or ``CANCELLED``.
+    :param refund_complete_path: Last segment of the path that marks a refund as complete.
+    :param return_complete_path: Last segment of the path that marks a return as complete.
+    :param seller_on_v2: Whether sellers are on FeedAMP's V2: they take returns to a store (``IN_STORE``), and
+        can refund several lines at once.
+    :param strict_transitions: Refuse to take an order out of ``SHIPPED`` or ``CANCELLED``, to complete a
+        paused refund or a return without amounts, to report errors of what is complete, and to change a
+        return on which the seller has acted.
     :param strict_fields: Refuse unknown and read-only fields and unknown query parameters.
     """
 
@@ -82,6 +93,9 @@ class SandboxSettings:
     cursor_end: CursorEnd = "null"
     write_status: WriteStatus = "by_effect"
     write_body: WriteBody = "resource"
+    refund_complete_path: str = "complete"
+    return_complete_path: str = "complete"
+    seller_on_v2: bool = True
     strict_transitions: bool = False
     strict_fields: bool = False
 
@@ -124,6 +138,8 @@ def _problem(name: str, value: object, default: object) -> str | None:
         return _sellers_problem(value)
     if name in CHOICES:
         return None if value in CHOICES[name] else f"is {value!r}: choose one of {', '.join(CHOICES[name])}"
+    if name in PATH_TAILS:
+        return _tail_problem(value)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "must be true or false"
     if isinstance(default, str):
@@ -133,6 +149,11 @@ def _problem(name: str, value: object, default: object) -> str | None:
     kinds = (int, float) if isinstance(default, float) else (int,)
     fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS
     return None if fits else f"must be a number from 0 to {MOST_SECONDS}, whole unless it is grace_seconds"
+
+
+def _tail_problem(value: object) -> str | None:
+    fits = isinstance(value, str) and _SEGMENT.fullmatch(value) and value != "errors"
+    return None if fits else "must be letters, digits, - and _, and not errors, which is a path already"
 
 
 def _sellers_problem(value: object) -> str | None:

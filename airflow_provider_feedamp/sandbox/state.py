@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_feedamp.sandbox.after_sale import AfterSale
 from airflow_provider_feedamp.sandbox.clock import SandboxClock
 from airflow_provider_feedamp.sandbox.counters import Counters
 from airflow_provider_feedamp.sandbox.faults import FaultQueue
 from airflow_provider_feedamp.sandbox.orders import OrderBook
 from airflow_provider_feedamp.sandbox.paging import CursorBook
+from airflow_provider_feedamp.sandbox.refunds import RefundBook
 from airflow_provider_feedamp.sandbox.refusal import not_found
+from airflow_provider_feedamp.sandbox.returns import ReturnBook
 from airflow_provider_feedamp.sandbox.seller_actions import SellerActions
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 from airflow_provider_feedamp.sandbox.tokens import TokenDesk
@@ -27,7 +31,10 @@ class Account:
 
     seller: str
     orders: OrderBook
+    refunds: RefundBook
+    returns: ReturnBook
     actions: SellerActions
+    after_sale: AfterSale
 
 
 class SandboxState:
@@ -55,6 +62,8 @@ class SandboxState:
         self.cursors = CursorBook(self.settings.seed)
         self.faults = FaultQueue()
         self.counters = Counters()
+        # FeedAMP's own numbers: no two sellers share one.
+        self._refund_ids = itertools.count(1001)
         self.accounts: dict[str, Account] = {}
         for seller in self.settings.sellers:
             self.connect(seller)
@@ -62,8 +71,7 @@ class SandboxState:
     def connect(self, seller: str) -> str:
         """Return a refresh token of a new authorisation by the seller; an unknown seller gets an account."""
         if seller not in self.accounts:
-            orders = OrderBook(self.settings, self.clock)
-            self.accounts[seller] = Account(seller, orders, SellerActions(orders, self.clock))
+            self.accounts[seller] = self._new_account(seller)
         return self.tokens.connect(seller)
 
     def account(self, seller: str) -> Account:
@@ -75,3 +83,11 @@ class SandboxState:
             what = "seller"
             raise not_found(what)
         return self.accounts[seller]
+
+    def _new_account(self, seller: str) -> Account:
+        settings, clock = self.settings, self.clock
+        orders = OrderBook(settings, clock)
+        refunds = RefundBook(settings, clock, self._refund_ids)
+        returns = ReturnBook(settings, clock)
+        after_sale = AfterSale(settings, orders, refunds, returns)
+        return Account(seller, orders, refunds, returns, SellerActions(orders, clock), after_sale)

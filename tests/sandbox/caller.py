@@ -30,6 +30,29 @@ def order(number: str = "600A", **changes: Any) -> dict[str, Any]:
     return {**body, **changes}
 
 
+def return_line(number: str = "R1", line: str = "L1", **changes: Any) -> dict[str, Any]:
+    body = {
+        "mp_return_line_number": number,
+        "mp_order_line_number": line,
+        "sku": "SKU-1",
+        "quantity": 1,
+        "currency": "USD",
+        "requested_refund_principal": 59.99,
+        "reason": "Wrong color sent",
+        "preauthorized": False,
+    }
+    return {**body, **changes}
+
+
+def return_(*lines: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a return of one piece of the order's first line, or of the lines given."""
+    return {"return_lines": list(lines) or [return_line()], **changes}
+
+
+def raw_return(*lines: dict[str, Any], **changes: Any) -> bytes:
+    return json.dumps(return_(*lines, **changes)).encode()
+
+
 def raw_order(number: str = "600A", **changes: Any) -> bytes:
     return json.dumps(order(number, **changes)).encode()
 

@@ -9,11 +9,15 @@ import pytest
 from airflow_provider_feedamp.sandbox.clock import SandboxClock
 from airflow_provider_feedamp.sandbox.orders import OrderBook
 from airflow_provider_feedamp.sandbox.seller_actions import SellerActions
+from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 from airflow_provider_feedamp.sandbox.tokens import TokenDesk
 from tests.sandbox.caller import Caller
+from tests.sandbox.returning import create
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -45,6 +49,19 @@ def seller(book: OrderBook, clock: SandboxClock) -> SellerActions:
     return SellerActions(book, clock)
 
 
+@pytest.fixture(scope="session")
+def one_sandbox() -> Iterator[RunningSandbox]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(one_sandbox: RunningSandbox) -> RunningSandbox:
+    """Begin again instead of starting another one: it is the same, and sooner there."""
+    one_sandbox.control.reset()
+    return one_sandbox
+
+
 @pytest.fixture
 def acme(sandbox: RunningSandbox) -> Caller:
     return Caller(sandbox, "acme")
@@ -53,6 +70,14 @@ def acme(sandbox: RunningSandbox) -> Caller:
 @pytest.fixture
 def globex(sandbox: RunningSandbox) -> Caller:
     return Caller(sandbox, "globex")
+
+
+@pytest.fixture
+def asked(acme: Caller) -> Caller:
+    """Have an order and a return of it that is not authorised."""
+    acme.place()
+    assert create(acme) == 201
+    return acme
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

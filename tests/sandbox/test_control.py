@@ -155,6 +155,20 @@ def test_the_control_surface_speaks_json_whatever_the_error_bodies_are(sandbox: 
         sandbox.control.orders("nobody")
 
 
+@pytest.mark.parametrize(
+    "body", ['{"seller": 1e999}', '{"seller": ["\\ud800"]}', '{"seller": NaN}', "{", "[]", ""]
+)
+def test_a_body_that_cannot_be_read_is_422_and_not_quoted(acme: Caller, body: str) -> None:
+    url = acme.sandbox.base_url.replace("/api/v1", "/_sandbox/sellers")
+    answer = acme.session.post(url, body, headers={"Content-Type": "application/json"}, timeout=30)
+    assert (answer.status_code, answer.json()[0]["code"]) == (422, "INVALID_PAYLOAD")
+
+
+def test_the_control_surface_shows_text_that_utf8_has_not(sandbox: RunningSandbox, acme: Caller) -> None:
+    assert acme.place(delivery_notes="\ud800").status_code == 201
+    assert sandbox.control.orders("acme")[0]["delivery_notes"] == "\ud800"
+
+
 def test_the_secret_is_not_shown(sandbox: RunningSandbox) -> None:
     assert "demo-secret" not in str(sandbox.control.settings())
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.sandbox.order_queries import PARAMETERS, instant, order_query, query_parameters
+from airflow_provider_feedamp.sandbox.order_queries import PARAMETERS, order_query
+from airflow_provider_feedamp.sandbox.query_values import instant, query_parameters
 from airflow_provider_feedamp.sandbox.refusal import Refusal
 from tests.sandbox.caller import raw_order
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_feedamp.sandbox.order_rules import error_problems, order_problems
+from airflow_provider_feedamp.sandbox.error_rules import error_problems
+from airflow_provider_feedamp.sandbox.order_rules import order_problems
 from tests.sandbox.caller import order
 
 REQUIRED = [

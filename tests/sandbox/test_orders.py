@@ -210,8 +210,8 @@ def test_the_seller_acts_only_on_orders_that_are_open(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"a": NaN}', b"[" * 100_000, b"[1] [2]"],
-    ids=["empty", "cut", "not UTF-8", "byte-order mark", "NaN", "deep", "two values"],
+    [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"a": NaN}', b"1e400", b"[" * 100_000, b"[1] [2]"],
+    ids=["empty", "cut", "not UTF-8", "byte-order mark", "NaN", "infinite", "deep", "two values"],
 )
 def test_a_body_that_is_not_json_is_refused(book: OrderBook, body: bytes) -> None:
     with pytest.raises(Refusal) as caught:
