@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.tokens.cache import CACHE
+
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
     """Make the sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
-    connection = sandbox.connection("acme", token_store="memory")
+    CACHE.clear()
+    open_store.cache_clear()
+    connection = sandbox.connection("acme", token_store="memory", list_requests_per_second="0")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return sandbox

@@ -1,0 +1,231 @@
+"""Do one thing to each of many: one that FeedAMP refuses is accounted for, and the others go on."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_feedamp.exceptions import (
+    ApiError,
+    BadRequestError,
+    FeedAmpError,
+    InputError,
+    NotFoundError,
+    TooManyFailuresError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+log = logging.getLogger(__name__)
+
+_LOGGED = 20
+_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """It was left as it is, for a reason that is no fault."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It could not be done, for a reason that somebody should see; whether another try may help."""
+
+    reason: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read of it, which the task returns."""
+
+    value: Any
+
+
+Outcome = str | Skipped | Failed | Found
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of each.
+
+    :param things: What they are, such as ``orders``.
+    :param counts: How many there are for each word of success.
+    """
+
+    things: str
+    counts: dict[str, int]
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    retryable: bool = False
+    found: list[Any] = field(default_factory=list)
+
+    def add(self, name: str, outcome: Outcome) -> None:
+        """Take note of one: a word of success, or why not."""
+        if isinstance(outcome, Found):
+            self.found.append(outcome.value)
+            outcome = "read"
+        if isinstance(outcome, str):
+            self.counts[outcome] += 1
+            return
+        skipped = isinstance(outcome, Skipped)
+        kept = self.skipped if skipped else self.failed
+        kept[name] = outcome.reason
+        self.retryable |= isinstance(outcome, Failed) and outcome.retryable
+        if len(kept) <= _LOGGED:
+            level = logging.INFO if skipped else logging.WARNING
+            log.log(level, "%s %s: %s", "Skipped" if skipped else "Failed", name, outcome.reason)
+
+    def result(self) -> dict[str, Any]:
+        """Return it as the task does."""
+        return {**self.counts, "skipped": self.skipped, "failed": self.failed}
+
+    def check(self, max_failures: int | None, kind: type[FeedAmpError] = TooManyFailuresError) -> None:
+        """Fail if more failed than are allowed.
+
+        :param max_failures: None for any number.
+        :param kind: The error to raise.
+        """
+        if max_failures is None or len(self.failed) <= max_failures:
+            return
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(self.failed.items())[:_NAMED])
+        more = f"; and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
+        message = (
+            f"{len(self.failed)} {self.things} failed, and max_failures is {max_failures} ({self}). "
+            f"{named}{more}"
+        )
+        raise kind(message)
+
+    def __str__(self) -> str:
+        counts = self.counts | {"skipped": len(self.skipped), "failed": len(self.failed)}
+        return ", ".join(f"{word} {count}" for word, count in counts.items())
+
+
+def try_each(
+    things: str,
+    words: Sequence[str],
+    items: Mapping[Any, Any],
+    act: Callable[[Any], Outcome],
+) -> Account:
+    """Do one thing to each, in their order.
+
+    :param things: What they are, such as ``orders``.
+    :param words: What ``act`` may return beside reasons.
+    :param items: By what each is called: an order's number, or the numbers that name a refund or a return.
+    :param act: Does it to one.
+    :raises FeedAmpError: What is not about one of them (token, network, 429, 5xx) ends it; the log has the
+        account until then.
+    """
+    account = Account(things, dict.fromkeys(words, 0))
+    try:
+        for key, item in items.items():
+            account.add(shown(key), _tried(act, item))
+    except BaseException:
+        log.warning("Stopped before the end of the %d %s; until then: %s", len(items), things, account)
+        raise
+    return account
+
+
+def shown(key: Any) -> str:
+    """Return what an order, a refund or a return is called in a result."""
+    return "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def _tried(act: Callable[[Any], Outcome], item: Any) -> Outcome:
+    try:
+        return act(item)
+    except InputError as error:
+        return Failed(str(error))
+    except (BadRequestError, NotFoundError) as error:
+        if not error.is_about_one:
+            raise
+        return Failed(refusal(error))
+
+
+def refusal(error: ApiError) -> str:
+    """Return why FeedAMP refused something, without its own words: those may quote a person."""
+    codes = ", ".join(error.codes)
+    said = "does not know it" if isinstance(error, NotFoundError) else "refused it"
+    return f"FeedAMP {said} (HTTP {error.status}{', ' + codes if codes else ''})"
+
+
+class EachBase(BaseOperator):
+    """Base of the operators that do one thing to each of many.
+
+    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
+        Default 0. The others are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    """
+
+    ui_color = "#d7e8f7"
+
+    #: What the many are.
+    things: ClassVar[str]
+    #: What can become of one, beside skipped and failed.
+    words: ClassVar[Sequence[str]]
+
+    def __init__(
+        self,
+        *,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_failures = max_failures
+        self.feedamp_conn_id = feedamp_conn_id
+        self.seller = seller
+
+    def execute(self, context: Context) -> Any:
+        """Do it to each and return what became of them."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+
+        with task_errors():
+            return self._told(self._account())
+
+    @abstractmethod
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        """Return the many by what each is called."""
+
+    @abstractmethod
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        """Do it to one."""
+
+    def _account(self) -> Account:
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+        from airflow_provider_feedamp.operators.values import limit
+
+        max_failures = limit("max_failures", self.max_failures)
+        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+        items = self._items(hook)
+        if not items:
+            log.info("There are no %s: nothing to do", self.things)
+            return Account(self.things, dict.fromkeys(self.words, 0))
+        log.info(
+            "%d %s of seller %r (connection %s)", len(items), self.things, hook.seller, self.feedamp_conn_id
+        )
+        account = try_each(self.things, self.words, items, lambda item: self._one(hook, item))
+        log.info("All %d %s: %s", len(items), self.things, account)
+        account.check(max_failures, self._error(account))
+        return account
+
+    def _told(self, account: Account) -> Any:
+        """Return what the task returns."""
+        return account.result()
+
+    def _error(self, account: Account) -> type[FeedAmpError]:
+        """Return the error to raise if more failed than are allowed."""
+        return TooManyFailuresError

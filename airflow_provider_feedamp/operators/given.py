@@ -1,0 +1,104 @@
+"""What a task is given: as it is, from another task, or as the text that a template renders to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_feedamp.exceptions import InputError
+
+Check = Callable[[object], str]
+
+
+def given_list(name: str, value: object) -> list[Any]:
+    """Return a list, also the output of mapped tasks, or the text of a JSON array.
+
+    :param name: The parameter, for the error.
+    :param value: What the task was given.
+    :raises InputError: It is something else.
+    """
+    if isinstance(value, str):
+        try:
+            # A price of 1.10 stays what it is; through a float, one with many digits would not.
+            value = json.loads(value, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, list):
+            return value
+        message = (
+            f"{name} is a text that is not a JSON array. A template that renders to Python's notation or to "
+            f'nothing does that: pass the task\'s output itself ({name}=task.output), or add "| tojson".'
+        )
+        raise InputError(message)
+    if isinstance(value, (Mapping, bytes)) or not isinstance(value, Iterable):
+        kind = "None: did the task before return nothing?" if value is None else f"{type(value).__name__}."
+        message = f"{name} must be a list, not {kind}"
+        raise InputError(message)
+    return list(value)
+
+
+def given_texts(name: str, value: object) -> list[str]:
+    """Return a list of texts; see :func:`given_list`.
+
+    :raises InputError: Names the first entry that is blank or no text.
+    """
+    texts = given_list(name, value)
+    for position, entry in enumerate(texts):
+        if wrong := text(entry):
+            message = f"{name}[{position}] {wrong}."
+            raise InputError(message)
+    return texts
+
+
+def given_objects(name: str, value: object, fields: Mapping[str, Check]) -> list[Mapping[str, Any]]:
+    """Return a list of objects; see :func:`given_list`.
+
+    :param name: The parameter, for the error.
+    :param value: What the task was given.
+    :param fields: For each field that is needed, what says what is wrong with its value (nothing: "").
+    :raises InputError: Names the position, and the field that is missing or wrong; never its value.
+    """
+    objects = given_list(name, value)
+    for position, entry in enumerate(objects):
+        if not isinstance(entry, Mapping):
+            message = f"{name}[{position}] must be an object with {', '.join(fields)}."
+            raise InputError(message)
+        for field, check in fields.items():
+            if wrong := check(entry.get(field)):
+                message = f"{name}[{position}].{field} {wrong}."
+                raise InputError(message)
+    return objects
+
+
+def given_instant(name: str, value: object) -> datetime | None:
+    """Return an instant, also from ISO 8601; None if none was given.
+
+    :raises InputError: It cannot be read. Whether it has a zone, the client checks.
+    """
+    if nothing(value):
+        return None
+    try:
+        return value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+    except ValueError as error:
+        message = f"{name} must be a datetime with a time zone, or one in ISO 8601, not {value!r}."
+        raise InputError(message) from error
+
+
+def nothing(value: object) -> bool:
+    """Say whether a value is None, also as a template renders it."""
+    return value is None or value == "None"
+
+
+def text(value: object) -> str:
+    """Say what is wrong with a number of the marketplace's, a code or a message."""
+    return "" if isinstance(value, str) and value.strip() else "must be text that is not blank"
+
+
+def refund_id(value: object) -> str:
+    """Say what is wrong with a refund's id: FeedAMP gives a number, a template may make a text of it."""
+    digits = str(value) if type(value) is int else value
+    fine = isinstance(digits, str) and digits.isascii() and digits.isdigit()
+    return "" if fine else "must be a whole number or its digits"

@@ -1,0 +1,276 @@
+"""Tasks on the refunds that sellers ask for: the marketplace pays them, and says so or why not."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_feedamp.exceptions import FeedAmpError
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+    from airflow_provider_feedamp.operators.each import Account, Outcome
+
+log = logging.getLogger(__name__)
+
+_FILTERS = ("mp_order_numbers", "created_after", "created_before")
+
+
+class FeedAmpListRefundsOperator(BaseOperator):
+    """List the refunds that sellers ask for, to map the tasks behind it over.
+
+    To find work, ask for ``CREATED`` without an instant: a refund that was paused and resolved keeps the date
+    of its creation. The list may be empty; mapped tasks are skipped then.
+
+    :param refund_status: Only refunds in one of these states, as a list or the text of a JSON array
+        (templated); None for any. Default ``("CREATED",)``.
+    :param mp_order_numbers: Only refunds of these orders: a list, the output of another task, or the text of
+        a JSON array (templated). An empty list finds none. Default: of any order.
+    :param created_after: Only refunds created at or after this instant, with a zone, also in ISO 8601
+        (templated).
+    :param created_before: Only refunds created at or before this instant, likewise (templated).
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: The refunds as FeedAMP gives them. ``notes`` is the seller's text for the customer and may hold
+        personal data, which then stands in the XCom.
+    """
+
+    template_fields: Sequence[str] = ("refund_status", *_FILTERS, "feedamp_conn_id", "seller")
+    ui_color = "#d7e8f7"
+
+    def __init__(
+        self,
+        *,
+        refund_status: Sequence[str] | XComArg | str | None = ("CREATED",),
+        mp_order_numbers: Sequence[str] | XComArg | str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.refund_status = refund_status
+        self.mp_order_numbers = mp_order_numbers
+        self.created_after = created_after
+        self.created_before = created_before
+        self.feedamp_conn_id = feedamp_conn_id
+        self.seller = seller
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return the refunds."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+        from airflow_provider_feedamp.operators.given import given_texts, nothing
+
+        with task_errors():
+            status = None if nothing(self.refund_status) else given_texts("refund_status", self.refund_status)
+            filters = _filters(self)
+            hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+            refunds = [dict(refund) for refund in hook.client.refunds.list(refund_status=status, **filters)]
+            log.info("%d refunds of seller %r", len(refunds), hook.seller)
+            return refunds
+
+
+class FeedAmpProcessRefundsOperator(EachBase):
+    """Hand each refund that is ``CREATED`` to a function that pays it, and tell FeedAMP how that went.
+
+    ``process(refund)`` gets the refund as FeedAMP gives it, read again just before. What it returns decides:
+
+    - None or True: it is paid, and is marked as complete.
+    - A list of ``{"code", "message"}``: it cannot be paid. They are reported, and FeedAMP pauses the refund
+      until the seller has resolved them.
+    - If it raises, the refund stays ``CREATED``. The others go on, and at the end the task fails, to be
+      retried.
+
+    **A refund can be handed to it twice**, if the task dies between the payment and the moment when FeedAMP
+    has noted it: give the payment provider ``refund["feedamp_refund_id"]`` as idempotency key. Let only one
+    run of the DAG be active (``max_active_runs=1``).
+
+    :param process: Pays one refund.
+    :param mp_order_numbers: Only refunds of these orders: a list, the output of another task, or the text of
+        a JSON array (templated). Default: of any order.
+    :param created_after: Only refunds created at or after this instant, with a zone, also in ISO 8601
+        (templated).
+    :param created_before: Only refunds created at or before this instant, likewise (templated).
+    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
+        Default 0. The other refunds are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: ``completed``, ``reported``, and the reasons by ``{order number}/{refund id}``: ``skipped`` and
+        ``failed``.
+    """
+
+    template_fields: Sequence[str] = (*_FILTERS, "max_failures", "feedamp_conn_id", "seller")
+    things = "refunds"
+    words = ("completed", "reported")
+
+    def __init__(
+        self,
+        *,
+        process: Callable[[dict[str, Any]], Sequence[Mapping[str, str]] | bool | None],
+        mp_order_numbers: Sequence[str] | XComArg | str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.process = process
+        self.mp_order_numbers = mp_order_numbers
+        self.created_after = created_after
+        self.created_before = created_before
+
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        # All of them first: what is done to one could shift the pages of the others.
+        found = hook.client.refunds.list(refund_status=["CREATED"], **_filters(self))
+        keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in found]
+        return {key: key for key in keys}
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        refunds = hook.client.refunds
+        number, refund_id = item
+        refund = refunds.get(number, refund_id)
+        if refund.get("status") != "CREATED":
+            return Skipped(f"it is {refund.get('status')} now")
+        try:
+            answer = self.process(dict(refund))
+        except Exception as error:  # noqa: BLE001  # The others go on; the task fails at the end.
+            reason = f"process raised {type(error).__name__} ({_place(error)}); it is CREATED still"
+            return Failed(reason, retryable=True)
+        if answer is None or answer is True:
+            refunds.complete(number, refund_id)
+            return "completed"
+        if isinstance(answer, list | tuple) and answer:
+            refunds.report_errors(number, refund_id, answer)
+            return "reported"
+        what = "an empty list" if isinstance(answer, list | tuple) else f"{type(answer).__name__}"
+        return Failed(
+            f"process returned {what}, which says neither paid (None, True) nor why not (a list of errors); "
+            "it is CREATED still"
+        )
+
+    def _error(self, account: Account) -> type[FeedAmpError]:
+        from airflow_provider_feedamp.exceptions import RefundsNotProcessedError
+
+        return RefundsNotProcessedError if account.retryable else super()._error(account)
+
+
+class FeedAmpCompleteRefundsOperator(EachBase):
+    """Mark refunds as complete that the marketplace has paid.
+
+    One that is complete already is left as it is, so the task can run again. The path of this call is not
+    documented: see ``[feedamp] refund_complete_path``.
+
+    :param refunds: The refunds as a list, the output of another task, or the text of a JSON array
+        (templated). Each has ``mp_order_number`` and ``feedamp_refund_id``; further fields are not used. None
+        at all is fine.
+    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
+        Default 0. The other refunds are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: ``completed``, ``unchanged``, and the reasons by ``{order number}/{refund id}``: ``skipped``
+        (none) and ``failed``.
+    """
+
+    template_fields: Sequence[str] = ("refunds", "max_failures", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"refunds": "json"}
+    things = "refunds"
+    words = ("completed", "unchanged")
+
+    def __init__(
+        self, *, refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.refunds = refunds
+
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        from airflow_provider_feedamp.operators.given import given_objects
+
+        refunds = given_objects("refunds", self.refunds, _names())
+        keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in refunds]
+        return {key: key for key in keys}
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        refunds = hook.client.refunds
+        if refunds.get(*item).get("status") == "COMPLETE":
+            return "unchanged"
+        refunds.complete(*item)
+        return "completed"
+
+
+class FeedAmpReportRefundErrorsOperator(EachBase):
+    """Report why refunds cannot be paid, one call per refund; FeedAMP pauses them until the seller acts.
+
+    Errors that a refund has already, unresolved, are not reported again, so the task can run again; a refund
+    that is complete is left alone.
+
+    :param errors: The errors as a list, the output of another task, or the text of a JSON array (templated).
+        Each has ``mp_order_number``, ``feedamp_refund_id``, ``code`` and ``message``. None at all is fine.
+    :param max_failures: The most refunds that may fail with the task still succeeding (templated); None for
+        any number. Default 0. The other refunds are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: How many refunds were ``reported`` and ``unchanged``, and the reasons by ``{order number}/{refund
+        id}``: ``skipped`` and ``failed``.
+    """
+
+    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
+    things = "refunds"
+    words = ("reported", "unchanged")
+
+    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.errors = errors
+
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        from airflow_provider_feedamp.operators.reports import grouped
+
+        return {key: (key, errors) for key, errors in grouped(self.errors, _names()).items()}
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        from airflow_provider_feedamp.api.reporting import not_held
+
+        (number, refund_id), errors = item
+        refund = hook.client.refunds.get(number, refund_id)
+        if refund.get("status") == "COMPLETE":
+            return Skipped("it is COMPLETE already")
+        missing = not_held(errors, refund.get("errors"))
+        if not missing:
+            return "unchanged"
+        hook.client.refunds.report_errors(number, refund_id, missing)
+        return "reported"
+
+
+def _names() -> Mapping[str, Callable[[object], str]]:
+    """Return the fields that name a refund, with their checks."""
+    from airflow_provider_feedamp.operators.given import refund_id, text
+
+    return {"mp_order_number": text, "feedamp_refund_id": refund_id}
+
+
+def _filters(task: FeedAmpListRefundsOperator | FeedAmpProcessRefundsOperator) -> dict[str, Any]:
+    """Return the filters that both lists of refunds have."""
+    from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
+
+    numbers = task.mp_order_numbers
+    return {
+        "mp_order_numbers": None if nothing(numbers) else given_texts("mp_order_numbers", numbers),
+        "created_after": given_instant("created_after", task.created_after),
+        "created_before": given_instant("created_before", task.created_before),
+    }
+
+
+def _place(error: Exception) -> str:
+    """Return where an error was raised. Its words are not shown: they may name the customer."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"

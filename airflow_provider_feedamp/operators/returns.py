@@ -1,0 +1,182 @@
+"""Tasks on the returns that customers ask for: the seller authorises them and sets the amounts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_feedamp.operators.each import EachBase, Found, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import XComArg
+
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+    from airflow_provider_feedamp.operators.each import Account, Outcome
+
+_AMOUNTS = ("status", "rma", "merchant_refund_lines", "errors")
+
+
+class _ReturnsBase(EachBase):
+    """Base of the tasks that are given a list of returns."""
+
+    template_fields: Sequence[str] = ("returns", "max_failures", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"returns": "json"}
+    things = "returns"
+
+    def __init__(
+        self, *, returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.returns = returns
+
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        from airflow_provider_feedamp.operators.given import given_objects
+
+        returns = given_objects("returns", self.returns, _names())
+        return {(each["mp_order_number"], each["mp_return_number"]): each for each in returns}
+
+
+class FeedAmpCreateReturnsOperator(_ReturnsBase):
+    """Place returns into FeedAMP, for the seller to authorise them and to enter the amounts.
+
+    Each is checked before it is sent. A return whose number the order has already is left as it is and not
+    compared, so the task can run again: what FeedAMP does with a second one is not documented.
+
+    :param returns: The returns as a list, the output of another task, or the text of a JSON array
+        (templated). Each has ``mp_order_number``, ``mp_return_number`` and ``return_lines``, and may have
+        ``request_date``, ``respond_date``, ``shipping_address``, ``customer_email`` and ``return_type``. None
+        at all is fine.
+    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
+        Default 0. The other returns are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: ``created``, ``unchanged``, and the reasons by ``{order number}/{return number}``: ``skipped``
+        (none) and ``failed``.
+    """
+
+    words = ("created", "unchanged")
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        from airflow_provider_feedamp.exceptions import NotFoundError
+
+        returns = hook.client.returns
+        try:
+            returns.get(*_key(item))
+        except NotFoundError:
+            returns.create(*_key(item), item)
+            return "created"
+        return "unchanged"
+
+
+class FeedAmpReadReturnRefundsOperator(_ReturnsBase):
+    """Read how far the seller is with returns, and the amounts to refund.
+
+    :param returns: The returns as a list, the output of another task, or the text of a JSON array
+        (templated). Each has ``mp_order_number`` and ``mp_return_number``; further fields are not used. None
+        at all is fine.
+    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
+        Default 0.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: For each that could be read: ``mp_order_number``, ``mp_return_number``, ``status``, ``rma``,
+        ``merchant_refund_lines`` and ``errors``. To pay only what the seller has entered, look at ``status``:
+        it must be ``REFUNDED``.
+    """
+
+    words = ("read",)
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        read = hook.client.returns.refunds(*_key(item))
+        order_number, return_number = _key(item)
+        amounts = {name: read.get(name) for name in _AMOUNTS}
+        return Found({"mp_order_number": order_number, "mp_return_number": return_number, **amounts})
+
+    def _told(self, account: Account) -> Any:
+        return account.found
+
+
+class FeedAmpCompleteReturnsOperator(_ReturnsBase):
+    """Mark returns as complete whose amounts the marketplace has refunded.
+
+    One that is complete already is left as it is, so the task can run again. One whose amounts the seller has
+    not entered yet (``AWAITING_AUTHORIZATION``, ``AUTHORIZED``) is skipped. The path of this call is not
+    documented: see ``[feedamp] return_complete_path``.
+
+    :param returns: The returns as a list, the output of another task, or the text of a JSON array
+        (templated). Each has ``mp_order_number`` and ``mp_return_number``; further fields are not used. None
+        at all is fine.
+    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
+        Default 0. The other returns are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: ``completed``, ``unchanged``, and the reasons by ``{order number}/{return number}``: ``skipped``
+        and ``failed``.
+    """
+
+    words = ("completed", "unchanged")
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        returns = hook.client.returns
+        status = returns.refunds(*_key(item)).get("status")
+        if status == "COMPLETED":
+            return "unchanged"
+        if status in ("AWAITING_AUTHORIZATION", "AUTHORIZED"):
+            return Skipped(f"it is {status}: the seller has not entered the amounts")
+        returns.complete(*_key(item))
+        return "completed"
+
+
+class FeedAmpReportReturnErrorsOperator(EachBase):
+    """Report why the amounts of returns cannot be refunded, one call per return.
+
+    Errors that a return has already, unresolved, are not reported again, so the task can run again; a return
+    that is complete is left alone.
+
+    :param errors: The errors as a list, the output of another task, or the text of a JSON array (templated).
+        Each has ``mp_order_number``, ``mp_return_number``, ``code`` and ``message``. None at all is fine.
+    :param max_failures: The most returns that may fail with the task still succeeding (templated); None for
+        any number. Default 0. The other returns are done in any case.
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: How many returns were ``reported`` and ``unchanged``, and the reasons by ``{order number}/{return
+        number}``: ``skipped`` and ``failed``.
+    """
+
+    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
+    things = "returns"
+    words = ("reported", "unchanged")
+
+    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.errors = errors
+
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        from airflow_provider_feedamp.operators.reports import grouped
+
+        return {key: (key, errors) for key, errors in grouped(self.errors, _names()).items()}
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        from airflow_provider_feedamp.api.reporting import not_held
+
+        (order_number, return_number), errors = item
+        held = hook.client.returns.refunds(order_number, return_number)
+        if held.get("status") == "COMPLETED":
+            return Skipped("it is COMPLETED already")
+        missing = not_held(errors, held.get("errors"))
+        if not missing:
+            return "unchanged"
+        hook.client.returns.report_errors(order_number, return_number, missing)
+        return "reported"
+
+
+def _names() -> Mapping[str, Callable[[object], str]]:
+    """Return the fields that name a return, with their checks."""
+    from airflow_provider_feedamp.operators.given import text
+
+    return {"mp_order_number": text, "mp_return_number": text}
+
+
+def _key(return_: Mapping[str, Any]) -> tuple[str, str]:
+    return return_["mp_order_number"], return_["mp_return_number"]

@@ -1,0 +1,78 @@
+"""What the tests of operators share: orders and returns to begin with, and what became of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+if TYPE_CHECKING:
+    import pytest
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+CUSTOMER = "Jane Secretname"
+
+
+def order(number: str, **changes: Any) -> dict[str, Any]:
+    """Return an order of two lines, of two pieces and of one."""
+    return {
+        "mp_order_number": number,
+        "sales_channel": "US",
+        "customer": {"full_name": CUSTOMER},
+        "purchase_date": "2024-05-01T23:52:01Z",
+        "currency": "USD",
+        "shipping_address": {"full_name": CUSTOMER},
+        "order_lines": [
+            {"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5},
+            {"mp_line_number": "2", "sku": "S-2", "quantity": 1, "unit_price": 9.99},
+        ],
+        "marketplace_state": "AWAITING_SHIPMENT",
+    } | changes
+
+
+def return_(number: str, order_number: str = "A", **changes: Any) -> dict[str, Any]:
+    """Return a return of one piece of an order's first line."""
+    return {
+        "mp_return_number": number,
+        "mp_order_number": order_number,
+        "customer_email": "jane@example.com",
+        "return_lines": [
+            {
+                "mp_return_line_number": f"{number}-1",
+                "mp_order_line_number": "1",
+                "sku": "S-1",
+                "quantity": 1,
+                "currency": "USD",
+                "requested_refund_principal": 1.5,
+                "reason": "Wrong colour",
+                "preauthorized": False,
+            }
+        ],
+    } | changes
+
+
+def place(*numbers: str, **changes: Any) -> None:
+    """Place orders into the account of acme."""
+    orders = FeedAmpHook().client.orders
+    for number in numbers:
+        orders.place(order(number, **changes))
+
+
+def states(sandbox: RunningSandbox) -> dict[str, str]:
+    """Return the marketplace states of acme's orders."""
+    return {each["mp_order_number"]: each["marketplace_state"] for each in sandbox.control.orders("acme")}
+
+
+def calls(sandbox: RunningSandbox) -> dict[str, int]:
+    """Return how often each operation was called."""
+    counts: dict[str, int] = sandbox.control.counters()["calls"]
+    return counts
+
+
+def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls fail at once: the waits between the tries are not the subject."""
+    from airflow_provider_feedamp.api.session import FeedAmpSession
+
+    defaults = FeedAmpSession.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "retries", 0)
