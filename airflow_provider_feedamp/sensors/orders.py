@@ -1,0 +1,83 @@
+"""Wait for what a seller does with orders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow.providers.common.compat.sdk import XComArg
+
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
+
+
+class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
+    """Wait until a seller has fulfilled given orders, or fulfils anything at all.
+
+    Fulfilled means that each quantity is shipped or cancelled. Orders that the marketplace has closed, and
+    those that it fulfils itself, count as fulfilled. Exactly one of ``mp_order_numbers`` and ``since`` is
+    needed.
+
+    :param mp_order_numbers: The orders to wait for, all of them: a list, the output of another task, or the
+        text of a JSON array (templated). An empty list is done at once.
+    :param since: Wait for any order that the seller has shipped or cancelled something of since this instant,
+        with a time zone: a datetime or ISO 8601 (templated).
+    :param until: ``complete``, or ``started``: one shipment or cancellation of each is enough (templated).
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller (templated). Default: the connection's.
+    :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
+    :return: The numbers of the orders.
+    """
+
+    template_fields: Sequence[str] = ("mp_order_numbers", "since", "until", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
+
+    def __init__(
+        self,
+        *,
+        mp_order_numbers: list[str] | XComArg | str | None = None,
+        since: datetime | str | None = None,
+        until: str = "complete",
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, deferrable=deferrable, **kwargs)
+        self.mp_order_numbers = mp_order_numbers
+        self.since = since
+        self.until = until
+
+    def make_condition(self, client: FeedAmpClient) -> Condition:
+        """Return what is waited for."""
+        from airflow_provider_feedamp.api.conditions import FulfilledOrders, SellerActivity
+        from airflow_provider_feedamp.exceptions import InputError
+        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
+
+        since = given_instant("since", self.since)
+        if nothing(self.mp_order_numbers) == (since is None):
+            message = f"Task {self.task_id}: give exactly one of mp_order_numbers and since."
+            raise InputError(message)
+        if since is not None:
+            return SellerActivity(since.isoformat(), self.until)
+        return FulfilledOrders(given_texts("mp_order_numbers", self.mp_order_numbers), self.until)
+
+    def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
+        """Return the trigger that waits for the same."""
+        from airflow_provider_feedamp.api.conditions import FulfilledOrders
+        from airflow_provider_feedamp.triggers.orders import (
+            FeedAmpFulfillmentTrigger,
+            FeedAmpSellerActivityTrigger,
+        )
+
+        if isinstance(condition, FulfilledOrders):
+            return FeedAmpFulfillmentTrigger
+        return FeedAmpSellerActivityTrigger

@@ -1,0 +1,101 @@
+"""The sensor that all sensors of this provider share: it waits in a worker, or in the triggerer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
+
+#: Airflow ends the wait itself so much later, should no triggerer run that could.
+_BACKSTOP = timedelta(minutes=10)
+
+
+class FeedAmpPollingSensor(BaseSensorOperator):
+    """Ask FeedAMP whether a condition is met; if it is not, ask again later, here or in the triggerer.
+
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller (templated). Default: the connection's.
+    :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
+    """
+
+    ui_color = "#e2ecd9"
+
+    def __init__(
+        self,
+        *,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.feedamp_conn_id = feedamp_conn_id
+        self.seller = seller
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Wait, and return what was found."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+
+        with task_errors():
+            return super().execute(context)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Ask once. Airflow's own loop around this also cares for time-outs and skips."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+
+        with task_errors():
+            found = self._condition.met(self._client)
+        if found is None and self.deferrable:
+            self._defer()
+        return PokeReturnValue(found is not None, found)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return what the trigger has found, or raise what went wrong there."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.triggers.outcome import result_of
+
+        with task_errors():
+            return result_of(event)
+
+    def make_condition(self, client: FeedAmpClient) -> Condition:
+        """Return what is waited for, out of the rendered parameters."""
+        raise NotImplementedError
+
+    def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
+        """Return the trigger that waits for a condition of this sensor."""
+        raise NotImplementedError
+
+    def _defer(self) -> None:
+        from airflow_provider_feedamp.api.waiting import plain
+
+        timeout = timedelta(seconds=self.timeout)
+        trigger = self.trigger_class(self._condition)(
+            condition=plain(self._condition),
+            deadline=(datetime.now(UTC) + timeout).isoformat(),
+            feedamp_conn_id=self.feedamp_conn_id,
+            seller=self.seller,
+            poll_interval=self.poke_interval,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout + _BACKSTOP)
+
+    @cached_property
+    def _client(self) -> FeedAmpClient:
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+        return FeedAmpHook(self.feedamp_conn_id, self.seller).client
+
+    @cached_property
+    def _condition(self) -> Condition:
+        return self.make_condition(self._client)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.triggers import threads
+from tests.sandbox.caller import Caller
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+
+@pytest.fixture
+def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
+    """Make the sandbox, with the orders A and B of acme, the connection feedamp_default."""
+    CACHE.clear()
+    open_store.cache_clear()
+    threads._clients.clear()
+    marketplace = Caller(sandbox, "acme")
+    for number in "AB":
+        assert marketplace.place(number).ok
+    connection = sandbox.connection("acme", token_store="memory", list_requests_per_second="0")
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    return sandbox

@@ -1,0 +1,149 @@
+"""What all sensors share: modes, time-outs, skips, and how a resumed task reads the trigger's event."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+
+from airflow_provider_feedamp import exceptions
+from airflow_provider_feedamp.exceptions import FeedAmpError, ServerError, TriggerEventError
+from airflow_provider_feedamp.sensors.orders import FeedAmpFulfillmentSensor
+from airflow_provider_feedamp.sensors.refunds import FeedAmpRefundsSensor
+from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
+from tests.sensors.waiting import deferred, event_of
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+SENSORS = [FeedAmpFulfillmentSensor, FeedAmpRefundsSensor, FeedAmpReturnsSensor]
+
+
+def sensor(**arguments: Any) -> FeedAmpFulfillmentSensor:
+    given = {"poke_interval": 0, "mp_order_numbers": ["A"], "deferrable": True, **arguments}
+    return FeedAmpFulfillmentSensor(task_id="wait", **given)
+
+
+def resume(waiting: FeedAmpFulfillmentSensor, event: Any) -> Any:
+    return waiting.resume_execution("execute_complete", {"event": event}, {})
+
+
+@pytest.mark.parametrize("kind", SENSORS)
+def test_every_value_of_the_user_is_a_template_field(kind: type[Any]) -> None:
+    own = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
+
+    assert set(kind.template_fields) == own - {"deferrable", "respond_date_is_deadline"}
+
+
+@pytest.mark.parametrize("kind", SENSORS)
+def test_whether_to_defer_is_airflows_setting(kind: type[Any]) -> None:
+    assert inspect.signature(kind.__init__).parameters["deferrable"].default is False
+
+
+def test_the_deadline_goes_to_the_trigger_as_an_instant(feedamp: RunningSandbox) -> None:
+    before = datetime.now(UTC)
+
+    with pytest.raises(TaskDeferred) as caught:
+        sensor(timeout=3600).execute({})
+
+    deadline = datetime.fromisoformat(caught.value.trigger.deadline)
+    assert timedelta(0) <= deadline - before - timedelta(hours=1) < timedelta(minutes=1)
+    assert caught.value.timeout == timedelta(hours=1, minutes=10)
+
+
+def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> None:
+    trigger = deferred(sensor(seller="acme", poke_interval=7, until="started"))
+
+    path, arguments = trigger.serialize()
+    assert path == "airflow_provider_feedamp.triggers.orders.FeedAmpFulfillmentTrigger"
+    assert arguments == {
+        "condition": {"mp_order_numbers": ["A"], "until": "started"},
+        "deadline": trigger.deadline,
+        "feedamp_conn_id": "feedamp_default",
+        "seller": "acme",
+        "poll_interval": 7,
+    }
+
+
+def test_time_is_up_in_the_triggerer_as_in_the_task(feedamp: RunningSandbox) -> None:
+    waiting = sensor(timeout=0.01)
+
+    with pytest.raises(AirflowSensorTimeout):
+        resume(waiting, event_of(deferred(waiting)))
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(timeout=0.01, deferrable=False, poke_interval=0.02).execute({})
+
+
+def test_time_is_up_and_soft_fail_skips_in_both(feedamp: RunningSandbox) -> None:
+    waiting = sensor(timeout=0.01, soft_fail=True)
+
+    with pytest.raises(AirflowSkipException):
+        resume(waiting, event_of(deferred(waiting)))
+    with pytest.raises(AirflowSkipException):
+        sensor(timeout=0.01, soft_fail=True, deferrable=False, poke_interval=0.02).execute({})
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_no_retry_can_mend_is_skipped_with_soft_fail(feedamp: RunningSandbox, deferrable: bool) -> None:
+    with pytest.raises(AirflowSkipException):
+        sensor(mp_order_numbers=["X"], soft_fail=True, deferrable=deferrable).execute({})
+
+
+@pytest.mark.parametrize(
+    "event", [None, {}, {"status": "done"}, {"status": "success"}, {"status": "success", "found": "A"}]
+)
+def test_an_event_that_nobody_knows_is_a_failure_that_a_retry_can_mend(event: Any) -> None:
+    with pytest.raises(TriggerEventError) as caught:
+        resume(sensor(), event)
+
+    assert caught.value.retryable
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        each
+        for _, each in inspect.getmembers(exceptions, inspect.isclass)
+        if issubclass(each, FeedAmpError) and each is not FeedAmpError
+    ],
+)
+def test_an_error_of_the_trigger_is_the_same_error_in_the_task(kind: type[FeedAmpError]) -> None:
+    from airflow_provider_feedamp.hooks.errors import as_task_error
+    from airflow_provider_feedamp.triggers.outcome import failed
+
+    error = as_task_error(kind("no", status=418, codes=["X"], request_id="r", retry_after=2.0))
+
+    with pytest.raises(kind, match="no") as caught:
+        resume(sensor(), failed(error))
+
+    assert isinstance(caught.value, AirflowFailException) is not kind.retryable
+    assert (caught.value.status, caught.value.codes) == (418, ("X",))
+    assert (caught.value.request_id, caught.value.retry_after) == ("r", 2.0)
+
+
+@pytest.mark.parametrize("name", ["forget_variables", "traceback", "NoSuchError", "", None])
+def test_an_error_that_is_none_of_ours_is_not_looked_up(name: Any) -> None:
+    with pytest.raises(TriggerEventError):
+        resume(sensor(), {"status": "error", "message": "m", "error": name, "data": {"codes": ["X"]}})
+
+
+def test_an_error_that_may_pass_is_left_to_airflows_retries(feedamp: RunningSandbox) -> None:
+    event = {"status": "error", "message": "m", "error": "ServerError", "data": None}
+
+    with pytest.raises(ServerError) as caught:
+        resume(sensor(soft_fail=True), event)
+
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_making_a_sensor_reads_no_connection() -> None:
+    assert sensor(feedamp_conn_id="no_such_connection").feedamp_conn_id == "no_such_connection"

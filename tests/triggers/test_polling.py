@@ -1,0 +1,237 @@
+"""A trigger asks until its condition is met, its time is up, or an error will not pass."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from copy import copy
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from airflow_provider_feedamp.exceptions import (
+    ApiError,
+    FeedAmpError,
+    RateLimitError,
+    ServerError,
+    UnreachableError,
+)
+from airflow_provider_feedamp.triggers import polling, threads
+from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger, FeedAmpSellerActivityTrigger
+from airflow_provider_feedamp.triggers.polling import MOST_FAILURES, FeedAmpPollingTrigger
+from airflow_provider_feedamp.triggers.refunds import FeedAmpRefundsTrigger
+from airflow_provider_feedamp.triggers.returns import FeedAmpReturnsTrigger
+from tests.sensors.waiting import again, event_of
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+NO_MORE = "2126-01-01T00:00:00+00:00"
+
+
+class Answers:
+    """A condition that answers as a test tells it; an error is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+        self.asked_at: list[float] = []
+
+    def met(self, client: Any) -> Any:
+        self.asked += 1
+        self.asked_at.append(time.monotonic())
+        answer = self.answers.pop(0)
+        if isinstance(answer, threading.Event):
+            answer.wait(30)
+        if isinstance(answer, FeedAmpError):
+            raise copy(answer)
+        return answer
+
+
+class TellingTrigger(FeedAmpPollingTrigger):
+    """Asks what the test hands in."""
+
+    answers: ClassVar[Answers]
+
+    @staticmethod
+    def condition_class(**_: Any) -> Answers:
+        return TellingTrigger.answers
+
+
+def telling(*answers: Any, seconds: float = 60, **arguments: Any) -> TellingTrigger:
+    TellingTrigger.answers = Answers(*answers)
+    deadline = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    return TellingTrigger(condition={}, deadline=deadline, **{"poll_interval": 0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("trigger", "name"),
+    [
+        (FeedAmpFulfillmentTrigger, "orders.FeedAmpFulfillmentTrigger"),
+        (FeedAmpSellerActivityTrigger, "orders.FeedAmpSellerActivityTrigger"),
+        (FeedAmpRefundsTrigger, "refunds.FeedAmpRefundsTrigger"),
+        (FeedAmpReturnsTrigger, "returns.FeedAmpReturnsTrigger"),
+    ],
+)
+def test_a_trigger_comes_back_from_json_as_it_was(trigger: type[FeedAmpPollingTrigger], name: str) -> None:
+    arguments: dict[str, Any] = {
+        "condition": {"any": ["thing", {"that": None}]},
+        "deadline": NO_MORE,
+        "feedamp_conn_id": "c",
+        "seller": "s",
+        "poll_interval": 1.5,
+    }
+
+    path, told = trigger(**arguments).serialize()
+
+    assert path == f"airflow_provider_feedamp.triggers.{name}"
+    assert json.loads(json.dumps(told)) == told == arguments
+    assert again(trigger(**arguments)).serialize() == (path, told)
+
+
+def test_it_asks_until_the_condition_is_met(feedamp: RunningSandbox) -> None:
+    assert event_of(telling(None, None, ["A"])) == {"status": "success", "message": "1 found", "found": ["A"]}
+
+
+def test_nothing_found_is_found_when_the_condition_says_so(feedamp: RunningSandbox) -> None:
+    assert event_of(telling([]))["status"] == "success"
+
+
+def test_behind_the_deadline_it_asks_once_more_and_gives_up(feedamp: RunningSandbox) -> None:
+    assert event_of(telling(None, seconds=-5))["status"] == "timeout"
+    assert TellingTrigger.answers.asked == 1
+
+
+def test_a_poll_that_hangs_ends_with_the_deadline(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "GRACE", 0.05)
+    never = threading.Event()
+
+    try:
+        assert event_of(telling(never, seconds=0.05))["status"] == "timeout"
+    finally:
+        never.set()
+
+
+PASSING = [ServerError("5xx"), RateLimitError("429", retry_after=0), UnreachableError("cut")]
+
+
+def test_an_error_that_may_pass_is_polled_through(feedamp: RunningSandbox) -> None:
+    assert event_of(telling(*PASSING, None, *PASSING, ["A"]))["status"] == "success"
+
+
+def test_the_same_error_all_the_time_ends_the_wait(feedamp: RunningSandbox) -> None:
+    event = event_of(telling(*[ServerError("5xx", status=503)] * MOST_FAILURES))
+
+    assert (event["status"], event["error"], event["data"]["status"]) == ("error", "ServerError", 503)
+    assert TellingTrigger.answers.asked == MOST_FAILURES
+
+
+def test_an_error_that_will_not_pass_ends_the_wait_at_once(feedamp: RunningSandbox) -> None:
+    event = event_of(telling(ApiError("no JSON")))
+
+    assert (event["error"], event["message"], TellingTrigger.answers.asked) == ("ApiError", "no JSON", 1)
+
+
+def test_time_that_is_up_in_the_middle_of_errors_is_time_that_is_up(feedamp: RunningSandbox) -> None:
+    assert event_of(telling(ServerError("5xx"), seconds=-5))["status"] == "timeout"
+
+
+def test_it_waits_as_long_as_feedamp_asks(feedamp: RunningSandbox) -> None:
+    # An hour is longer than there is time, so that the last poll comes with the deadline.
+    event = event_of(telling(RateLimitError("429", retry_after=3600), ["A"], seconds=0.3))
+
+    first, second = TellingTrigger.answers.asked_at
+    assert event["status"] == "success"
+    assert second - first > 0.2
+
+
+def test_a_trigger_that_is_cancelled_ends_at_once_and_its_thread_runs_on(feedamp: RunningSandbox) -> None:
+    goes_on = threading.Event()
+    trigger = telling(goes_on)
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(trigger._outcome())
+        while not TellingTrigger.answers.asked:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 5)
+
+    try:
+        asyncio.run(cancelled())
+    finally:
+        goes_on.set()
+
+
+def test_what_a_cancelled_trigger_asked_of_the_loop_is_finished(feedamp: RunningSandbox) -> None:
+    # Airflow 3.0 and 3.1 answer a thread's look-ups so; half an answer left behind would end the triggerer.
+    steps: list[str] = []
+
+    async def cancelled() -> None:
+        begun, goes_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def look_up() -> None:
+            begun.set()
+            await goes_on.wait()
+            steps.append("answered")
+            ended.set()
+
+        call = asyncio.create_task(threads.in_thread(("c", None), lambda: async_to_sync(look_up)()))
+        await begun.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        goes_on.set()
+        await asyncio.wait_for(ended.wait(), 5)
+
+    asyncio.run(cancelled())
+
+    assert steps == ["answered"]
+
+
+def test_a_changed_connection_is_seen_after_an_error(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ("feedamp_default", None)
+    first = threads.client_for(key)
+    assert threads.client_for(key) is first
+
+    event_of(telling(ServerError("5xx"), ["A"]))
+
+    assert threads.client_for(key) is not first
+
+
+def test_a_changed_connection_is_seen_after_some_minutes(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ("feedamp_default", None)
+    first = threads.client_for(key)
+    monkeypatch.setattr(threads, "CLIENT_LIFETIME", 0.0)
+
+    assert threads.client_for(key) is not first
+
+
+def test_one_seller_does_not_take_all_threads(feedamp: RunningSandbox) -> None:
+    held, free = threading.Event(), []
+
+    async def both() -> None:
+        busy = [
+            asyncio.create_task(threads.in_thread(("c", "slow"), lambda: held.wait(30)))
+            for _ in range(threads.THREADS + 1)
+        ]
+        await asyncio.sleep(0)
+        try:
+            free.append(await asyncio.wait_for(threads.in_thread(("c", "quick"), lambda: "answer"), 5))
+        finally:
+            held.set()
+            await asyncio.gather(*busy)
+
+    asyncio.run(both())
+
+    assert free == ["answer"]
