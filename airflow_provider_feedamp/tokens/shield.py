@@ -30,6 +30,9 @@ def shielded(work: Callable[[threading.Event], T]) -> T:
     :return: What ``work`` returns.
     :raises BaseException: what arrived while waiting; else what ``work`` raised.
     """
+    caller = threading.current_thread()
+    if caller is not threading.main_thread() and not caller.daemon:
+        return work(threading.Event())
     helper = _Helper(work)
     interrupts: list[BaseException] = []
     launched = False

@@ -247,6 +247,28 @@ def test_the_work_runs_beside_the_main_thread_in_one_that_the_interpreter_waits_
     assert helper.daemon is False
 
 
+def test_beside_the_main_thread_the_work_stays_in_the_thread_that_asks() -> None:
+    ran_in: list[threading.Thread] = []
+    thread = threading.Thread(
+        target=lambda: ran_in.append(shielded(lambda stop: threading.current_thread())), daemon=False
+    )
+    thread.start()
+    thread.join(10)
+
+    assert ran_in == [thread]
+
+
+def test_a_thread_that_the_interpreter_does_not_wait_for_gets_one_that_it_does() -> None:
+    ran_in: list[threading.Thread] = []
+    thread = threading.Thread(
+        target=lambda: ran_in.append(shielded(lambda stop: threading.current_thread())), daemon=True
+    )
+    thread.start()
+    thread.join(10)
+
+    assert [each.daemon for each in ran_in] == [False]
+
+
 def test_the_work_sees_the_caller_s_context() -> None:
     task: contextvars.ContextVar[str] = contextvars.ContextVar("task")
     task.set("place_orders")
