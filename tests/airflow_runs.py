@@ -125,6 +125,11 @@ class AirflowHome:
         query = "select task_id, map_index, value from xcom where dag_id = ? and key = 'return_value'"
         return {_name(task, index): json.loads(value) for task, index, value in self._select(query, dag_id)}
 
+    def returned_by_runs(self, dag_id: str, key: str = "return_value") -> list[Any]:
+        """Return what the tasks of a DAG have left in XCom under a key, in the order of pushing."""
+        query = "select value from xcom where dag_id = ? and key like ? order by timestamp"
+        return [json.loads(value) for (value,) in self._select(query, dag_id, key)]
+
     def dump(self) -> str:
         """Return the whole database as text, whatever table and column."""
         with closing(sqlite3.connect(self.database)) as connection:

@@ -1,0 +1,82 @@
+"""Assets that stand for what a seller does, so that DAGs can be scheduled on it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import Asset
+
+from airflow_provider_feedamp.exceptions import InputError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+# An asset's URI may have 1500 characters. A part that would be longer ends in "!" and a digest: quote()
+# leaves no "!" in any part, so that it cannot be taken for another.
+_LONGEST_PART = 400
+_DIGEST = 32
+
+
+def feedamp_asset(
+    seller: str,
+    resource: Literal["fulfillments", "refunds", "returns"],
+    *,
+    feedamp_conn_id: str = "feedamp_default",
+    watch: bool = True,
+    poll_interval: float = 60.0,
+    look_back: float = 3600.0,
+) -> Asset:
+    """Return the asset of one resource of one seller; on Airflow 3 a watcher updates it.
+
+    A DAG with this asset as its schedule runs when the seller has done something, see
+    :class:`airflow_provider_feedamp.triggers.events.FeedAmpActivityTrigger`. On Airflow 2 nothing watches
+    it: it is updated by tasks that have it as an outlet.
+
+    :param seller: Your name for the seller's account.
+    :param resource: ``fulfillments`` (the seller shipped or cancelled), ``refunds`` (there are some to pay)
+        or ``returns`` (the seller authorised one, or entered its amounts).
+    :param feedamp_conn_id: The FeedAMP connection. Default ``feedamp_default``.
+    :param watch: Whether the asset has a watcher. Default True.
+    :param poll_interval: Seconds between two polls of the watcher. Default 60.
+    :param look_back: How many seconds back the watcher's first poll reaches. Default: an hour.
+    :raises InputError: There is no such resource, or the seller's name is empty.
+    """
+    if resource not in ("fulfillments", "refunds", "returns"):
+        message = f"resource is {resource!r}: choose one of fulfillments, refunds, returns."
+        raise InputError(message)
+    if not isinstance(seller, str) or not seller.strip():
+        message = "seller is empty: an asset belongs to one seller, name it."
+        raise InputError(message)
+    uri = f"feedamp://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
+    watchers = _watchers(uri, resource, feedamp_conn_id, seller, poll_interval, look_back) if watch else {}
+    return Asset(uri=uri, **watchers)
+
+
+def _part(name: str) -> str:
+    part = quote(name, safe="")
+    if len(part) <= _LONGEST_PART:
+        return part
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
+    return f"{part[: _LONGEST_PART - _DIGEST - 1]}!{digest}"
+
+
+def _watchers(
+    uri: str, resource: str, feedamp_conn_id: str, seller: str, poll_interval: float, look_back: float
+) -> dict[str, Any]:
+    """Return the watchers as an argument of ``Asset``, or nothing where Airflow has none."""
+    try:
+        from airflow.sdk import AssetWatcher
+    except ImportError:  # Airflow 2
+        return {}
+    from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
+
+    trigger = FeedAmpActivityTrigger(
+        resource=resource,
+        feedamp_conn_id=feedamp_conn_id,
+        seller=seller,
+        poll_interval=poll_interval,
+        look_back=look_back,
+    )
+    return {"watchers": [AssetWatcher(name=uri, trigger=trigger)]}
