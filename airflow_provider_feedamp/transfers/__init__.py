@@ -1,0 +1,3 @@
+"""Tasks that carry what a FeedAMP account holds to other storage."""
+
+from __future__ import annotations

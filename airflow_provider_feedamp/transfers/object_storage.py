@@ -1,0 +1,154 @@
+"""Tasks that write what a seller's FeedAMP account holds to files on object storage."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+log = logging.getLogger(__name__)
+
+_LISTS = ("mp_order_numbers", "fulfillment_status", "refund_status", "return_status")
+_INSTANTS = (
+    "imported_after",
+    "seller_updated_after",
+    "created_after",
+    "created_before",
+    "requested_after",
+    "requested_before",
+)
+
+
+class FeedAmpToObjectStorageOperator(BaseOperator):
+    """Write orders, fulfilments, refunds or returns of a seller to a file, one JSON object per line.
+
+    The lists are streamed, so their length does not matter. The file is there when it is whole: a run that
+    fails leaves nothing of it, and one that is repeated replaces it. It holds personal data; a local one can
+    be read by its owner only. Without anything to write it is empty.
+
+    A filter that is not given, or renders to nothing or ``None``, is not applied.
+
+    :param resource: ``orders``, ``fulfillments`` (one line per order: its number and what the seller did),
+        ``refunds`` or ``returns`` (templated).
+    :param destination: Path or URL that Airflow's object storage can write, such as
+        ``s3://connection_id@bucket/{{ run_id }}/orders.ndjson.gz`` (templated): ``.ndjson`` or ``.jsonl``,
+        compressed if ``.gz`` follows.
+    :param mp_order_numbers: Only what belongs to these orders: a list, the output of another task, or the
+        text of a JSON array (templated).
+    :param fulfillment_status: Orders and fulfilments: only of orders in one of these states (templated).
+    :param imported_after: Orders and fulfilments: only of orders that came to FeedAMP at or after this
+        instant (templated). All instants are datetimes with a time zone, or ISO 8601 with one.
+    :param seller_updated_after: Orders and fulfilments: only of orders that the seller changed at or after
+        this instant (templated).
+    :param has_errors: Orders and fulfilments: only of orders with errors (True) or without (False)
+        (templated).
+    :param refund_status: Refunds: only those in one of these states (templated).
+    :param created_after: Refunds: only those created at or after this instant (templated).
+    :param created_before: Refunds: only those created at or before this instant (templated).
+    :param return_status: Returns: only those in one of these states (templated).
+    :param requested_after: Returns: only those asked for at or after this instant (templated). FeedAMP may
+        ignore this and the next filter: their names are not documented.
+    :param requested_before: Returns: only those asked for at or before this instant (templated).
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account is read (templated). Default: the connection's.
+    :return: What was written: ``path``, ``resource``, ``count`` of lines and ``bytes``.
+    """
+
+    template_fields: Sequence[str] = (
+        "resource",
+        "destination",
+        *_LISTS,
+        *_INSTANTS,
+        "has_errors",
+        "feedamp_conn_id",
+        "seller",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
+    ui_color = "#d7e8f7"
+
+    def __init__(
+        self,
+        *,
+        resource: str,
+        destination: str,
+        mp_order_numbers: Sequence[str] | XComArg | str | None = None,
+        fulfillment_status: Sequence[str] | XComArg | str | None = None,
+        imported_after: datetime | str | None = None,
+        seller_updated_after: datetime | str | None = None,
+        has_errors: bool | str | None = None,
+        refund_status: Sequence[str] | XComArg | str | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        return_status: Sequence[str] | XComArg | str | None = None,
+        requested_after: datetime | str | None = None,
+        requested_before: datetime | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.resource = resource
+        self.destination = destination
+        self.mp_order_numbers = mp_order_numbers
+        self.fulfillment_status = fulfillment_status
+        self.imported_after = imported_after
+        self.seller_updated_after = seller_updated_after
+        self.has_errors = has_errors
+        self.refund_status = refund_status
+        self.created_after = created_after
+        self.created_before = created_before
+        self.return_status = return_status
+        self.requested_after = requested_after
+        self.requested_before = requested_before
+        self.feedamp_conn_id = feedamp_conn_id
+        self.seller = seller
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Write the file and return what it is."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+
+        with task_errors():
+            return self._write()
+
+    def _write(self) -> dict[str, Any]:
+        from airflow_provider_feedamp.bulk.export import exported
+        from airflow_provider_feedamp.bulk.ndjson_file import ndjson_file
+        from airflow_provider_feedamp.bulk.paths import shown
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+        filters = self._filters()
+        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+        entries = exported(hook.client, self.resource, filters)
+        origin = f"{self.resource} of seller {hook.seller!r} (connection {self.feedamp_conn_id})"
+        log.info("Writing the %s to %s", origin, shown(self.destination))
+        with ndjson_file(self.destination) as file:
+            for entry in entries:
+                file.add(entry)
+        log.info("Wrote %d %s, %d bytes", file.count, self.resource, file.bytes)
+        return {
+            "path": self.destination,
+            "resource": self.resource,
+            "count": file.count,
+            "bytes": file.bytes,
+        }
+
+    def _filters(self) -> dict[str, Any]:
+        """Return the filters that are set, as the client takes them."""
+        from airflow_provider_feedamp.bulk.export import check_filters
+        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
+        from airflow_provider_feedamp.operators.values import flag
+
+        given = {name: getattr(self, name) for name in (*_LISTS, *_INSTANTS, "has_errors")}
+        given = {name: value for name, value in given.items() if not nothing(value) and value != ""}
+        check_filters(self.resource, given)
+        for name, value in given.items():
+            read = given_texts if name in _LISTS else given_instant if name in _INSTANTS else flag
+            given[name] = read(name, value)
+        return given

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import importlib
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+
+from airflow_provider_feedamp.sandbox.server import serve
+from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.tokens.cache import CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RunningSandbox]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def feedamp(running: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
+    """Make an empty sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
+    running.control.reset()
+    CACHE.clear()
+    open_store.cache_clear()
+    connection = running.connection("acme", token_store="memory", list_requests_per_second="0")
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    return running
+
+
+@pytest.fixture
+def bucket() -> str:
+    """Attach a storage that is not local, as a provider does for its scheme, and return a place in it."""
+    attach = importlib.import_module(ObjectStoragePath.__module__).attach
+    attach("memory", fs=MemoryFileSystem())
+    return f"memory://bucket/{uuid.uuid4()}"
