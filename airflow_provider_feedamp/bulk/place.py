@@ -1,110 +1,241 @@
-"""Place orders one after another and account for each: placed, or rejected with its reason."""
+"""Place many orders at a time and account for them in the order of the source: placed, or rejected."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from http import HTTPStatus
+import time
+from collections import deque
 from typing import TYPE_CHECKING
 
+from airflow_provider_feedamp.bulk.counts import PlaceCounts
+from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
 from airflow_provider_feedamp.bulk.rejects import RejectsFile, order_number
+from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
 from airflow_provider_feedamp.exceptions import (
     ApiError,
     BadRequestError,
     FeedAmpError,
+    ImportStoppedError,
     InputError,
     NotFoundError,
+    RejectsFileError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from airflow_provider_feedamp.api.orders import OrdersApi
-    from airflow_provider_feedamp.api.types import PlacedOrder
     from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.workers import Answer
+
+__all__ = ["DEFAULT_WORKERS", "PlaceCounts", "place_orders"]
 
 log = logging.getLogger(__name__)
 
-#: Refusals of one order. Any other 4xx (403, 405, 415, …) would meet each order alike, so it ends the run.
-_ABOUT_THE_ORDER = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.CONFLICT,
-        HTTPStatus.GONE,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.REQUEST_URI_TOO_LONG,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    }
-)
+DEFAULT_WORKERS = 16
+
 _LOGGED_REJECTS = 20
 
+# They bound the memory, whatever the size of the source. A placed order behind one that waits is a few bytes.
+_OPEN_PER_WORKER = 4
+_LEAST_OPEN = 32
+_HELD_PER_WORKER = 64
+_HELD_BYTES = 32 * 1024 * 1024
 
-@dataclass(slots=True)
-class PlaceCounts:
-    """What became of the orders: each one read is placed or rejected.
-
-    ``inserted`` and ``updated`` are what FeedAMP said of the placed ones; it may have said neither.
-    """
-
-    read: int = 0
-    placed: int = 0
-    inserted: int = 0
-    updated: int = 0
-    rejected: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"read {self.read}, placed {self.placed} (inserted {self.inserted}, updated {self.updated}), "
-            f"rejected {self.rejected}"
-        )
+#: Seconds between two calls of ``tick``.
+TICK = 0.5
 
 
-def place_orders(orders: Iterable[SourceOrder], api: OrdersApi, rejects: RejectsFile) -> PlaceCounts:
-    """Place each order, in the order of the source; a bad or refused one is kept as a reject.
+def place_orders(
+    orders: Iterable[SourceOrder],
+    api: OrdersApi,
+    rejects: RejectsFile,
+    *,
+    max_workers: int = DEFAULT_WORKERS,
+    counts: PlaceCounts | None = None,
+    stop: Stop | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> PlaceCounts:
+    """Place orders, several at a time; a bad or refused one is kept as a reject.
 
+    Those with the same number go one after the other, in the order of the source. All are accounted for in
+    the order of the source, so that at any time the counts and the rejects are those of its first
+    ``counts.read`` orders.
+
+    :param max_workers: How many orders are on their way at a time. Default 16.
+    :param counts: The counts so far, of the orders before these; they are added to. Default: none.
+    :param stop: Ends the run early, with an account of what is answered.
+    :param tick: Is called about twice a second, with the number of orders taken from the source. At that
+        time counts and rejects agree.
     :raises FeedAmpError: What is not about one order (token, network, 429, 5xx, a source that is cut off, a
-        rejects file that cannot be written) ends the run; the log has the counts until then. Sending the
-        orders again is safe, as FeedAMP keys them by their number.
+        rejects file that cannot be written) ends the run: no more orders are begun, those under way are
+        waited for, the log has the counts until then. Sending the orders again is safe, as FeedAMP keys them.
+    :raises ImportStoppedError: The run was told to stop before its end.
     """
-    counts = PlaceCounts()
+    counts = PlaceCounts() if counts is None else counts
+    run = _Run(api, rejects, max_workers, counts, stop or Stop(), tick)
     try:
-        for order in orders:
-            answer = _answer(order, api)
-            if isinstance(answer, FeedAmpError):
-                rejects.add(order, str(answer), answer.codes)
-                _log_reject(order, answer, rejects)
-            _count(counts, answer)
+        run.place_all(orders)
     except BaseException:
         log.warning("Stopped before the end; until then: %s", counts)
         raise
+    finally:
+        run.workers.end()
     if rejects.count > _LOGGED_REJECTS:
         log.warning("%d more orders were rejected", rejects.count - _LOGGED_REJECTS)
     return counts
 
 
-def _answer(order: SourceOrder, api: OrdersApi) -> PlacedOrder | FeedAmpError:
+class _Run:
+    """The thread that reads the source and keeps the account; the workers only place."""
+
+    def __init__(
+        self,
+        api: OrdersApi,
+        rejects: RejectsFile,
+        max_workers: int,
+        counts: PlaceCounts,
+        stop: Stop,
+        tick: Callable[[int], None] | None,
+    ) -> None:
+        self._most_open = max(_OPEN_PER_WORKER * max_workers, _LEAST_OPEN)
+        self._most_held = _HELD_PER_WORKER * max_workers
+        # A quarter, so that the threads have orders left while this one looks at what came back.
+        self.workers = Workers(lambda order: _answer(order, api), max_workers, self._most_open // 4)
+        stop.wakes(self.workers.wake)
+        self._rejects = rejects
+        self._counts = counts
+        self._stop = stop
+        self._tick = tick
+        self._next_tick = time.monotonic() + TICK
+        # In the order of the source: what is not accounted for yet.
+        self._held: deque[Slot] = deque()
+        self._held_bytes = 0
+        self._broken: Exception | None = None
+
+    def place_all(self, orders: Iterable[SourceOrder]) -> None:
+        """Place the orders and account for each."""
+        try:
+            for order in self._read(orders):
+                self._take(order)
+                self._turn(wait=False)
+                while self._is_full():
+                    self._turn(wait=True)
+            while self._held:
+                self._turn(wait=True)
+        except RejectsFileError:
+            self._wind_down()  # The next order in the account is the one that could not be kept.
+            raise
+        except BaseException:
+            self._wind_down()
+            self._account()
+            raise
+        finally:
+            self._tell_what_is_not_counted()
+        if self._broken is not None:
+            raise self._broken
+
+    def _read(self, orders: Iterable[SourceOrder]) -> Iterator[SourceOrder]:
+        """Yield the orders; an error of the source is raised when all that was read before it is done."""
+        try:
+            yield from orders
+        except Exception as error:  # noqa: BLE001 - raised at the end of place_all
+            self._broken = error
+
+    def _take(self, order: SourceOrder) -> None:
+        slot = Slot(order)
+        self._held.append(slot)
+        self._held_bytes += slot.size
+        if order.problem is not None:
+            slot.answer = InputError(order.problem)
+        else:
+            self.workers.give(slot)
+
+    def _is_full(self) -> bool:
+        return (
+            self.workers.open >= self._most_open
+            or len(self._held) >= self._most_held
+            or self._held_bytes >= _HELD_BYTES
+        )
+
+    def _turn(self, *, wait: bool) -> None:
+        """Take in what came back, account for what can be, and see whether to go on."""
+        if wait:
+            self.workers.wait(max(self._next_tick - time.monotonic(), 0.0))
+        self._collect()
+        self._account()
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK
+            if self._tick is not None:
+                self._tick(self._counts.read + len(self._held))
+        if self.workers.failure is not None:
+            raise self.workers.failure
+        if self._stop.requested:
+            message = (
+                f"The import was told to stop after {self._counts.read} orders (SIGTERM or a time-out). "
+                "Run it again to go on: FeedAMP keys orders by their number."
+            )
+            raise ImportStoppedError(message)
+
+    def _collect(self) -> None:
+        for slot in self.workers.returned():
+            if slot.answer is None or isinstance(slot.answer, bool):
+                slot.order = None  # Placed: nothing of it is needed any more.
+                self._held_bytes -= slot.size
+
+    def _account(self) -> None:
+        held = self._held
+        while held and held[0].answer is not NO_ANSWER:
+            self._count(held[0])
+            held.popleft()
+
+    def _count(self, slot: Slot) -> None:
+        counts, answer = self._counts, slot.answer
+        if isinstance(answer, FeedAmpError) and slot.order is not None:
+            self._rejects.add(slot.order, str(answer), answer.codes)
+            _log_reject(slot.order, answer, self._rejects)
+            self._held_bytes -= slot.size
+            counts.rejected += 1
+        else:
+            counts.placed += 1
+            counts.inserted += answer is True
+            counts.updated += answer is False
+        counts.read += 1
+
+    def _wind_down(self) -> None:
+        """Begin nothing any more and wait for what is under way, when told to stop for a short time only."""
+        self.workers.halt()
+        while self.workers.under_way and (left := self._stop.left(GRACE)) > 0:
+            self.workers.wait(min(left, TICK))
+            self._collect()
+
+    def _tell_what_is_not_counted(self) -> None:
+        answered = sum(slot.answer is not NO_ANSWER for slot in self._held)
+        if answered:
+            log.warning(
+                "%d more orders were answered, but stand in the source behind one that was not: they are not "
+                "counted, and are sent again by the next run",
+                answered,
+            )
+        if self.workers.under_way:
+            log.warning(
+                "%d orders had no answer %g s after the run was told to stop; they are not waited for",
+                self.workers.under_way,
+                GRACE,
+            )
+
+
+def _answer(order: SourceOrder, api: OrdersApi) -> Answer:
     """Return FeedAMP's answer to one order, or why that order is a reject."""
-    if order.problem is not None:
-        return InputError(order.problem)
     try:
-        return api.place(order.order or {}, body=order.body)
+        return api.place(order.order or {}, body=order.body).inserted
     except InputError as error:
         return error
     except (BadRequestError, NotFoundError) as error:
-        if error.status not in _ABOUT_THE_ORDER:
+        if not error.is_about_one:
             raise
         return error
-
-
-def _count(counts: PlaceCounts, answer: PlacedOrder | FeedAmpError) -> None:
-    counts.read += 1
-    if isinstance(answer, FeedAmpError):
-        counts.rejected += 1
-        return
-    counts.placed += 1
-    counts.inserted += answer.inserted is True
-    counts.updated += answer.inserted is False
 
 
 def _log_reject(order: SourceOrder, error: FeedAmpError, rejects: RejectsFile) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from airflow_provider_feedamp.bulk.paths import is_web, local_path, open_storage, shown, storage_path
 from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
+class Kept(NamedTuple):
+    """The rejects that an earlier try accounted for: how many, and how long they made the file."""
+
+    number: int = 0
+    size: int = 0
+
+
 class RejectsFile:
     """A file of lines, one JSON object per rejected order; it exists only if there is one.
 
@@ -28,11 +35,14 @@ class RejectsFile:
 
     :param path: A local path or any URL that Airflow's object storage can write; ``.gz`` compresses it. None
         counts the rejects and keeps nothing.
+    :param kept: The rejects of an earlier try, to go on behind where :func:`still_there` says so: what stands
+        after them in the file is cut off. Default: none, the file begins anew.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, kept: Kept = Kept()) -> None:  # noqa: B008 - it cannot change
         self.path = path
-        self.count = 0
+        self.count = kept.number
+        self.size = kept.size
         self._file: IO[bytes] | None = None
         self._compressed: gzip.GzipFile | None = None
 
@@ -58,6 +68,8 @@ class RejectsFile:
             if self._file is not None:
                 self._file.close()
         except OSError as failure:
+            if isinstance(error, RejectsFileError) and can_be_continued(self.path):
+                return  # It says which order could not be written; all before are there.
             message = f"{self._failed(failure)} Some of its {self.count} rejects may be missing."
             raise RejectsFileError(message) from failure
 
@@ -68,7 +80,9 @@ class RejectsFile:
         """
         if self.path is not None:
             try:
-                self._write(_reject_line(order, reason, codes))
+                line = _reject_line(order, reason, codes)
+                self._write(line)
+                self.size += len(line)
             except OSError as error:
                 message = f"{self._failed(error)} The order of line {order.line} is not in it ({reason})."
                 raise RejectsFileError(message) from error
@@ -89,14 +103,16 @@ class RejectsFile:
             message = f"Rejects file {shown(path)} is a directory or a device; name a file."
             raise InputError(message)
         os.makedirs(os.path.dirname(local), exist_ok=True)
-        with open(local, "ab"):
-            pass
+        with open(local, "ab") as file:
+            if self.size:
+                file.truncate(self.size)
+                return
         os.unlink(local)
 
     def _write(self, line: bytes) -> None:
         if self._file is None:
             path = str(self.path)
-            self._file = open_storage(path, "wb", "Rejects file")
+            self._file = open_storage(path, "ab" if self.size else "wb", "Rejects file")
             if path.lower().endswith(".gz"):
                 self._compressed = gzip.GzipFile(fileobj=self._file, mode="wb")
         out = self._compressed or self._file
@@ -109,6 +125,24 @@ class RejectsFile:
             "Make room or name another file, and run the task again: orders are keyed, so sending them "
             "again is safe."
         )
+
+
+def can_be_continued(path: str | None) -> bool:
+    """Whether rejects can be added to a file in a later try: on a local disk, and not compressed."""
+    return path is None or (local_path(path) is not None and not path.lower().endswith(".gz"))
+
+
+def still_there(path: str | None, kept: Kept) -> bool:
+    """Whether the rejects of an earlier try still stand in the file, so that it can be continued."""
+    if path is None or not kept.number:
+        return True
+    local = local_path(path)
+    if local is None or not can_be_continued(path):
+        return False
+    try:
+        return os.path.isfile(local) and os.path.getsize(local) >= kept.size
+    except OSError:
+        return False
 
 
 def _reject_line(order: SourceOrder, reason: str, codes: Sequence[str]) -> bytes:

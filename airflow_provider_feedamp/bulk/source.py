@@ -7,9 +7,9 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 from airflow_provider_feedamp.bulk.json_array import array_elements
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
@@ -27,7 +27,26 @@ _ARRAY = (".json",)
 _ALL_NAMES = ", ".join(f"{name}, {name}.gz" for name in _LINES + _ARRAY)
 
 
-def read_orders(source: str, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
+class ReadSoFar:
+    """How many bytes of a file have been read: of the file as it lies there, compressed or not."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def counting(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+        """Return a read function that counts what it returns."""
+
+        def counted(size: int) -> bytes:
+            piece = read(size)
+            self.bytes += len(piece)
+            return piece
+
+        return counted
+
+
+def read_orders(
+    source: str, *, allow_empty: bool = False, skip: int = 0, so_far: ReadSoFar | None = None
+) -> Iterator[SourceOrder]:
     """Read the orders of a file, from anything that Airflow's object storage can open.
 
     One order per line (``.ndjson``, ``.jsonl``) or one JSON array (``.json``), each also compressed
@@ -36,6 +55,8 @@ def read_orders(source: str, *, allow_empty: bool = False) -> Iterator[SourceOrd
 
     :param source: A local path, a ``file://`` URL or a URL such as ``s3://connection_id@bucket/orders.ndjson``.
     :param allow_empty: Whether a source without any order is fine. Default: it is not.
+    :param skip: How many orders to pass over, unparsed; what is wrong with a line counts as an order, too.
+    :param so_far: Is told how far the file has been read.
     :return: An iterator that holds one order at a time.
     :raises InputError: At once if the source does not exist, cannot be opened, is a directory, is of an
         unknown kind, not in UTF-8 or empty; while reading if it is cut off, naming the last order before.
@@ -46,9 +67,9 @@ def read_orders(source: str, *, allow_empty: bool = False) -> Iterator[SourceOrd
     if not plain_name.endswith(_LINES + _ARRAY):
         message = f"{what} has a name that does not say what it holds. Known are: {_ALL_NAMES}."
         raise InputError(message)
-    read = _lines if plain_name.endswith(_LINES) else _elements
-    orders = _stream(source, what, read, compressed=name.endswith(".gz"))
-    return _not_empty(orders, what, allow_empty=allow_empty)
+    read = partial(_lines if plain_name.endswith(_LINES) else _elements, skip=skip)
+    opened = partial(_opened, source, what, so_far or ReadSoFar(), compressed=name.endswith(".gz"))
+    return _not_empty(_stream(opened, what, read), what, allow_empty=allow_empty or skip > 0)
 
 
 def orders_of(orders: object, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
@@ -94,10 +115,12 @@ def _of_text(text: str) -> Iterator[SourceOrder]:
     return (parse_order(position, element) for position, element in enumerate(elements, 1))
 
 
-def _stream(source: str, what: str, read: _Reader, *, compressed: bool) -> Iterator[SourceOrder]:
+def _stream(
+    opened: Callable[[], AbstractContextManager[io.BufferedReader]], what: str, read: _Reader
+) -> Iterator[SourceOrder]:
     order = None
     try:
-        with _opened(source, what, compressed=compressed) as stream:
+        with opened() as stream:
             _check_encoding(stream, what)
             for order in read(stream, what):
                 yield order
@@ -108,7 +131,7 @@ def _stream(source: str, what: str, read: _Reader, *, compressed: bool) -> Itera
 
 
 @contextmanager
-def _opened(source: str, what: str, *, compressed: bool) -> Iterator[io.BufferedReader]:
+def _opened(source: str, what: str, so_far: ReadSoFar, *, compressed: bool) -> Iterator[io.BufferedReader]:
     try:
         file = open_storage(source, "rb", "Source")
     except FileNotFoundError as error:
@@ -121,7 +144,7 @@ def _opened(source: str, what: str, *, compressed: bool) -> Iterator[io.Buffered
         message = f"{what} may not be read by this worker: {error.strerror or error}."
         raise InputError(message) from error
     with file:
-        stream = _buffered(file.read)
+        stream = _buffered(so_far.counting(file.read))
         # read1 hands out what could be unpacked before the place where a cut-off file ends.
         yield _buffered(gzip.GzipFile(fileobj=stream).read1) if compressed else stream
 
@@ -135,26 +158,35 @@ def _check_encoding(stream: io.BufferedReader, what: str) -> None:
         stream.read(len(_UTF8_MARK))
 
 
-def _lines(stream: io.BufferedReader, what: str) -> Iterator[SourceOrder]:
+def _lines(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
     number = 0
     while text := stream.readline(MAX_ORDER_BYTES):
         number += 1
-        if len(text) == MAX_ORDER_BYTES and not text.endswith(b"\n"):
-            yield _too_long(number, text, stream)
-        elif not text.isspace():
-            yield parse_order(number, text)
+        cut = len(text) == MAX_ORDER_BYTES and not text.endswith(b"\n")
+        if cut:
+            _pass_over_line(stream)
+        elif text.isspace():
+            continue
+        if skip:
+            skip -= 1
+        else:
+            yield _too_long(number, text) if cut else parse_order(number, text)
 
 
-def _too_long(number: int, text: bytes, stream: io.BufferedReader) -> SourceOrder:
+def _pass_over_line(stream: io.BufferedReader) -> None:
     while (rest := stream.readline(_PIECE)) and not rest.endswith(b"\n"):
         pass
+
+
+def _too_long(number: int, text: bytes) -> SourceOrder:
     problem = f"is longer than {MAX_ORDER_BYTES:,} bytes; only its beginning is kept here"
     return SourceOrder(number, None, text[:_KEPT_OF_A_LONG_LINE], problem)
 
 
-def _elements(stream: io.BufferedReader, what: str) -> Iterator[SourceOrder]:
+def _elements(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
     elements = array_elements(partial(stream.read1, _PIECE), what=what, limit=MAX_ORDER_BYTES)
-    return (parse_order(position, element) for position, element in enumerate(elements, 1))
+    for position, element in islice(enumerate(elements, 1), skip, None):
+        yield parse_order(position, element)
 
 
 _Reader = Callable[[io.BufferedReader, str], Iterator[SourceOrder]]

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_feedamp.operators.task_state import checkpoints_of, metric_tags
+from airflow_provider_feedamp.operators.values import flag, limit, rate, whole_number
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
-    from airflow_provider_feedamp.bulk.place import PlaceCounts
+    from airflow_provider_feedamp.bulk.counts import PlaceCounts
+    from airflow_provider_feedamp.bulk.inputs import OrderInput
+    from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
 log = logging.getLogger(__name__)
+
+MOST_WORKERS = 256
 
 
 class FeedAmpPlaceOrdersOperator(BaseOperator):
@@ -31,13 +38,17 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         Exactly one of ``orders`` and ``source`` is needed.
     :param source: Path or URL of a file that Airflow's object storage can open, such as
         ``s3://connection_id@bucket/orders.ndjson`` (templated): ``.ndjson`` or ``.jsonl`` with one order per
-        line, or ``.json`` with an array, each also ``.gz``, in UTF-8. It is never held in memory whole.
+        line, or ``.json`` with an array, each also ``.gz``, in UTF-8. It is never held in memory whole. With
+        ``sql_conn_id`` it is a SQL query.
+    :param sql_conn_id: An Airflow connection to a database, to run ``source`` on (templated).
     :param rejects: Path or URL of the file for rejected orders, one JSON object per line (templated). A file
         of an earlier run is replaced; none is written if no order is rejected. It can be mended and given as
         ``source``. Default: none, the log names the first rejects only.
     :param max_rejects: The most rejects with which the task succeeds (templated); None for any number.
         Default 0.
     :param allow_empty: Whether no order at all is fine (templated). Default False: the task fails.
+    :param max_workers: How many orders are on their way at a time, 1 to 256 (templated). Default 16.
+    :param requests_per_second: Pace of the calls for this seller (templated). Default: the connection's.
     :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
     :param seller: The seller whose account gets the orders (templated). Default: the connection's.
     :return: ``read``, ``placed`` with ``inserted`` and ``updated``, ``rejected``, and ``rejects``: the path
@@ -47,23 +58,32 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
     template_fields: Sequence[str] = (
         "orders",
         "source",
+        "sql_conn_id",
         "rejects",
         "max_rejects",
         "allow_empty",
+        "max_workers",
+        "requests_per_second",
         "feedamp_conn_id",
         "seller",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"orders": "json"}
     ui_color = "#d7e8f7"
 
+    #: The import under way in this process, to be told to stop.
+    _stop: Stop | None = None
+
     def __init__(
         self,
         *,
         orders: list[dict[str, Any]] | XComArg | str | None = None,
         source: str | None = None,
+        sql_conn_id: str | None = None,
         rejects: str | None = None,
         max_rejects: int | str | None = 0,
         allow_empty: bool | str = False,
+        max_workers: int | str = 16,
+        requests_per_second: float | str | None = None,
         feedamp_conn_id: str = "feedamp_default",
         seller: str | None = None,
         **kwargs: Any,
@@ -71,9 +91,12 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         super().__init__(**kwargs)
         self.orders = orders
         self.source = source
+        self.sql_conn_id = sql_conn_id
         self.rejects = rejects
         self.max_rejects = max_rejects
         self.allow_empty = allow_empty
+        self.max_workers = max_workers
+        self.requests_per_second = requests_per_second
         self.feedamp_conn_id = feedamp_conn_id
         self.seller = seller
 
@@ -82,38 +105,65 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         from airflow_provider_feedamp.hooks.errors import task_errors
 
         with task_errors():
-            return self._place()
+            return self._place(context)
 
-    def _place(self) -> dict[str, Any]:
+    def on_kill(self) -> None:
+        """Tell the import to stop: no more orders are begun, those under way may still be answered."""
+        if self._stop is not None:
+            self._stop.request()
+
+    def _place(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import shown
-        from airflow_provider_feedamp.bulk.place import place_orders
-        from airflow_provider_feedamp.bulk.rejects import RejectsFile
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
-        max_rejects = _limit(self.max_rejects)
-        orders = self._read()
-        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
-        api = hook.client.orders
-        origin = shown(self.source) if self.source else "the list in orders"
+        max_rejects = limit("max_rejects", self.max_rejects)
+        max_workers = whole_number("max_workers", self.max_workers, least=1, most=MOST_WORKERS)
+        pace = rate("requests_per_second", self.requests_per_second)
+        source = self._input()
+        hook = FeedAmpHook(
+            self.feedamp_conn_id, seller=self.seller, requests_per_second=pace, pool_size=max_workers
+        )
         log.info(
             "Placing the orders of %s for seller %r (connection %s)",
-            origin,
+            source.name,
             hook.seller,
             self.feedamp_conn_id,
         )
-        with RejectsFile(self.rejects or None) as rejects:
-            counts = place_orders(orders, api, rejects)
-        kept = rejects.path if counts.rejected else None
-        log.info("All orders of %s: %s; rejects: %s", origin, counts, shown(kept) if kept else "no file")
+        counts = self._import(source, hook, max_workers, context)
+        kept = self.rejects if self.rejects and counts.rejected else None
+        log.info("All orders of %s: %s; rejects: %s", source.name, counts, shown(kept) if kept else "no file")
         _check_rejects(counts, max_rejects, shown(kept) if kept else None)
         return asdict(counts) | {"rejects": kept}
 
-    def _read(self) -> Iterator[SourceOrder]:
+    def _import(
+        self, source: OrderInput, hook: FeedAmpHook, max_workers: int, context: Context
+    ) -> PlaceCounts:
+        from airflow_provider_feedamp.bulk.interrupt import Stop
+        from airflow_provider_feedamp.bulk.metrics import Metrics
+        from airflow_provider_feedamp.bulk.progress import ProgressLog
+        from airflow_provider_feedamp.bulk.run import import_orders
+
+        self._stop = Stop()
+        try:
+            return import_orders(
+                source,
+                hook.client.orders,
+                rejects=self.rejects or None,
+                account=f"{self.feedamp_conn_id} {hook.seller}",
+                max_workers=max_workers,
+                observers=(ProgressLog(), Metrics(metric_tags(context))),
+                checkpoints=checkpoints_of(context),
+                stop=self._stop,
+            )
+        finally:
+            self._stop = None
+
+    def _input(self) -> OrderInput:
+        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput, QueryInput
         from airflow_provider_feedamp.bulk.paths import same_place, shown
-        from airflow_provider_feedamp.bulk.source import orders_of, read_orders
         from airflow_provider_feedamp.exceptions import InputError
 
-        allow_empty = _flag(self.allow_empty)
+        allow_empty = flag("allow_empty", self.allow_empty)
         if (self.orders is None) == (not self.source):
             message = (
                 f"Task {self.task_id}: give exactly one of orders and source; "
@@ -121,14 +171,16 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             )
             raise InputError(message)
         if not self.source:
-            return orders_of(self.orders, allow_empty=allow_empty)
+            return ListInput(self.orders, allow_empty=allow_empty)
+        if self.sql_conn_id:
+            return QueryInput(self.source, self.sql_conn_id, allow_empty=allow_empty)
         if self.rejects and same_place(self.source, self.rejects):
             message = (
                 f"Task {self.task_id}: source and rejects are the same file, {shown(self.source)}, which "
                 "would be overwritten while it is read. Name another file for the rejects."
             )
             raise InputError(message)
-        return read_orders(self.source, allow_empty=allow_empty)
+        return FileInput(self.source, allow_empty=allow_empty)
 
 
 def _check_rejects(counts: PlaceCounts, max_rejects: int | None, kept: str | None) -> None:
@@ -145,29 +197,3 @@ def _check_rejects(counts: PlaceCounts, max_rejects: int | None, kept: str | Non
     else:
         message += "Set rejects to a path to keep them with their reasons."
     raise TooManyRejectsError(message)
-
-
-def _limit(value: object) -> int | None:
-    """Return ``max_rejects`` as the number that it is, also from a rendered template."""
-    from airflow_provider_feedamp.exceptions import InputError
-
-    if value is None or value == "None":
-        return None
-    if isinstance(value, str) and value.strip().isdecimal():
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    message = f"max_rejects must be a whole number from 0 or None, not {value!r}."
-    raise InputError(message)
-
-
-def _flag(value: object) -> bool:
-    """Return ``allow_empty`` as the truth that it is, also from a rendered template."""
-    from airflow_provider_feedamp.exceptions import InputError
-
-    if isinstance(value, bool):
-        return value
-    if str(value).strip().lower() in {"true", "false"}:
-        return str(value).strip().lower() == "true"
-    message = f"allow_empty must be True or False, not {value!r}."
-    raise InputError(message)

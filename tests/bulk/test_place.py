@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from airflow_provider_feedamp.bulk.counts import PlaceCounts
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
-from airflow_provider_feedamp.bulk.place import PlaceCounts, place_orders
+from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
 from airflow_provider_feedamp.bulk.source import orders_of
 from airflow_provider_feedamp.exceptions import (
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     MakeOrder = Callable[..., dict[str, Any]]
 
 
+#: One order at a time, so that tests can say in which order they arrive.
+place_in_turn = partial(place_orders, max_workers=1)
+
+
 @pytest.fixture
 def rejects(tmp_path: Path) -> Iterator[RejectsFile]:
     with RejectsFile(str(tmp_path / "rejects.ndjson")) as file:
@@ -48,7 +54,7 @@ def test_orders_are_placed_in_their_order_and_a_second_time_is_an_update(
 ) -> None:
     orders = [make_order("A"), make_order("B"), make_order("A", marketplace_state="CANCELLED")]
 
-    counts = place_orders(orders_of(orders), api, rejects)
+    counts = place_in_turn(orders_of(orders), api, rejects)
 
     assert edge.numbers == ["A", "B", "A"]
     assert json.loads(edge.bodies[2])["marketplace_state"] == "CANCELLED"
@@ -61,7 +67,7 @@ def test_what_is_sent_is_what_was_read_byte_for_byte(
 ) -> None:
     text = json.dumps(make_order("A"), indent=1).replace("1.5", "1.500000000000000000001").encode()
 
-    place_orders([parse_order(1, text)], api, rejects)
+    place_in_turn([parse_order(1, text)], api, rejects)
 
     assert edge.bodies == [text]
 
@@ -71,7 +77,7 @@ def test_an_answer_that_does_not_say_insert_or_update_counts_as_placed(
 ) -> None:
     edge.answers["A"] = (204, None)
 
-    counts = place_orders(orders_of([make_order("A")]), api, rejects)
+    counts = place_in_turn(orders_of([make_order("A")]), api, rejects)
 
     assert counts == PlaceCounts(read=1, placed=1, inserted=0, updated=0, rejected=0)
 
@@ -99,7 +105,7 @@ def test_a_bad_order_is_not_sent_but_kept_whole_and_the_others_go_on(
 ) -> None:
     bad = make_order("A", **changes)
 
-    counts = place_orders([order_of(4, bad), order_of(5, make_order("B"))], api, rejects)
+    counts = place_in_turn([order_of(4, bad), order_of(5, make_order("B"))], api, rejects)
 
     assert edge.numbers == ["B"]
     assert counts == PlaceCounts(read=2, placed=1, inserted=1, updated=0, rejected=1)
@@ -109,7 +115,7 @@ def test_a_bad_order_is_not_sent_but_kept_whole_and_the_others_go_on(
 
 
 def test_an_empty_object_is_a_bad_order(api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile) -> None:
-    counts = place_orders([parse_order(1, b"{}")], api, rejects)
+    counts = place_in_turn([parse_order(1, b"{}")], api, rejects)
 
     assert (counts.rejected, edge.bodies, kept(rejects)[0]["order"]) == (1, [], {})
 
@@ -117,7 +123,7 @@ def test_an_empty_object_is_a_bad_order(api: OrdersApi, edge: FeedAmpEdge, rejec
 def test_a_line_that_is_no_order_is_kept_with_its_problem(
     api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile
 ) -> None:
-    counts = place_orders([parse_order(3, b"no json")], api, rejects)
+    counts = place_in_turn([parse_order(3, b"no json")], api, rejects)
 
     assert (counts, edge.bodies) == (PlaceCounts(read=1, rejected=1), [])
     assert kept(rejects) == [
@@ -137,7 +143,7 @@ def test_an_order_that_feedamp_refuses_is_kept_with_its_codes_and_the_others_go_
 ) -> None:
     edge.answers["A"] = (status, [{"code": "FIELD_INVALID_VALUE", "message": "'currency' is odd"}])
 
-    counts = place_orders(orders_of([make_order("A"), make_order("B")]), api, rejects)
+    counts = place_in_turn(orders_of([make_order("A"), make_order("B")]), api, rejects)
 
     assert counts == PlaceCounts(read=2, placed=1, inserted=1, updated=0, rejected=1)
     [reject] = kept(rejects)
@@ -168,7 +174,7 @@ def test_an_answer_that_is_not_about_the_order_ends_the_run_and_rejects_nothing(
     edge.answers["B"] = (status, None)
 
     with pytest.raises(error):
-        place_orders(orders_of([make_order("A"), make_order("B"), make_order("C")]), api, rejects)
+        place_in_turn(orders_of([make_order("A"), make_order("B"), make_order("C")]), api, rejects)
 
     assert edge.numbers[0] == "A"
     assert "C" not in edge.numbers
@@ -193,7 +199,7 @@ def test_no_answer_and_no_token_end_the_run(
     edge.failures["B"] = failure
 
     with pytest.raises(error):
-        place_orders(orders_of([make_order("A"), make_order("B")]), api, rejects)
+        place_in_turn(orders_of([make_order("A"), make_order("B")]), api, rejects)
 
     assert kept(rejects) == []
 
@@ -214,7 +220,7 @@ def test_a_source_that_breaks_off_ends_the_run_with_the_account_until_then(
     orders = broken_after([order_of(1, make_order("A")), parse_order(2, b"no json")])
 
     with pytest.raises(InputError, match="the source is cut off"):
-        place_orders(orders, api, rejects)
+        place_in_turn(orders, api, rejects)
 
     assert edge.numbers == ["A"]
     assert [reject["line"] for reject in kept(rejects)] == [2]
@@ -226,7 +232,7 @@ def test_rejects_are_logged_one_by_one_up_to_twenty_and_then_counted(
 ) -> None:
     orders = [order_of(line, make_order("A", currency="?")) for line in range(1, 26)]
 
-    place_orders(orders, api, rejects)
+    place_in_turn(orders, api, rejects)
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 21
@@ -247,7 +253,7 @@ def test_the_log_has_nothing_of_the_customer_nor_of_feedamps_words(
     bad_text = b'{"customer": "Jane Secretname", }'
     bad_order = make_order("B", purchase_date="Jane Secretname", order_lines="1 Hidden Street")
 
-    place_orders(
+    place_in_turn(
         [order_of(1, make_order("A")), parse_order(2, bad_text), order_of(3, bad_order)], api, rejects
     )
 

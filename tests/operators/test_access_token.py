@@ -220,6 +220,7 @@ def retried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AirflowH
         yield home, sandbox
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(2 * PATIENCE)
 def test_airflow_retries_what_can_pass_and_not_what_needs_a_person(
     retried: tuple[AirflowHome, RunningSandbox],
@@ -233,6 +234,7 @@ def test_airflow_retries_what_can_pass_and_not_what_needs_a_person(
     }
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(2 * PATIENCE)
 def test_a_refused_token_was_posted_once(retried: tuple[AirflowHome, RunningSandbox]) -> None:
     _, sandbox = retried

@@ -12,13 +12,16 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 
 from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
+    ImportStoppedError,
     InputError,
     RejectsFileError,
     ServerError,
     TooManyRejectsError,
 )
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 
 if TYPE_CHECKING:
@@ -252,6 +255,8 @@ def test_a_token_that_expires_in_the_middle_costs_no_order(feedamp: RunningSandb
     def with_expiry() -> Iterator[dict[str, Any]]:
         for number in range(6):
             if number in (2, 4):
+                while len(numbers(feedamp)) < number:
+                    """Those before are still on their way."""
                 feedamp.control.expire("acme")
             yield order(f"A-{number}")
 
@@ -283,7 +288,7 @@ def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_aga
     monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects.open_storage", full)
 
     with pytest.raises(RejectsFileError, match=r"No space left on device.*line 2 is not in it") as error:
-        run(orders=[order("A"), order("B", currency="?"), order("C")], rejects=str(rejects))
+        run(orders=[order("A"), order("B", currency="?")], rejects=str(rejects))
     assert not isinstance(error.value, AirflowFailException)
     assert numbers(feedamp) == ["A"]
 
@@ -321,6 +326,67 @@ def test_the_log_says_what_began_and_how_it_ended_and_nothing_of_the_customer(
     assert "Hidden" not in caplog.text + str(error.value)
 
 
+@pytest.mark.parametrize("name", ["max_workers", "requests_per_second"])
+def test_an_odd_number_is_refused_before_anything_is_sent(feedamp: RunningSandbox, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} must be"):
+        run(orders=[order("A")], **{name: "many"})
+    assert numbers(feedamp) == []
+
+
+def test_as_many_connections_are_kept_open_as_orders_are_on_their_way(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Hook(FeedAmpHook):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            made.append(options)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr("airflow_provider_feedamp.hooks.feedamp.FeedAmpHook", Hook)
+
+    run(orders=[order("A")], max_workers="40", requests_per_second="200")
+
+    assert made == [{"seller": None, "requests_per_second": 200.0, "pool_size": 40}]
+
+
+def test_the_orders_of_a_query_are_placed(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_sql(query: str, conn_id: str, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
+        assert (query, conn_id) == ("select body from orders", "shop")
+        return iter([order_of(1, order("A")), order_of(2, order("B"))])
+
+    monkeypatch.setattr("airflow_provider_feedamp.bulk.sql_source.read_sql", read_sql)
+
+    assert run(source="select body from orders", sql_conn_id="shop")["placed"] == 2
+    assert numbers(feedamp) == ["A", "B"]
+
+
+def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSandbox) -> None:
+    def orders() -> Iterator[dict[str, Any]]:
+        for number in range(10_000):
+            if number == 20:
+                operator.on_kill()
+            yield order(f"A-{number}")
+
+    operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=orders())  # type: ignore[arg-type]
+
+    with pytest.raises(ImportStoppedError) as error:
+        operator.execute({})
+
+    assert not isinstance(error.value, AirflowFailException)
+    assert len(numbers(feedamp)) <= 21
+    operator.on_kill()  # Airflow calls it again after a time-out.
+
+
+def test_a_sandbox_that_asks_everybody_to_wait_costs_no_order(feedamp: RunningSandbox) -> None:
+    feedamp.control.fault("http_error", on="place_order", status=429, wait=0.2, times=4)
+
+    counts = run(orders=[order(f"A-{number}") for number in range(40)], max_workers=8)
+
+    assert (counts["placed"], counts["rejected"]) == (40, 0)
+    assert len(numbers(feedamp)) == 40
+
+
 def test_each_value_of_the_user_is_templated() -> None:
     values = {
         "orders": '[{{ "{" }}"n": {{ n }}}]',
@@ -328,6 +394,9 @@ def test_each_value_of_the_user_is_templated() -> None:
         "rejects": "/data/{{ n }}.rejects.ndjson",
         "max_rejects": "{{ n }}",
         "allow_empty": "{{ n == 7 }}",
+        "sql_conn_id": "shop_{{ n }}",
+        "max_workers": "{{ n }}",
+        "requests_per_second": "{{ n }}",
         "feedamp_conn_id": "feedamp_{{ n }}",
         "seller": "seller-{{ n }}",
     }
@@ -342,6 +411,9 @@ def test_each_value_of_the_user_is_templated() -> None:
         "rejects": "/data/7.rejects.ndjson",
         "max_rejects": "7",
         "allow_empty": "True",
+        "sql_conn_id": "shop_7",
+        "max_workers": "7",
+        "requests_per_second": "7",
         "feedamp_conn_id": "feedamp_7",
         "seller": "seller-7",
     }

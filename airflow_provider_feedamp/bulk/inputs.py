@@ -1,0 +1,158 @@
+"""What an import reads its orders from: a file, a list or a query, and whether it is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_feedamp.bulk.paths import local_path, shown, storage_path
+from airflow_provider_feedamp.bulk.source import ReadSoFar, orders_of, read_orders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
+
+#: What storages call the things that change with a file's content. A size alone may stay.
+_STAMPS = (
+    "ETag",
+    "etag",
+    "generation",
+    "version_id",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "modified",
+    "mtime",
+    "created",
+)
+
+
+class OrderInput(Protocol):
+    """Where an import's orders come from."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for a log; it holds no secret and nothing of an order."""
+
+    def fingerprint(self) -> str | None:
+        """Return what stays while the content stays; None if that cannot be told."""
+
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Return the orders behind the first ones; refuse what is of no use at once."""
+
+    def share(self) -> float | None:
+        """Return how much of it has been read, from 0 to 1; None if that cannot be told."""
+
+
+class FileInput:
+    """A file on any storage that Airflow knows.
+
+    :param source: Its path or URL.
+    :param allow_empty: Whether a file without any order is fine.
+    """
+
+    def __init__(self, source: str, *, allow_empty: bool = False) -> None:
+        self.source = source
+        self.allow_empty = allow_empty
+        self._so_far = ReadSoFar()
+        self._size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, without a password."""
+        return shown(self.source)
+
+    def fingerprint(self) -> str | None:
+        """Return a digest of path, size and the storage's own mark of the content, such as an ETag."""
+        found = _look_at(self.source)
+        size = found.get("size")
+        self._size = size if isinstance(size, int) else None
+        marks = {name: str(found[name]) for name in _STAMPS if found.get(name)}
+        return digest(self.source, self._size, marks) if marks and self._size is not None else None
+
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Open the file and return its orders, without the first ones."""
+        return read_orders(self.source, allow_empty=self.allow_empty, skip=skip, so_far=self._so_far)
+
+    def share(self) -> float | None:
+        """Return the share of the file's bytes, which of a compressed file are the compressed ones."""
+        return min(self._so_far.bytes / self._size, 1.0) if self._size else None
+
+
+class ListInput:
+    """A list of orders, or the text of a JSON array.
+
+    :param orders: As :func:`orders_of` takes them.
+    :param allow_empty: Whether a list without any order is fine.
+    """
+
+    name = "the list in orders"
+
+    def __init__(self, orders: object, *, allow_empty: bool = False) -> None:
+        self.orders = orders
+        self.allow_empty = allow_empty
+
+    def fingerprint(self) -> str | None:
+        """Return None: the task that made the list may have made another one."""
+        return None
+
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Return the orders of the list; none can be passed over."""
+        return orders_of(self.orders, allow_empty=self.allow_empty)
+
+    def share(self) -> float | None:
+        """Return None: it is in memory anyhow, so it is short."""
+        return None
+
+
+class QueryInput:
+    """A query on an Airflow connection.
+
+    :param query: One statement that returns rows, see :func:`read_sql`.
+    :param conn_id: The Airflow connection.
+    :param allow_empty: Whether a query without any row is fine.
+    """
+
+    def __init__(self, query: str, conn_id: str, *, allow_empty: bool = False) -> None:
+        self.query = query
+        self.conn_id = conn_id
+        self.allow_empty = allow_empty
+
+    @property
+    def name(self) -> str:
+        """The connection; the query's text may hold what is nobody's business."""
+        return f"the query on connection {self.conn_id}"
+
+    def fingerprint(self) -> str | None:
+        """Return None: rows come, go and change their order."""
+        return None
+
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Run the query and return its orders; none can be passed over."""
+        from airflow_provider_feedamp.bulk.sql_source import read_sql
+
+        return read_sql(self.query, self.conn_id, allow_empty=self.allow_empty)
+
+    def share(self) -> float | None:
+        """Return None: a cursor does not know how many rows will come."""
+        return None
+
+
+def digest(*values: object) -> str:
+    """Return a short text that is the same for the same values and tells nothing about them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _look_at(source: str) -> Mapping[str, Any]:
+    local = local_path(source)
+    try:
+        if local is not None:
+            found = os.stat(local)
+            return {"size": found.st_size, "mtime": found.st_mtime_ns}
+        place = storage_path(source, "Source")
+        return dict(place.fs.info(place.path))
+    except Exception:  # noqa: BLE001 - each storage has errors of its own; what is wrong shows when it is opened
+        return {}
