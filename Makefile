@@ -50,7 +50,7 @@ format: setup ## Mend what ruff can mend
 	$(BIN)/ruff format .
 
 matrix: setup ## Run the tests on Airflow 2.11 to 3.3 (CELLS=3.0-3.11)
-	@$(BIN)/python -m scripts.matrix --cells "$(CELLS)" -- -m "not faults and not once" $(ARGS)
+	@$(BIN)/python -m scripts.matrix --cells "$(CELLS)" -- $(ARGS)
 
 constraints: setup ## Renew constraints/ from the package index
 	@$(BIN)/python -m scripts.constraints

@@ -61,6 +61,16 @@ class Cell:
         return ("test", *environment.DATABASES) if oldest else ("test",)
 
     @property
+    def marks(self) -> str:
+        """Return which tests it runs. The two Pythons of a line share them; the oldest cell has them all."""
+        left_out = ["faults", "once"]
+        if self.python != OLDEST:
+            left_out.append("processes")
+        elif self.line != LINES[0]:
+            left_out.append("plain")
+        return " and ".join(f"not {mark}" for mark in left_out)
+
+    @property
     def log(self) -> Path:
         """Return the file that takes its output."""
         return MATRIX / f"{self.name}.log"
@@ -142,8 +152,8 @@ class Runner:
     def pytest(self, cell: Cell, home: Path) -> int:
         """Run pytest in a process group of its own, with its output in the cell's log."""
         command = [
-            *(str(cell.venv / "bin" / "python"), "-m", "pytest", "-q", "-o", f"cache_dir={home / 'cache'}"),
-            *(f"--basetemp={home / 'tmp'}", *self.pytest_arguments),
+            *(str(cell.venv / "bin" / "python"), "-m", "pytest", "-q", "-m", cell.marks),
+            *("-o", f"cache_dir={home / 'cache'}", f"--basetemp={home / 'tmp'}", *self.pytest_arguments),
         ]
         path = f"{cell.venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
         settings = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path, "VIRTUAL_ENV": str(cell.venv)}

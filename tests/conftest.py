@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,3 +22,11 @@ def sandbox() -> Iterator[RunningSandbox]:
 
     with serve() as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the rooms that know nothing of Airflow."""
+    tests = Path(__file__).parent
+    for item in items:
+        if any(item.path.is_relative_to(tests / room) for room in ("api", "tokens")):
+            item.add_marker(pytest.mark.plain)

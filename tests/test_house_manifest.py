@@ -13,7 +13,7 @@ from airflow.providers_manager import ProvidersManager
 
 import airflow_provider_feedamp
 from airflow_provider_feedamp.get_provider_info import get_provider_info
-from tests.house import PACKAGE, PROJECT
+from tests.house import PACKAGE, PROJECT, ROOT
 
 NAME = PROJECT["project"]["name"]
 # A module is listed under a role when it defines a public class whose name ends like this.
@@ -22,6 +22,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "operators": ("Operator",),
     "sensors": ("Sensor",),
     "triggers": ("Trigger",),
+    "transfers": ("Operator",),
 }
 
 
@@ -55,16 +56,32 @@ def test_name_and_version_agree_with_the_project(manifest: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_module_lists_are_the_files_on_disk(manifest: dict[str, Any], role: str) -> None:
-    listed = [module for entry in manifest.get(role, []) for module in entry["python-modules"]]
+    # A transfer has an entry for each module, with two ends.
+    listed = [
+        module
+        for entry in manifest.get(role, [])
+        for module in entry.get("python-modules") or [entry["python-module"]]
+    ]
 
     assert sorted(listed) == sorted(modules_with(role))
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "transfers"])
 def test_every_role_refers_to_an_integration_that_is_described(manifest: dict[str, Any], role: str) -> None:
     described = {integration["integration-name"] for integration in manifest["integrations"]}
 
     assert {entry["integration-name"] for entry in manifest.get(role, [])} <= described
+
+
+def test_the_two_ends_of_a_transfer_are_described_and_its_page_exists(manifest: dict[str, Any]) -> None:
+    everyone = ProvidersManager().providers.values()  # type: ignore[no-untyped-call]
+    described = {
+        each["integration-name"] for found in everyone for each in found.data.get("integrations", [])
+    }
+
+    for transfer in manifest["transfers"]:
+        assert {transfer["source-integration-name"], transfer["target-integration-name"]} <= described
+        assert (ROOT / transfer["how-to-guide"].lstrip("/")).is_file()
 
 
 def test_the_hook_classes_of_the_connection_types_exist(manifest: dict[str, Any]) -> None:

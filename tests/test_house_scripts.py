@@ -14,7 +14,7 @@ from scripts.demo import essential
 from scripts.demo_orders import ORDERS, write_orders
 from scripts.matrix import Cell, picked, summary
 from scripts.processes import started
-from scripts.versions import LINES, NEWEST
+from scripts.versions import LINES, NEWEST, Line
 
 CELLS = [Cell(line, "3.11", Path(sys.executable)) for line in LINES]
 STAMP = "2026-11-23T04:00:36.797029Z"
@@ -47,6 +47,18 @@ def test_a_cell_is_picked_by_its_name_or_its_airflow(name: str) -> None:
 def test_an_unknown_cell_is_refused_with_the_ones_there_are() -> None:
     with pytest.raises(SystemExit, match=r"no such cell: 4\.0.*2\.11-3\.11"):
         picked(CELLS, ["4.0"])
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.minor)
+@pytest.mark.parametrize("mark", ["plain", "processes"])
+def test_the_two_pythons_of_a_line_run_all_that_the_matrix_runs(line: Line, mark: str) -> None:
+    cells = [Cell(line, python, Path(sys.executable)) for python in ("3.11", "3.13")]
+
+    assert any(f"not {mark}" not in cell.marks for cell in cells)
+
+
+def test_the_oldest_cell_runs_all_that_the_matrix_runs() -> None:
+    assert CELLS[0].marks == "not faults and not once"
 
 
 def test_the_newest_line_is_the_last_of_the_table() -> None:

@@ -63,6 +63,7 @@ class Operator:
         return {row["seller"]: row for row in json.loads(self.runs("sellers", "list", "--json"))}
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(400)
 def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed(
     sandbox: RunningSandbox, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

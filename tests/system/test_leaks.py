@@ -17,7 +17,7 @@ from tests.leaks import WRONG_SECRET, Secrets, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(2 * PATIENCE)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(2 * PATIENCE)]
 
 DAGS = [
     ROOT / "example_dags" / "order_import.py",
