@@ -23,6 +23,7 @@ from urllib.parse import urljoin
 
 import requests
 
+from scripts.demo_bar import following
 from scripts.demo_orders import write_orders
 from scripts.processes import started
 from scripts.versions import ROOT
@@ -104,19 +105,20 @@ def migrate(settings: dict[str, str]) -> None:
             raise DemoError(message)
 
 
-def run_dag(settings: dict[str, str]) -> None:
-    """Run the example DAG to its end, showing the essence of its log as it comes."""
+def run_dag(settings: dict[str, str], base_url: str) -> None:
+    """Run the example DAG to its end, showing the essence of its log as it comes, and a bar on a terminal."""
     conf = json.dumps({"source": str(ORDERS), "rejects": str(REJECTS), "seller": SELLER})
     command = [str(BIN / "airflow"), "dags", "test", DAG_ID, "--conf", conf]
     with (
         AIRFLOW_LOG.open("w", encoding="utf-8") as log,
         started(command, settings, subprocess.PIPE) as process,
+        following(base_url, SELLER, ORDERS, REJECTS) as show_line,
     ):
         for raw in process.stdout or ():
             line = raw.decode(errors="replace")
             log.write(line)
             if essence := essential(line):
-                print(fit(f"  {essence}"), flush=True)
+                show_line(fit(f"  {essence}"))
         code = process.wait()
     state = scalar("select state from dag_run where dag_id = ? order by id desc", DAG_ID)
     if code or state != "success":
@@ -214,7 +216,7 @@ def run() -> None:
         print("Airflow: making its database (SQLite) ...", flush=True)
         migrate(settings)
         print(f"Airflow: running the DAG {DAG_ID}", flush=True)
-        run_dag(settings)
+        run_dag(settings, ready["base_url"])
         figures = gather(ready["base_url"])
     check(figures, bad)
     show(figures)

@@ -179,7 +179,7 @@ class _Remote:
 
     def __init__(self, path: str, what: str) -> None:
         self._what = what
-        self._storage = storage_path(path, what)
+        self._storage = storage_path(path, "Destination")
         self._before = self._seen()
         opened = self._storage.open("wb", autocommit=False)  # type: ignore[no-untyped-call]
         self.file = cast("IO[bytes]", opened)

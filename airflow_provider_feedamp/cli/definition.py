@@ -20,7 +20,7 @@ def get_feedamp_cli_commands() -> list[CLICommand]:
     return [
         ActionCommand(
             name="feedamp",
-            help="Authorise FeedAMP sellers, list and move their tokens, serve the sandbox",
+            help="Authorise FeedAMP sellers, list and move their tokens, import orders, serve the sandbox",
             func=run,
             args=(arguments,),
         )

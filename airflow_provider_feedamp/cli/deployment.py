@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
@@ -18,6 +19,9 @@ from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from airflow_provider_feedamp.bulk.counts import PlaceCounts
+    from airflow_provider_feedamp.bulk.inputs import OrderInput
+    from airflow_provider_feedamp.bulk.interrupt import Stop
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.stores.base import TokenStore
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
@@ -153,6 +157,30 @@ class Deployment:
             )
             raise FailedError(msg)
 
+    def place_orders(
+        self,
+        source: OrderInput,
+        seller: str | None,
+        *,
+        max_workers: int,
+        requests_per_second: float | None,
+        **options: Any,
+    ) -> PlaceCounts:
+        """Place all orders of a source as a task does; SIGINT and SIGTERM stop it in order.
+
+        :param options: ``rejects`` and ``observers``, as :func:`import_orders` takes them.
+        """
+        with _airflow():
+            from airflow_provider_feedamp.bulk.run import import_orders
+            from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+            hook = FeedAmpHook(
+                self.conn_id, seller, requests_per_second=requests_per_second, pool_size=max_workers
+            )
+            api = hook.client.orders
+            with _stopped_by_signals() as stop:
+                return import_orders(source, api, max_workers=max_workers, stop=stop, **options)
+
     def _hook(self, seller: str | None = None) -> FeedAmpHook:
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
@@ -183,6 +211,20 @@ def _airflow() -> Iterator[None]:
             yield
     finally:
         talk.setLevel(level)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[Stop]:
+    from airflow_provider_feedamp.bulk.interrupt import Stop
+
+    stop = Stop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, lambda *_: stop.request()) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager

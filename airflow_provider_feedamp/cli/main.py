@@ -8,6 +8,7 @@ import click
 
 from airflow_provider_feedamp import __version__
 from airflow_provider_feedamp.cli.group import FeedAmpGroup
+from airflow_provider_feedamp.cli.orders import orders
 from airflow_provider_feedamp.cli.sellers import sellers
 from airflow_provider_feedamp.cli.tokens import tokens
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 @click.group(
     cls=FeedAmpGroup,
-    commands=[sellers, tokens],
+    commands=[orders, sellers, tokens],
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="airflow-provider-feedamp")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def cli(debug: bool) -> None:
-    """Authorise FeedAMP sellers, list and move their tokens, serve the sandbox.
+    """Authorise FeedAMP sellers, list and move their tokens, import orders, serve the sandbox.
 
     Run it where Airflow is configured: it reads the connection as tasks do, and writes to the token store
     that tasks use. It never prints a token.

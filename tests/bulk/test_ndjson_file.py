@@ -171,7 +171,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         ("orders.gz", "ends in one of"),
         ("https://host/a.ndjson?sig=hunter2", "^Destination https://host/a.ndjson must be a path or URL of"),
         ("https://host/a.ndjson", "of a storage"),
-        ("nowhere://bucket/a.ndjson", "no file system"),
+        ("nowhere://bucket/a.ndjson", "^Destination nowhere://bucket/a.ndjson: .*no file system"),
         ("/proc/no/a.ndjson", "cannot be written: .* Name a place that this worker may write"),
     ],
 )

@@ -22,6 +22,7 @@ def test_an_order_keeps_the_bytes_it_was_read_from() -> None:
     [
         (b'{"a": 1', "is not JSON: Expecting ',' delimiter at character 8"),
         (b"{'a': 1}", "is not JSON: Expecting property name enclosed in double quotes at character 2"),
+        (b'{"a": "1', "is not JSON: Unterminated string starting at character 7"),
         (b'{"a": 1} {"b": 2}', "is not JSON: Extra data at character 10"),
         (b'{"a": NaN}', "is not JSON: NaN is not a JSON number"),
         (b'{"a": -Infinity}', "is not JSON: -Infinity is not a JSON number"),

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts.demo_bar import following
 from tests.house import ROOT
+from tests.sandbox.caller import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 pytestmark = pytest.mark.once
 COMMAND = [sys.executable, "-m", "scripts.demo"]
@@ -97,3 +103,36 @@ def test_a_failure_is_said_and_is_the_exit_code(tmp_path: Path) -> None:
 
     assert answer.returncode == 1
     assert "The demo FAILED: the DAG feedamp_order_import ended as failed" in answer.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("out", [Terminal(), io.StringIO()], ids=["terminal", "pipe"])
+def test_on_a_terminal_a_bar_follows_the_import_below_the_lines(
+    sandbox: RunningSandbox, tmp_path: Path, out: io.StringIO
+) -> None:
+    (tmp_path / "orders").write_text("one\ntwo\nbad\n")
+    (tmp_path / "rejects").write_text("bad\n")
+    caller = Caller(sandbox, "acme")
+    caller.place("one")
+
+    with following(sandbox.base_url, "acme", tmp_path / "orders", tmp_path / "rejects", out) as write_line:
+        until(lambda: "2 of about 3" in out.getvalue() or not out.isatty())
+        write_line("a line")
+        caller.place("two")
+        until(lambda: "3 of about 3" in out.getvalue() or not out.isatty())
+
+    text = out.getvalue()
+    assert "a line\n" in text
+    assert out.isatty() or text == "a line\n"
+    assert not out.isatty() or ("] 100%  3 of about 3" in text and "1 rejected" in text)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

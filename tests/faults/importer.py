@@ -1,0 +1,78 @@
+"""An import in a process of its own, which tests kill, limit and cut off."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from requests.auth import AuthBase
+
+from airflow_provider_feedamp.api.client import FeedAmpClient
+from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.bulk import checkpoint
+from airflow_provider_feedamp.bulk.inputs import FileInput
+from airflow_provider_feedamp.bulk.run import import_orders
+from airflow_provider_feedamp.exceptions import FeedAmpError
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest
+
+#: What the server of the processes loads before it forks them.
+PRELOADED = [__name__, "airflow.providers.common.compat.sdk", "airflow.sdk"]
+#: Seconds between two checkpoints: shorter than in a task, as these imports are short.
+SAVE_EVERY = 0.5
+
+
+class Bearer(AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class FileStore:
+    """Keeps the checkpoint in a file, and how often there was one to go on from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Any:
+        return json.loads(self._path.read_text()) if self._path.exists() else None
+
+    def save(self, value: dict[str, Any]) -> None:
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(value))
+        new.replace(self._path)
+
+    def clear(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def place(job: dict[str, Any]) -> None:
+    """Do one import; its log goes to ``job["log"]``, the account or the error is the last line of it."""
+    out = Path(job["log"])
+    logging.basicConfig(filename=out, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
+    checkpoint.Saver.__init__.__kwdefaults__["every"] = SAVE_EVERY  # type: ignore[index]
+    if job.get("room"):
+        # Python takes no notice of the signal, and the write fails as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["room"], resource.RLIM_INFINITY))
+    session = FeedAmpSession(job["base_url"], Bearer(job["token"]))
+    api = FeedAmpClient(Transport(session)).orders
+    try:
+        counts = import_orders(
+            FileInput(job["source"]),
+            api,
+            rejects=job["rejects"],
+            account="a seller",
+            checkpoints=FileStore(Path(job["checkpoint"])),
+        )
+    except FeedAmpError as error:
+        logging.warning("%s: %s", type(error).__name__, error)
+        raise SystemExit(1) from None
+    logging.info("The account: %s", counts)
