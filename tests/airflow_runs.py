@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FERNET_KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
 
 # Seconds for one process of Airflow's: a few on a free machine, many on a crowded one.
-PATIENCE = 150
+PATIENCE = 300
 
 
 class TaskEnd(NamedTuple):

@@ -7,18 +7,26 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp import exceptions
+from airflow_provider_feedamp.bulk.sql_source import read_sql
 from airflow_provider_feedamp.hooks.custody import custodian_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
+from airflow_provider_feedamp.operators.refunds import (
+    FeedAmpCompleteRefundsOperator,
+    FeedAmpProcessRefundsOperator,
+)
+from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.exchange import AnswerLostError, NotProcessedError
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from tests.leaks import WRONG_SECRET
+from tests.sandbox.caller import order, return_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pytest
@@ -104,7 +112,7 @@ def not_found(scene: Scene) -> None:
 
 
 def rate_limit(scene: Scene) -> None:
-    scene.control.fault("http_error", on="data", status=429, wait=1)
+    scene.control.fault("http_error", on="data", status=429, wait=3600)  # longer than a call waits
     scene.report()
 
 
@@ -190,12 +198,75 @@ def too_many_rejects(scene: Scene) -> None:
     FeedAmpPlaceOrdersOperator(task_id="place", orders=[{"mp_order_number": "A"}]).execute({})
 
 
+def too_many_failures(scene: Scene) -> None:
+    refunds = [{"mp_order_number": "A", "feedamp_refund_id": 1}]
+    FeedAmpCompleteRefundsOperator(task_id="complete", refunds=refunds).execute({})
+
+
+def refunds_not_processed(scene: Scene) -> None:
+    order = {
+        "mp_order_number": "A",
+        "sales_channel": "US",
+        "customer": {},
+        "purchase_date": "2024-05-01T23:52:01Z",
+        "currency": "USD",
+        "shipping_address": {},
+        "order_lines": [{"mp_line_number": "1", "sku": "S", "quantity": 1, "unit_price": 1.5}],
+        "marketplace_state": "AWAITING_SHIPMENT",
+    }
+    hook = FeedAmpHook()
+    hook.client.orders.place(order)
+    scene.control.create_refund("acme", "A")
+
+    def pay(_: object) -> None:
+        raise RuntimeError(hook.get_access_token())
+
+    FeedAmpProcessRefundsOperator(task_id="process", process=pay).execute({})
+
+
 def rejects_not_written(scene: Scene) -> None:
     scene.monkeypatch.setattr(
         "airflow_provider_feedamp.bulk.rejects.open_storage", lambda *_: open("/dev/full", "wb", buffering=0)
     )
     orders, rejects = [{"mp_order_number": "A"}], str(scene.folder / "rejects.ndjson")
     FeedAmpPlaceOrdersOperator(task_id="place", orders=orders, rejects=rejects).execute({})
+
+
+def import_stopped(scene: Scene) -> None:
+    def orders() -> Iterator[dict[str, str]]:
+        operator.on_kill()
+        yield {"mp_order_number": "A"}
+
+    operator = FeedAmpPlaceOrdersOperator(task_id="place", orders=orders())  # type: ignore[arg-type]
+    operator.execute({})
+
+
+def source_gone(scene: Scene) -> None:
+    unreachable = f"sqlite:///{scene.folder}/no/such/folder.db"
+    scene.monkeypatch.setenv("AIRFLOW_CONN_ORDERS", unreachable)
+    read_sql("SELECT 1", "orders")
+
+
+def destination_full(scene: Scene) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    scene.monkeypatch.setattr("airflow_provider_feedamp.bulk.ndjson_file.os.fsync", full)
+    destination = str(scene.folder / "orders.ndjson")
+    FeedAmpToObjectStorageOperator(task_id="export", resource="orders", destination=destination).execute({})
+
+
+def return_overdue(scene: Scene) -> None:
+    client = FeedAmpHook().client
+    client.orders.place(order("A"))
+    dates = {"request_date": "2020-01-01", "respond_date": "2020-01-08"}
+    client.returns.create("A", "R", {"return_lines": [return_line()], **dates})
+    numbers = {"mp_order_number": "A", "mp_return_number": "R"}
+    FeedAmpReturnsSensor(task_id="wait", returns=[numbers]).execute({})
+
+
+def no_event(scene: Scene) -> None:
+    FeedAmpReturnsSensor(task_id="wait", returns=[]).execute_complete({}, None)
 
 
 SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
@@ -220,5 +291,12 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     record_damaged: exceptions.TokenRecordError,
     conflict: exceptions.TokenConflictError,
     too_many_rejects: exceptions.TooManyRejectsError,
+    too_many_failures: exceptions.TooManyFailuresError,
+    refunds_not_processed: exceptions.RefundsNotProcessedError,
     rejects_not_written: exceptions.RejectsFileError,
+    import_stopped: exceptions.ImportStoppedError,
+    source_gone: exceptions.SourceUnavailableError,
+    return_overdue: exceptions.ReturnOverdueError,
+    no_event: exceptions.TriggerEventError,
+    destination_full: exceptions.DestinationError,
 }

@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sensors": TASK_SIDE | {"triggers", "operators.given"},
     # What a task is given is read the same way by all tasks.
     "transfers": TASK_SIDE | {"bulk", "triggers", "operators.given", "operators.values"},
-    "cli": TASK_SIDE | {"bulk", "sandbox"},
+    # The command reads its options as the operator reads its parameters.
+    "cli": TASK_SIDE | {"bulk", "sandbox", "operators.values"},
     "sandbox": {"api.types"},
     "example_dags": {"operators", "sensors", "transfers", "hooks", "assets"},
 }
