@@ -171,6 +171,11 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             )
             raise InputError(message)
         if not self.source:
+            if self.sql_conn_id:
+                message = (
+                    f"Task {self.task_id}: sql_conn_id says that source is a query, and there is no source."
+                )
+                raise InputError(message)
             return ListInput(self.orders, allow_empty=allow_empty)
         if self.sql_conn_id:
             return QueryInput(self.source, self.sql_conn_id, allow_empty=allow_empty)

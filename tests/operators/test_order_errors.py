@@ -34,7 +34,7 @@ def test_the_errors_of_an_order_are_reported_in_one_call(feedamp: RunningSandbox
     told = report(
         error("A", mp_line_number="1"),
         error("B", "lost", debug=[{"carrier": "UPS"}]),
-        error("A", "a second one", mp_line_number=None, more="is not sent"),
+        error("A", "a second one", mp_line_number=None),
     )
 
     assert told == {"reported": 2, "unchanged": 0, "skipped": {}, "failed": {}}
@@ -114,6 +114,7 @@ def test_an_order_that_refuses_its_errors_does_not_stop_the_others(feedamp: Runn
         ({"mp_order_number": 17}, r"errors\[1\].mp_order_number must be text"),
         ({"code": " "}, r"errors\[1\].code must be text"),
         ({"message": ""}, r"errors\[1\].message must be text"),
+        ({"line": "1"}, r"errors\[1\].line is no field of an error; there are .*mp_line_number"),
     ],
 )
 def test_a_wrong_error_is_named_before_anything_is_sent(

@@ -194,6 +194,11 @@ def test_exactly_one_of_orders_and_source_is_needed(arguments: dict[str, Any], s
     assert isinstance(error.value, AirflowFailException)
 
 
+def test_a_database_to_ask_needs_a_query() -> None:
+    with pytest.raises(InputError, match="sql_conn_id says that source is a query"):
+        run(orders=[order("A")], sql_conn_id="shop")
+
+
 @pytest.mark.parametrize("empty", [{"orders": []}, {"orders": "[]"}, {"source": "{source}"}])
 @pytest.mark.parametrize("allow", [True, "True", "true"])
 def test_no_order_at_all_is_an_error_unless_that_is_allowed(

@@ -111,6 +111,13 @@ class TestList:
 
 
 class TestProcess:
+    def test_what_is_no_function_fails_before_there_are_refunds(self, feedamp: RunningSandbox) -> None:
+        task = FeedAmpProcessRefundsOperator(task_id="process", process="pay")  # type: ignore[arg-type]
+
+        with pytest.raises(InputError, match="process must be a function that takes a refund, not str"):
+            task.execute({})
+        assert calls(feedamp) == {}
+
     @pytest.mark.parametrize("paid", [None, True])
     def test_refunds_that_are_paid_become_complete(self, feedamp: RunningSandbox, paid: bool | None) -> None:
         first, second = made(feedamp, "A", "A")
