@@ -31,6 +31,8 @@ class BearerAuth(AuthBase):
     def __init__(self, tokens: TokenSource, base_url: str) -> None:
         self._tokens = tokens
         self._origin = origin_of(base_url)
+        # A URL that begins with this goes to the base URL's origin; others have to be taken apart to say so.
+        self._same = "/".join(base_url.split("/", 3)[:3]) + "/"
         self._accepted = ""
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
@@ -38,7 +40,7 @@ class BearerAuth(AuthBase):
 
         :raises InputError: The request goes to another origin than the base URL's; nothing is sent.
         """
-        if origin_of(r.url) != self._origin:
+        if not str(r.url).startswith(self._same) and origin_of(r.url) != self._origin:
             scheme, host, port = self._origin
             message = (
                 f"A FeedAMP access token is only sent to {scheme}://{host}:{port}, and this request goes "

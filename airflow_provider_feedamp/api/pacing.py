@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds; a shorter wait is the normal course of pacing and not worth a line in a task's log.
+#: Seconds of waiting that are worth a line in a task's log, and the least time between two such lines.
 _WORTH_A_LINE = 5.0
+_BETWEEN_LINES = 60.0
 
 _pacers: dict[Hashable, Pacer] = {}
 _pacers_lock = threading.Lock()
@@ -37,21 +39,33 @@ class Pacer:
         self.requests_per_second = requests_per_second
         self._clock = clock
         self._sleep = sleep
-        self._lock = threading.Lock()
         self._next_slot = 0.0
+        self._waited = 0.0
+        self._next_line = 0.0
+        self.after_fork()
 
     def wait(self) -> None:
         """Wait until the next call may start."""
+        waited = 0.0
         with self._lock:
             now = self._clock()
             slot = max(now, self._next_slot)
             self._next_slot = slot + 1 / self.requests_per_second
-        delay = slot - now
+            delay = slot - now
+            self._waited += delay
+            if self._waited >= _WORTH_A_LINE and now >= self._next_line:
+                waited, self._waited = self._waited, 0.0
+                self._next_line = now + _BETWEEN_LINES
         if delay <= 0:
             return
-        level = logging.INFO if delay >= _WORTH_A_LINE else logging.DEBUG
-        log.log(level, "Waiting %.1f s to keep to %g requests per second", delay, self.requests_per_second)
+        if waited:
+            text = "Calls wait to keep to %g requests per second: %.1f s in all since the last such line"
+            log.info(text, self.requests_per_second, waited)
         self._sleep(delay)
+
+    def after_fork(self) -> None:
+        """Make the lock anew: one that another thread of the parent held would never be released."""
+        self._lock = threading.Lock()
 
 
 def pacer_for(key: Hashable, requests_per_second: float | None) -> Pacer | None:
@@ -69,3 +83,14 @@ def pacer_for(key: Hashable, requests_per_second: float | None) -> Pacer | None:
             pacer = _pacers[key] = Pacer(requests_per_second)
         pacer.requests_per_second = requests_per_second
         return pacer
+
+
+def _after_fork() -> None:
+    """Give the child locks of its own; it keeps to the same pace, and counts its own calls alone."""
+    global _pacers_lock
+    _pacers_lock = threading.Lock()
+    for pacer in list(_pacers.values()):
+        pacer.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

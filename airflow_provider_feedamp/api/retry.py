@@ -11,41 +11,48 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from requests.adapters import HTTPAdapter
-from requests.exceptions import ChunkedEncodingError, ConnectionError, SSLError, Timeout
+from requests.exceptions import ChunkedEncodingError, ConnectionError, ConnectTimeout, SSLError, Timeout
+from urllib3.exceptions import NewConnectionError
+
+from airflow_provider_feedamp.api.adapter import LeanAdapter
+from airflow_provider_feedamp.api.gate import Gate, backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from requests import PreparedRequest, Response
+    from requests import PreparedRequest, RequestException, Response
 
 log = logging.getLogger(__name__)
 
 #: Repeating these changes nothing on the server (a PUT is keyed by its path). A POST may append twice.
 RETRIED_METHODS = frozenset({"GET", "PUT"})
-RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
-#: With jitter six retries bridge at least half a minute, with a ``Retry-After`` as long as the server asks.
-DEFAULT_RETRIES = 6
+RETRIED_STATUSES = frozenset({500, 502, 503, 504})
+#: The caller is asked to come back later, and nothing was done: this may be repeated whatever the method.
+TOO_MANY = 429
+#: With jitter eight retries bridge at least a minute.
+DEFAULT_RETRIES = 8
 #: Seconds. When the server asks for more there is no retry here: the error says how long, the slot is free.
 LONGEST_WAIT = 120.0
-#: Seconds; the doubling waits between retries end here.
-BACKOFF_CAP = 30.0
 #: Numbers above these are instants, not durations: seconds and milliseconds since 1970.
 _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e11
 
 
-class RetryAdapter(HTTPAdapter):
+class RetryAdapter(LeanAdapter):
     """A transport adapter that repeats what is safe to repeat, and says so in the log.
 
     It covers the whole exchange. urllib3's own retries end before requests reads the body: a connection that
     is cut in the middle of an answer would not be tried again. When the retries are used up, the last answer
     is returned or the last error raised, whichever there was.
 
-    :param retries: How often a request is sent again at most.
+    A 429 makes all requests of the adapter pause together, see :class:`Gate`. A request for which no
+    connection came about was not sent, so that too is repeated whatever its method.
+
+    :param retries: How often a request is sent again at most; for a 429, how many pauses in a row there are.
     :param longest_wait: Seconds; a server that asks for a longer wait gets no retry.
     :param sleep: Waits for so many seconds; tests hand in their own.
     :param jitter: A random number from 0 to 1; tests hand in their own.
+    :param clock: Seconds on a clock that never goes back; tests hand in their own.
     :param adapter_options: Passed to :class:`requests.adapters.HTTPAdapter`, such as ``pool_maxsize``.
     """
 
@@ -56,6 +63,7 @@ class RetryAdapter(HTTPAdapter):
         longest_wait: float = LONGEST_WAIT,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
         **adapter_options: Any,
     ) -> None:
         super().__init__(**adapter_options)
@@ -63,24 +71,33 @@ class RetryAdapter(HTTPAdapter):
         self.longest_wait = longest_wait
         self._sleep = sleep
         self._jitter = jitter
+        self._gate = Gate(retries, clock=clock, sleep=sleep, jitter=jitter)
 
     def send(self, request: PreparedRequest, stream: bool = False, *args: Any, **options: Any) -> Response:
         """Send a request, and again after a wait while that is safe and can help."""
         retry = 0
         while True:
+            self._go_ahead(request)
             try:
                 response = super().send(request, stream, *args, **options)
                 if not stream:
                     response.content  # noqa: B018  a connection cut in the body is a missing answer, too
             except (ConnectionError, Timeout, ChunkedEncodingError) as error:
-                wait = None if isinstance(error, SSLError) else self._wait(request, retry, None)
+                repeatable = request.method in RETRIED_METHODS or never_sent(error)
+                wait = None if isinstance(error, SSLError) else self._wait(request, retry, repeatable)
                 if wait is None:
                     raise
                 reason = f"gave no answer ({type(error).__name__})"
             else:
+                if response.status_code == TOO_MANY:
+                    if self._paused(request, response):
+                        continue
+                    return response
+                self._gate.taken()
                 if response.status_code not in RETRIED_STATUSES:
                     return response
-                wait = self._wait(request, retry, response)
+                asked = seconds_asked(response) or 0.0
+                wait = self._wait(request, retry, request.method in RETRIED_METHODS, asked)
                 if wait is None:
                     return response
                 response.close()
@@ -91,14 +108,42 @@ class RetryAdapter(HTTPAdapter):
             log.info(text, reason, request.method, path, wait, retry, self.retries)
             self._sleep(wait)
 
-    def _wait(self, request: PreparedRequest, retry: int, response: Response | None) -> float | None:
+    def _go_ahead(self, request: PreparedRequest) -> None:
+        """Wait for the end of a pause, and for the pace of a call of the client's."""
+        self._gate.wait()
+        if pacers := getattr(request, "pacers", ()):
+            for pacer in pacers:
+                pacer.wait()
+            self._gate.wait()  # a pause may have begun meanwhile
+
+    def _wait(
+        self, request: PreparedRequest, retry: int, repeatable: bool, asked: float = 0.0
+    ) -> float | None:
         """Return the seconds to wait before the next try, or None when there is none."""
-        if retry >= self.retries or request.method not in RETRIED_METHODS or not rewind(request):
+        if not repeatable or retry >= self.retries or asked > self.longest_wait or not rewind(request):
             return None
-        asked = None if response is None else seconds_asked(response)
-        if asked:
-            return asked if asked <= self.longest_wait else None
-        return min(BACKOFF_CAP, 2.0**retry) * (0.5 + self._jitter() / 2)
+        return max(asked, backoff(retry, self._jitter()))
+
+    def _paused(self, request: PreparedRequest, response: Response) -> bool:
+        """Begin a pause of all requests after a 429; False when the answer has to be handed back."""
+        asked = seconds_asked(response) or 0.0
+        if asked > self.longest_wait or not rewind(request):
+            return False
+        seconds = self._gate.close(asked)
+        if seconds is None:
+            return False
+        response.close()
+        if seconds:
+            path = urlsplit(request.url or "").path
+            text = "FeedAMP answered 429 to %s %s; all calls wait for %.1f s (pause %d of %d in a row)"
+            log.info(text, request.method, path, seconds, self._gate.pauses, self.retries)
+        return True
+
+
+def never_sent(error: RequestException) -> bool:
+    """Whether an error says that no connection came about, so that the server has not seen the request."""
+    inner = error.args[0] if error.args else None
+    return isinstance(error, ConnectTimeout) or isinstance(getattr(inner, "reason", None), NewConnectionError)
 
 
 def seconds_asked(response: Response) -> float | None:
@@ -111,7 +156,7 @@ def seconds_asked(response: Response) -> float | None:
     headers = response.headers
     now = _instant(headers.get("Date")) or time.time()
     asked = _seconds(headers.get("Retry-After"), now)
-    if asked is None and response.status_code == 429:
+    if asked is None and response.status_code == TOO_MANY:
         asked = _seconds(headers.get("X-Rate-Limit-Reset"), now)
     return asked
 

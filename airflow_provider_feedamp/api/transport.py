@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json as jsonlib
 import logging
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
 from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
-from airflow_provider_feedamp.api.retry import RETRIED_METHODS
+from airflow_provider_feedamp.api.retry import RETRIED_METHODS, never_sent
 from airflow_provider_feedamp.exceptions import InputError, forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_feedamp.api.pacing import Pacer
+    from airflow_provider_feedamp.api.session import FeedAmpSession
 
 log = logging.getLogger(__name__)
-
-_JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 class Answer(NamedTuple):
@@ -34,13 +34,17 @@ class Answer(NamedTuple):
 class Transport:
     """Sends one call and returns its answer, or raises the error that says what went wrong.
 
-    :param session: An authorised :class:`FeedAmpSession`.
-    :param pacer: Spaces the calls; None sends them as they come.
+    :param session: Authorises and sends the calls.
+    :param pacer: Spaces all calls; None sends them as they come.
+    :param list_pacer: Spaces the list calls further apart; None leaves them to ``pacer``.
     """
 
-    def __init__(self, session: requests.Session, pacer: Pacer | None = None) -> None:
+    def __init__(
+        self, session: FeedAmpSession, pacer: Pacer | None = None, list_pacer: Pacer | None = None
+    ) -> None:
         self._session = session
-        self._pacer = pacer
+        self._pacers = (pacer,) if pacer else ()
+        self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
 
     def request(
         self,
@@ -51,6 +55,7 @@ class Transport:
         params: Mapping[str, str] | None = None,
         json: Any = None,
         body: bytes | None = None,
+        listing: bool = False,
     ) -> Answer:
         """Send one call.
 
@@ -60,25 +65,24 @@ class Transport:
         :param params: Query parameters.
         :param json: A value to send as JSON.
         :param body: JSON to send byte for byte, instead of ``json``.
+        :param listing: Whether this asks for a page of a list, which has a pace of its own.
         :return: The answer, when its status is 2xx.
         :raises InputError: A segment or the value cannot be sent; nothing was sent.
         :raises ApiError: FeedAMP refused, failed, or did not answer.
         """
-        url = "/".join([_segment(value, what) for value in path])
+        place = "/".join([_segment(value, what) for value in path])
+        target = f"{place}?{urlencode(params)}" if params else place
         if json is not None:
             body = _encoded(json, what)
-        if self._pacer is not None:
-            self._pacer.wait()
-        headers = None if body is None else _JSON_HEADERS
+        pacers = self._list_pacers if listing else self._pacers
+        started = time.monotonic()
         try:
-            # A redirected PUT would be repeated as a GET, and its 200 would pass for a placed order.
-            response = self._session.request(
-                method, url, params=params, data=body, headers=headers, allow_redirects=False
-            )
+            response = self._session.call(method, target, body, pacers)
         except requests.RequestException as error:
             forget_variables(error)
-            raise unreachable(error, what, repeatable=method in RETRIED_METHODS) from error
-        log.debug("%s %s: %s in %s", method, url, response.status_code, response.elapsed)
+            repeatable = method in RETRIED_METHODS or never_sent(error)
+            raise unreachable(error, what, repeatable=repeatable) from error
+        log.debug("%s %s: %s in %.3f s", method, place, response.status_code, time.monotonic() - started)
         if not 200 <= response.status_code < 300:
             raise error_from(response, what)
         return Answer(response.status_code, _parsed(response, method, what))

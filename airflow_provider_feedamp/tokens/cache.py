@@ -58,6 +58,8 @@ class TokenCache:
     def clear(self) -> None:
         """Forget everything, as a new process would."""
         with self._guard:
+            for slot in self._slots.values():
+                slot.token = None  # for custodians that have it at hand
             self._slots.clear()
 
     def after_fork(self) -> None:

@@ -49,9 +49,7 @@ class Windows:
         if token is None:
             return Freshness.MANDATORY
         left = token.expires_at.timestamp() - now
-        # A server with short-lived tokens would otherwise be asked for a new one on every call.
-        mandatory = min(self.mandatory, token.lifetime / 10)
-        advisory = min(self.advisory + self.jitter * _share(key), token.lifetime / 2)
+        mandatory, advisory = self._of(token, key)
         if min_ttl is not None:
             if min_ttl.total_seconds() >= token.lifetime:
                 raise InputError(_never(min_ttl, token))
@@ -59,6 +57,16 @@ class Windows:
         if left <= mandatory:
             return Freshness.MANDATORY
         return Freshness.ADVISORY if left <= advisory else Freshness.FRESH
+
+    def fresh_until(self, token: AccessToken, key: TokenKey) -> float:
+        """Return when a token that is fresh stops being so, epoch seconds; no ``min_ttl`` is looked at."""
+        return token.expires_at.timestamp() - max(self._of(token, key))
+
+    def _of(self, token: AccessToken, key: TokenKey) -> tuple[float, float]:
+        """Return the mandatory and the advisory window of a token."""
+        # A server with short-lived tokens would otherwise be asked for a new one on every call.
+        mandatory = min(self.mandatory, token.lifetime / 10)
+        return mandatory, min(self.advisory + self.jitter * _share(key), token.lifetime / 2)
 
 
 def _share(key: TokenKey) -> float:

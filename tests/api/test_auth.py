@@ -144,6 +144,23 @@ def test_an_absolute_url_of_another_origin_is_refused_unsent(
     assert elsewhere.received == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1.other.invalid/orders",
+        "http://127.0.0.1:81/orders",
+        "http://127.0.0.1@other.invalid/orders",
+        "https://127.0.0.1/orders",
+    ],
+)
+def test_an_origin_that_begins_like_ours_is_another_one(tokens: Tokens, url: str) -> None:
+    request = requests.PreparedRequest()
+    request.url, request.headers = url, requests.structures.CaseInsensitiveDict()
+    auth = BearerAuth(tokens, "http://127.0.0.1/api/v1")
+    with pytest.raises(InputError, match="goes elsewhere"):
+        auth(request)
+
+
 def test_an_absolute_url_of_the_same_origin_is_authorised(edge: Edge, session: FeedAmpSession) -> None:
     session.get(f"{edge.origin}/elsewhere/on/the/host")
     assert bearers(edge) == ["Bearer first-token"]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 
 import pytest
 
+from airflow_provider_feedamp.api import pacing
 from airflow_provider_feedamp.api.pacing import Pacer, pacer_for
 
 
@@ -82,16 +85,28 @@ def test_nobody_is_kept_from_taking_a_slot_while_another_waits() -> None:
     assert slept == [1.0, 2.0]
 
 
-def test_only_a_long_wait_is_worth_a_line_in_the_log(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    pacer = Pacer(0.1, clock=clock, sleep=clock.sleep)
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+
+
+def test_waits_show_in_the_log_once_they_add_up(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    pacer = Pacer(0.5, clock=clock, sleep=clock.sleep)
+    for _ in range(3):
+        pacer.wait()
+    assert lines(caplog) == []
     pacer.wait()
-    pacer.wait()
-    clock.now += 9
-    pacer.wait()
-    assert [record.getMessage() for record in caplog.records] == [
-        "Waiting 10.0 s to keep to 0.1 requests per second"
+    assert lines(caplog) == [
+        "Calls wait to keep to 0.5 requests per second: 6.0 s in all since the last such line"
     ]
+
+
+def test_many_waits_show_in_the_log_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    pacer = Pacer(2, clock=clock, sleep=clock.sleep)
+    for _ in range(300):
+        pacer.wait()
+    assert [line.split(": ")[1].split()[0] for line in lines(caplog)] == ["5.0", "60.0", "60.0"]
 
 
 def test_one_key_has_one_pacer_in_the_process() -> None:
@@ -104,6 +119,18 @@ def test_the_latest_rate_of_a_key_holds() -> None:
     pacer_for("changing", 5)
     assert pacer is not None
     assert pacer.requests_per_second == 5
+
+
+def test_a_child_process_does_not_wait_for_a_lock_that_its_parent_held() -> None:
+    pacer = pacer_for("forked", 1000)
+    assert pacer is not None
+    with pacer._lock, pacing._pacers_lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # a child that waits for ever is ended, and its status says so
+            pacer.wait()
+            os._exit(0 if pacer_for("forked", 1000) is pacer else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_without_a_rate_there_is_no_pacer() -> None:

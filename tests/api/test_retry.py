@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from airflow_provider_feedamp.api.auth import BearerAuth
-from airflow_provider_feedamp.api.retry import BACKOFF_CAP, LONGEST_WAIT, seconds_asked
+from airflow_provider_feedamp.api.gate import BACKOFF_CAP
+from airflow_provider_feedamp.api.retry import LONGEST_WAIT, seconds_asked
 from airflow_provider_feedamp.api.session import FeedAmpSession
 from tests.api.edge import Edge, Reply, Tokens
 
@@ -39,7 +40,7 @@ def test_a_call_that_changes_nothing_twice_is_repeated(
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_call_that_may_not_be_repeated_is_sent_once(
     edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
 ) -> None:
@@ -78,12 +79,25 @@ def test_a_post_is_not_repeated_when_its_connection_is_cut(
     assert len(edge.received) == 1
 
 
-def test_a_post_is_not_repeated_when_nobody_listens(tokens: Tokens, slept: list[float]) -> None:
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_a_refusal_for_too_many_calls_is_repeated_whatever_the_call(
+    edge: Edge, session: FeedAmpSession, slept: list[float], method: str
+) -> None:
+    edge.will_reply(Reply(429), Reply(201))
+    assert session.request(method, "orders/A1/errors", data=b"[]").status_code == 201
+    assert slept == [1.0]
+    assert [request.body for request in edge.received] == [b"[]", b"[]"]
+
+
+def test_a_post_is_repeated_when_nobody_listens_as_nobody_has_received_it(
+    tokens: Tokens, slept: list[float]
+) -> None:
     base_url = "http://127.0.0.1:1"
-    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), sleep=slept.append) as session:
+    auth = BearerAuth(tokens, base_url)
+    with FeedAmpSession(base_url, auth, retries=2, sleep=slept.append, jitter=lambda: 1.0) as session:
         with pytest.raises(requests.ConnectionError):
             session.post("orders/A1/errors", json=[])
-    assert slept == []
+    assert slept == [1, 2]
 
 
 def test_waits_double_up_to_a_cap_and_the_last_error_comes_through(
@@ -190,11 +204,11 @@ def test_a_wait_shows_in_the_log_with_its_seconds_and_without_the_query(
     edge: Edge, session: FeedAmpSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    edge.will_reply(Reply(429, headers={"Retry-After": "17"}), Reply(200))
+    edge.will_reply(Reply(503, headers={"Retry-After": "17"}), Reply(200))
     session.get("orders?mp_order_numbers=A1")
     [record] = [record for record in caplog.records if record.name.endswith("api.retry")]
     assert record.levelno == logging.INFO
-    expected = "FeedAMP answered 429 to GET /api/v1/orders; trying again in 17.0 s (retry 1 of 3)"
+    expected = "FeedAMP answered 503 to GET /api/v1/orders; trying again in 17.0 s (retry 1 of 3)"
     assert record.getMessage() == expected
 
 
