@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # The Python that .venv is made with: 3.11 or newer.
 PYTHON ?= python3
-# Options for pytest, such as ARGS="tests/api -k orders".
+# Options for pytest, such as ARGS="tests/api -k orders", or for the benchmarks.
 ARGS ?=
 # Cells of the matrix, such as CELLS=3.0-3.11 or CELLS="2.11 3.3"; empty means all.
 CELLS ?=
@@ -21,7 +21,7 @@ export DO_NOT_TRACK := 1
 export UV_PYTHON_DOWNLOADS := never
 unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup test faults lint format matrix constraints demo clean
+.PHONY: help setup test faults bench lint format matrix constraints demo clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test: setup ## Run the tests on the newest Airflow (ARGS="tests/api -k orders")
 faults: setup ## Run the long tests: real processes, killed, cut and raced
 	@rm -rf .airflow && mkdir -p .airflow
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m faults --basetemp=.airflow/tmp $(ARGS)
+
+bench: setup ## Measure speed, memory and start-up beside what else there is (ARGS="speed token")
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: setup ## Check style and types: ruff, mypy
 	$(BIN)/ruff check .
@@ -59,4 +62,4 @@ demo: setup ## Import a few hundred orders into a local FeedAMP with a real Airf
 	@$(BIN)/python -m scripts.demo
 
 clean: ## Remove everything that these commands made
-	rm -rf .venv .matrix .airflow .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .matrix .airflow .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
