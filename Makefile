@@ -34,7 +34,7 @@ setup: ## Make .venv: the newest Airflow, this project, the tools (instant when 
 
 test: setup ## Run the tests on the newest Airflow (ARGS="tests/api -k orders")
 	@rm -rf .airflow && mkdir -p .airflow
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not faults" --basetemp=.airflow/tmp $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults" --basetemp=.airflow/tmp $(ARGS)
 
 faults: setup ## Run the long tests: real processes, killed, cut and raced
 	@rm -rf .airflow && mkdir -p .airflow

@@ -231,6 +231,8 @@ def stop(number: int, _frame: object) -> None:
 def main() -> None:
     """Run the demo, and say so when it fails."""
     signal.signal(signal.SIGTERM, stop)
+    # A shell starts what it puts into the background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run()
     except KeyboardInterrupt:
