@@ -1,6 +1,7 @@
 """Run the tests on every Airflow line that we support, on the oldest and the newest Python that it has here.
 
-`make matrix` runs all cells, `make matrix CELLS="3.0-3.11 3.3"` some. Two cells run at a time; each writes to
+`make matrix` runs all cells, `make matrix CELLS="3.0-3.11 3.3"` some, and `make matrix CELLS=needed` those
+that every change has to pass. Two cells run at a time; each writes to
 a log of its own under .matrix/, and a table at the end says how each one went.
 """
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from scripts import environment, pythons
 from scripts.processes import end_group, started
-from scripts.versions import LINES, OLDEST_PYTHON, ROOT, Line
+from scripts.versions import LINES, NEWEST, OLDEST_PYTHON, ROOT, Line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +104,16 @@ def picked(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
         message = f"no such cell: {', '.join(unknown)}. There are: {', '.join(cell.name for cell in cells)}"
         raise SystemExit(message)
     return [cell for cell in cells if not wanted or cell.name in wanted or cell.line.minor in wanted]
+
+
+def needed(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that every change has to pass beside `make test`, which is one of them.
+
+    Left out are the newest Pythons of the Airflow lines between the oldest and the newest one.
+    """
+    here = f"{NEWEST.minor}-{sys.version_info.major}.{sys.version_info.minor}"
+    ends = (LINES[0], NEWEST)
+    return [cell for cell in cells if cell.name != here and (cell.line in ends or cell.python == OLDEST)]
 
 
 class Runner:
@@ -202,12 +213,13 @@ def report(outcomes: Sequence[Outcome]) -> None:
 def main() -> None:
     """Run the cells named on the command line, or all, and exit with 1 when one of them failed."""
     parser = argparse.ArgumentParser(prog="make matrix")
-    parser.add_argument("--cells", default="", help="such as 3.0-3.11, or 3.0 for both Pythons")
+    parser.add_argument("--cells", default="", help="such as 3.0-3.11, 3.0 for both Pythons, or needed")
     parser.add_argument("pytest_arguments", nargs="*", help="what to hand to pytest")
     asked = parser.parse_args()
     MATRIX.mkdir(exist_ok=True)
     everything = [cell for line in LINES for cell in cells_of(line)]
-    cells = picked(everything, asked.cells.replace(",", " ").split())
+    wanted = asked.cells.replace(",", " ").split()
+    cells = needed(everything) if wanted == ["needed"] else picked(everything, wanted)
     outcomes = Runner(asked.pytest_arguments).run_all(cells)
     report(outcomes)
     failed = sum(not outcome.passed for outcome in outcomes)

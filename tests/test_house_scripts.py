@@ -12,7 +12,7 @@ import pytest
 from scripts import pythons
 from scripts.demo import essential
 from scripts.demo_orders import ORDERS, write_orders
-from scripts.matrix import Cell, picked, summary
+from scripts.matrix import Cell, needed, picked, summary
 from scripts.processes import started
 from scripts.versions import LINES, NEWEST, Line
 
@@ -59,6 +59,19 @@ def test_the_two_pythons_of_a_line_run_all_that_the_matrix_runs(line: Line, mark
 
 def test_the_oldest_cell_runs_all_that_the_matrix_runs() -> None:
     assert CELLS[0].marks == "not faults and not once"
+
+
+def test_the_needed_cells_are_every_airflow_and_the_newest_python_at_both_ends() -> None:
+    here = f"3.{sys.version_info.minor}"
+    cells = [Cell(line, python, Path(sys.executable)) for line in LINES for python in ("3.11", "3.13")]
+
+    names = [cell.name for cell in needed(cells)]
+
+    assert names == [
+        name
+        for name in ["2.11-3.11", "2.11-3.13", "3.0-3.11", "3.1-3.11", "3.2-3.11", "3.3-3.11", "3.3-3.13"]
+        if name != f"3.3-{here}"
+    ]
 
 
 def test_the_newest_line_is_the_last_of_the_table() -> None:
