@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from requests import Request, Response
 from requests.adapters import HTTPAdapter
-from requests.certs import where
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from airflow_provider_feedamp.api.adapter import LeanAdapter
 from airflow_provider_feedamp.api.auth import BearerAuth
@@ -204,7 +204,7 @@ def test_certificates_are_checked_for_the_request_that_wants_it() -> None:
     strict: Any = adapter.get_connection_with_tls_context(request, True)
     adapter.cert_verify(strict, request.url, True, None)
     assert (lax.cert_reqs, lax.ca_certs) == ("CERT_NONE", None)
-    assert (strict.cert_reqs, strict.ca_certs) == ("CERT_REQUIRED", where())
+    assert (strict.cert_reqs, strict.ca_certs) == ("CERT_REQUIRED", DEFAULT_CA_BUNDLE_PATH)
 
 
 @pytest.mark.parametrize(
