@@ -1,7 +1,7 @@
 """Run the tests on every Airflow line that we support, on the oldest and the newest Python that it has here.
 
 `make matrix` runs all cells, `make matrix CELLS="3.0-3.11 3.3"` some, and `make matrix CELLS=needed` those
-that every change has to pass. Two cells run at a time; each writes to
+that every change has to pass. Three cells run at a time; each writes to
 a log of its own under .matrix/, and a table at the end says how each one went.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MATRIX = ROOT / ".matrix"
-AT_A_TIME = 2
+AT_A_TIME = 3  # most of a cell is waiting for other processes
 CELL_TIMEOUT = 1500.0  # seconds; a cell takes a few minutes, so this only ends one that hangs
 SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error|skipped).*) in [\d.]+s", re.MULTILINE)
 OLDEST = f"3.{OLDEST_PYTHON[1]}"
@@ -126,7 +126,7 @@ class Runner:
         self.printing = threading.Lock()
 
     def run_all(self, cells: Sequence[Cell]) -> list[Outcome]:
-        """Run the cells, two at a time, and return their outcomes in order."""
+        """Run the cells, three at a time, and return their outcomes in order."""
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             try:
                 return list(pool.map(self.run, cells))

@@ -17,7 +17,7 @@ from tests.sandbox.caller import order, return_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(2 * PATIENCE)]
+pytestmark = [pytest.mark.once, pytest.mark.timeout(2 * PATIENCE)]
 
 FILE = Path(__file__).parents[1] / "dags" / "order_life.py"
 DAG_ID = "feedamp_order_life"
