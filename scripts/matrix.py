@@ -109,11 +109,10 @@ def picked(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
 def needed(cells: Sequence[Cell]) -> list[Cell]:
     """Return the cells that every change has to pass beside `make test`, which is one of them.
 
-    Left out are the newest Pythons of the Airflow lines between the oldest and the newest one.
+    Of the newest Pythons it is that of the newest Airflow line only.
     """
     here = f"{NEWEST.minor}-{sys.version_info.major}.{sys.version_info.minor}"
-    ends = (LINES[0], NEWEST)
-    return [cell for cell in cells if cell.name != here and (cell.line in ends or cell.python == OLDEST)]
+    return [cell for cell in cells if cell.name != here and (cell.line is NEWEST or cell.python == OLDEST)]
 
 
 class Runner:

@@ -25,16 +25,18 @@ def sandbox() -> Iterator[RunningSandbox]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the rooms that know nothing of Airflow, and put those that take long first.
+    """Mark the tests of the rooms that know next to nothing of Airflow, and put those that take long first.
 
     Of two workers one would otherwise be left with a whole Airflow at the end, and the other with nothing.
     """
     tests = Path(__file__).parent
     for item in items:
-        if any(item.path.is_relative_to(tests / room) for room in ("api", "tokens")):
+        # The last three meet Airflow in the examples and the command's own run, which every Airflow gets.
+        rooms = ("api", "tokens", "bulk", "cli", "transfers")
+        if any(item.path.is_relative_to(tests / room) for room in rooms) and not _is_slow(item, tests):
             item.add_marker(pytest.mark.plain)
-    items.sort(key=lambda item: _is_quick(item, tests / "system"))
+    items.sort(key=lambda item: not _is_slow(item, tests))
 
 
-def _is_quick(item: pytest.Item, system: Path) -> bool:
-    return not item.path.is_relative_to(system) and item.get_closest_marker("processes") is None
+def _is_slow(item: pytest.Item, tests: Path) -> bool:
+    return item.path.is_relative_to(tests / "system") or item.get_closest_marker("processes") is not None

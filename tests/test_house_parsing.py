@@ -10,6 +10,9 @@ import pytest
 
 from tests.house import PACKAGE
 
+# Each of them starts an interpreter and Airflow in it: the oldest cell and the newest Pythons tell enough.
+pytestmark = pytest.mark.plain
+
 HEAVY = {
     "requests",
     "urllib3",

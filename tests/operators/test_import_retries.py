@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
-pytestmark = pytest.mark.timeout(2 * PATIENCE)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(2 * PATIENCE)]
 
 DAGS = ROOT / "tests" / "dags"
 SELLERS = {"feedamp_fails": "acme", "is_terminated": "globex", "runs_out_of_time": "initech"}
