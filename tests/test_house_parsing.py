@@ -10,8 +10,9 @@ import pytest
 
 from tests.house import PACKAGE
 
-# Each of them starts an interpreter and Airflow in it: the oldest cell and the newest Pythons tell enough.
-pytestmark = pytest.mark.plain
+# Each of them starts an interpreter and Airflow in it. Both marks together leave them to the oldest cell of
+# the matrix and to `make test`, which has the newest Airflow.
+pytestmark = [pytest.mark.plain, pytest.mark.processes]
 
 HEAVY = {
     "requests",
