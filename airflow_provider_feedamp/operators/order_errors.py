@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.operators.each import EachBase
+from airflow_provider_feedamp.operators.given import Check, text
+from airflow_provider_feedamp.operators.reports import ReportErrorsBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import XComArg
-
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Outcome
 
 
-class FeedAmpReportOrderErrorsOperator(EachBase):
+class FeedAmpReportOrderErrorsOperator(ReportErrorsBase):
     """Report fulfilments and cancellations that the marketplace cannot process, one call per order.
 
     Errors that stand in the order already, unresolved, are not reported again, so the task can run again.
@@ -31,29 +29,12 @@ class FeedAmpReportOrderErrorsOperator(EachBase):
         ``skipped`` (none) and ``failed``.
     """
 
-    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
     things = "orders"
-    words = ("reported", "unchanged")
+    about: ClassVar[Mapping[str, Check]] = {"mp_order_number": text}
+    more = ("mp_line_number", "debug")
 
-    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.errors = errors
+    def _held(self, hook: FeedAmpHook, key: tuple[str, ...]) -> Mapping[str, Any]:
+        return hook.client.orders.get(*key)
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import text
-        from airflow_provider_feedamp.operators.reports import grouped
-
-        groups = grouped(self.errors, {"mp_order_number": text}, more=("mp_line_number", "debug"))
-        return {key: (*key, errors) for key, errors in groups.items()}
-
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.api.reporting import not_held
-
-        number, errors = item
-        orders = hook.client.orders
-        missing = not_held(errors, orders.get(number).get("errors"))
-        if not missing:
-            return "unchanged"
-        orders.report_errors(number, missing)
-        return "reported"
+    def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
+        hook.client.orders.report_errors(key[0], errors)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped
+from airflow_provider_feedamp.operators.given import Check, refund_id, text
+from airflow_provider_feedamp.operators.reports import ReportErrorsBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FILTERS = ("mp_order_numbers", "created_after", "created_before")
+
+#: The fields that name a refund, with their checks.
+_NAMES: Mapping[str, Check] = {"mp_order_number": text, "feedamp_refund_id": refund_id}
 
 
 class FeedAmpListRefundsOperator(BaseOperator):
@@ -200,7 +205,7 @@ class FeedAmpCompleteRefundsOperator(EachBase):
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         from airflow_provider_feedamp.operators.given import given_objects
 
-        refunds = given_objects("refunds", self.refunds, _names())
+        refunds = given_objects("refunds", self.refunds, _NAMES)
         keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in refunds]
         return {key: key for key in keys}
 
@@ -212,7 +217,7 @@ class FeedAmpCompleteRefundsOperator(EachBase):
         return "completed"
 
 
-class FeedAmpReportRefundErrorsOperator(EachBase):
+class FeedAmpReportRefundErrorsOperator(ReportErrorsBase):
     """Report why refunds cannot be paid, one call per refund; FeedAMP pauses them until the seller acts.
 
     Errors that a refund has already, unresolved, are not reported again, so the task can run again; a refund
@@ -228,39 +233,15 @@ class FeedAmpReportRefundErrorsOperator(EachBase):
         id}``: ``skipped`` and ``failed``.
     """
 
-    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
     things = "refunds"
-    words = ("reported", "unchanged")
+    about: ClassVar[Mapping[str, Check]] = _NAMES
+    settled = "COMPLETE"
 
-    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.errors = errors
+    def _held(self, hook: FeedAmpHook, key: tuple[str, ...]) -> Mapping[str, Any]:
+        return hook.client.refunds.get(*key)
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.reports import grouped
-
-        return {key: (key, errors) for key, errors in grouped(self.errors, _names()).items()}
-
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.api.reporting import not_held
-
-        (number, refund_id), errors = item
-        refund = hook.client.refunds.get(number, refund_id)
-        if refund.get("status") == "COMPLETE":
-            return Skipped("it is COMPLETE already")
-        missing = not_held(errors, refund.get("errors"))
-        if not missing:
-            return "unchanged"
-        hook.client.refunds.report_errors(number, refund_id, missing)
-        return "reported"
-
-
-def _names() -> Mapping[str, Callable[[object], str]]:
-    """Return the fields that name a refund, with their checks."""
-    from airflow_provider_feedamp.operators.given import refund_id, text
-
-    return {"mp_order_number": text, "feedamp_refund_id": refund_id}
+    def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
+        hook.client.refunds.report_errors(key[0], key[1], errors)
 
 
 def _filters(task: FeedAmpListRefundsOperator | FeedAmpProcessRefundsOperator) -> dict[str, Any]:

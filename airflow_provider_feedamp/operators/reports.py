@@ -1,16 +1,70 @@
-"""Errors to report, put together by what they are about."""
+"""Reporting errors: put together by what they are about, and only those that do not stand there already."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.each import EachBase, Skipped
 from airflow_provider_feedamp.operators.given import Check, given_objects, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow.providers.common.compat.sdk import XComArg
+
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+    from airflow_provider_feedamp.operators.each import Outcome
+
 CODE_AND_MESSAGE: Mapping[str, Check] = {"code": text, "message": text}
+
+
+class ReportErrorsBase(EachBase):
+    """What the operators that report errors share.
+
+    :param errors: The errors as a list, the output of another task, or the text of a JSON array (templated).
+    """
+
+    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
+    words = ("reported", "unchanged")
+    #: The fields that name what an error is about, with their checks.
+    about: ClassVar[Mapping[str, Check]]
+    #: Fields to send beside code and message.
+    more: ClassVar[Sequence[str]] = ()
+    #: The status of what is settled, which no error is reported of; None if there is none.
+    settled: ClassVar[str | None] = None
+
+    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.errors = errors
+
+    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        return {
+            key: (key, errors) for key, errors in grouped(self.errors, self.about, more=self.more).items()
+        }
+
+    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+        from airflow_provider_feedamp.api.reporting import not_held
+
+        key, errors = item
+        held = self._held(hook, key)
+        if self.settled is not None and held.get("status") == self.settled:
+            return Skipped(f"it is {self.settled} already")
+        missing = not_held(errors, held.get("errors"))
+        if not missing:
+            return "unchanged"
+        self._report(hook, key, missing)
+        return "reported"
+
+    @abstractmethod
+    def _held(self, hook: FeedAmpHook, key: tuple[str, ...]) -> Mapping[str, Any]:
+        """Read what the errors are about."""
+
+    @abstractmethod
+    def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
+        """Report errors of it."""
 
 
 def grouped(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_feedamp.operators.each import EachBase, Found, Skipped
+from airflow_provider_feedamp.operators.given import Check, text
+from airflow_provider_feedamp.operators.reports import ReportErrorsBase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import XComArg
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.operators.each import Account, Outcome
 
 _AMOUNTS = ("status", "rma", "merchant_refund_lines", "errors")
+
+#: The fields that name a return, with their checks.
+_NAMES: Mapping[str, Check] = {"mp_order_number": text, "mp_return_number": text}
 
 
 class _ReturnsBase(EachBase):
@@ -33,7 +38,7 @@ class _ReturnsBase(EachBase):
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         from airflow_provider_feedamp.operators.given import given_objects
 
-        returns = given_objects("returns", self.returns, _names())
+        returns = given_objects("returns", self.returns, _NAMES)
         return {(each["mp_order_number"], each["mp_return_number"]): each for each in returns}
 
 
@@ -127,7 +132,7 @@ class FeedAmpCompleteReturnsOperator(_ReturnsBase):
         return "completed"
 
 
-class FeedAmpReportReturnErrorsOperator(EachBase):
+class FeedAmpReportReturnErrorsOperator(ReportErrorsBase):
     """Report why the amounts of returns cannot be refunded, one call per return.
 
     Errors that a return has already, unresolved, are not reported again, so the task can run again; a return
@@ -143,39 +148,15 @@ class FeedAmpReportReturnErrorsOperator(EachBase):
         number}``: ``skipped`` and ``failed``.
     """
 
-    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
     things = "returns"
-    words = ("reported", "unchanged")
+    about: ClassVar[Mapping[str, Check]] = _NAMES
+    settled = "COMPLETED"
 
-    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.errors = errors
+    def _held(self, hook: FeedAmpHook, key: tuple[str, ...]) -> Mapping[str, Any]:
+        return hook.client.returns.refunds(*key)
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.reports import grouped
-
-        return {key: (key, errors) for key, errors in grouped(self.errors, _names()).items()}
-
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.api.reporting import not_held
-
-        (order_number, return_number), errors = item
-        held = hook.client.returns.refunds(order_number, return_number)
-        if held.get("status") == "COMPLETED":
-            return Skipped("it is COMPLETED already")
-        missing = not_held(errors, held.get("errors"))
-        if not missing:
-            return "unchanged"
-        hook.client.returns.report_errors(order_number, return_number, missing)
-        return "reported"
-
-
-def _names() -> Mapping[str, Callable[[object], str]]:
-    """Return the fields that name a return, with their checks."""
-    from airflow_provider_feedamp.operators.given import text
-
-    return {"mp_order_number": text, "mp_return_number": text}
+    def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
+        hook.client.returns.report_errors(key[0], key[1], errors)
 
 
 def _key(return_: Mapping[str, Any]) -> tuple[str, str]:
