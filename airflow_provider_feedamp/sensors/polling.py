@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -69,13 +70,13 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         with task_errors():
             return result_of(event)
 
+    @abstractmethod
     def make_condition(self, client: FeedAmpClient) -> Condition:
         """Return what is waited for, out of the rendered parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
         """Return the trigger that waits for a condition of this sensor."""
-        raise NotImplementedError
 
     def _defer(self) -> None:
         from airflow_provider_feedamp.api.waiting import plain
