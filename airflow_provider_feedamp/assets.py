@@ -44,11 +44,9 @@ def feedamp_asset(
     :raises InputError: There is no such resource, or the seller's name is empty.
     """
     if resource not in ("fulfillments", "refunds", "returns"):
-        message = f"resource is {resource!r}: choose one of fulfillments, refunds, returns."
-        raise InputError(message)
+        raise InputError(f"resource is {resource!r}: choose one of fulfillments, refunds, returns.")
     if not isinstance(seller, str) or not seller.strip():
-        message = "seller is empty: an asset belongs to one seller, name it."
-        raise InputError(message)
+        raise InputError("seller is empty: an asset belongs to one seller, name it.")
     uri = f"feedamp://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
     watchers = _watchers(uri, resource, feedamp_conn_id, seller, poll_interval, look_back) if watch else {}
     return Asset(uri=uri, **watchers)

@@ -158,8 +158,7 @@ async def in_tasks(url: str, headers: dict[str, str], bodies: list[bytes], worke
 def expect_created(status: int) -> None:
     """Refuse to measure anything but orders that were taken."""
     if status != 201:
-        message = f"The benchmarks' server answered {status}"
-        raise RuntimeError(message)
+        raise RuntimeError(f"The benchmarks' server answered {status}")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,7 @@ def pins(text: str) -> list[str]:
     lines = [line for line in text.splitlines() if line.strip()]
     odd = [line for line in lines if not PIN.fullmatch(line)]
     if odd or not lines:
-        message = f"the resolver's answer holds what is not a pinned version: {odd or 'nothing'}"
-        raise SystemExit(message)
+        raise SystemExit(f"the resolver's answer holds what is not a pinned version: {odd or 'nothing'}")
     return lines
 
 
@@ -67,8 +66,7 @@ def renew(line: Line, today: str) -> int:
         command(line, today), input=asked, capture_output=True, text=True, cwd=ROOT, check=False
     )
     if answer.returncode:
-        message = f"no constraints for Airflow {line.patch}:\n{answer.stderr}"
-        raise SystemExit(message)
+        raise SystemExit(f"no constraints for Airflow {line.patch}:\n{answer.stderr}")
     pinned = pins(answer.stdout)
     line.constraints.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=line.constraints.parent, delete=False) as file:

@@ -117,8 +117,7 @@ def run(setting: Setting, renewals: int) -> list[float]:
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(_PREFIX)]
     if done.returncode or not lines:
-        message = f"measuring {setting.name} failed:\n{done.stderr[-3000:]}"
-        raise SystemExit(message)
+        raise SystemExit(f"measuring {setting.name} failed:\n{done.stderr[-3000:]}")
     windows: list[float] = [window for line in lines for window in json.loads(line.removeprefix(_PREFIX))]
     return windows
 

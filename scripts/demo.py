@@ -89,8 +89,7 @@ def wait_until_ready(sandbox: subprocess.Popen[bytes]) -> dict[str, Any]:
             ready: dict[str, Any] = json.loads(text)
             return ready
         time.sleep(0.05)
-    message = f"the sandbox did not start; see {shown(SANDBOX_LOG)}"
-    raise DemoError(message)
+    raise DemoError(f"the sandbox did not start; see {shown(SANDBOX_LOG)}")
 
 
 def migrate(settings: dict[str, str]) -> None:
@@ -101,8 +100,7 @@ def migrate(settings: dict[str, str]) -> None:
         started([str(BIN / "airflow"), "db", "migrate"], settings, output) as process,
     ):
         if process.wait():
-            message = f"`airflow db migrate` failed; see {shown(log)}"
-            raise DemoError(message)
+            raise DemoError(f"`airflow db migrate` failed; see {shown(log)}")
 
 
 def run_dag(settings: dict[str, str], base_url: str) -> None:
@@ -122,8 +120,7 @@ def run_dag(settings: dict[str, str], base_url: str) -> None:
         code = process.wait()
     state = scalar("select state from dag_run where dag_id = ? order by id desc", DAG_ID)
     if code or state != "success":
-        message = f"the DAG {DAG_ID} ended as {state or 'not run'}; see {shown(AIRFLOW_LOG)}"
-        raise DemoError(message)
+        raise DemoError(f"the DAG {DAG_ID} ended as {state or 'not run'}; see {shown(AIRFLOW_LOG)}")
 
 
 def fit(text: str) -> str:
@@ -160,8 +157,7 @@ def gather(base_url: str) -> Figures:
     query = "select value from xcom where dag_id = ? and task_id = ? and key = 'return_value'"
     counts = scalar(query, DAG_ID, PLACE_TASK)
     if counts is None:
-        message = f"the task {PLACE_TASK} returned no counts; see {shown(AIRFLOW_LOG)}"
-        raise DemoError(message)
+        raise DemoError(f"the task {PLACE_TASK} returned no counts; see {shown(AIRFLOW_LOG)}")
     with requests.Session() as session:
         session.trust_env = False
         answer = session.get(urljoin(base_url, "/_sandbox/counters"), timeout=10)
@@ -177,8 +173,9 @@ def check(figures: Figures, bad: int) -> None:
     rejects = len(REJECTS.read_text(encoding="utf-8").splitlines()) if REJECTS.exists() else 0
     wanted = {"read": lines, "placed": lines - bad, "rejected": bad}
     if any(rows[name] != value for name, value in wanted.items()) or rejects != bad:
-        message = f"the figures do not add up: expected {wanted}, got {rows}, and {rejects} lines of rejects"
-        raise DemoError(message)
+        raise DemoError(
+            f"the figures do not add up: expected {wanted}, got {rows}, and {rejects} lines of rejects"
+        )
 
 
 def show(figures: Figures) -> None:

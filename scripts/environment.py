@@ -69,8 +69,7 @@ def run(*command: str) -> None:
         command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if answer.returncode:
-        message = f"this failed (exit code {answer.returncode}): {' '.join(command)}\n{answer.stdout}"
-        raise SystemExit(message)
+        raise SystemExit(f"this failed (exit code {answer.returncode}): {' '.join(command)}\n{answer.stdout}")
 
 
 def main() -> None:

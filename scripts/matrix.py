@@ -101,8 +101,9 @@ def picked(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
     """Return the cells that were asked for by name or by Airflow line; all when none was."""
     known = {cell.name for cell in cells} | {cell.line.minor for cell in cells}
     if unknown := [name for name in wanted if name not in known]:
-        message = f"no such cell: {', '.join(unknown)}. There are: {', '.join(cell.name for cell in cells)}"
-        raise SystemExit(message)
+        raise SystemExit(
+            f"no such cell: {', '.join(unknown)}. There are: {', '.join(cell.name for cell in cells)}"
+        )
     return [cell for cell in cells if not wanted or cell.name in wanted or cell.line.minor in wanted]
 
 

@@ -18,8 +18,9 @@ def an_object(answer: Answer, what: str) -> dict[str, Any]:
     """
     if isinstance(answer.body, dict):
         return answer.body
-    message = f"FeedAMP answered {what} with HTTP {answer.status} and no JSON object."
-    raise ApiError(message, status=answer.status)
+    raise ApiError(
+        f"FeedAMP answered {what} with HTTP {answer.status} and no JSON object.", status=answer.status
+    )
 
 
 def objects_under(name: str, answer: Answer, what: str) -> list[dict[str, Any]]:
@@ -31,5 +32,6 @@ def objects_under(name: str, answer: Answer, what: str) -> list[dict[str, Any]]:
     found = answer.body.get(name) if isinstance(answer.body, dict) else None
     if isinstance(found, list) and all(isinstance(entry, dict) for entry in found):
         return found
-    message = f"FeedAMP answered {what} with HTTP {answer.status} and no list of {name}."
-    raise ApiError(message, status=answer.status)
+    raise ApiError(
+        f"FeedAMP answered {what} with HTTP {answer.status} and no list of {name}.", status=answer.status
+    )

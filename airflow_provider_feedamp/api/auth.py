@@ -42,11 +42,10 @@ class BearerAuth(AuthBase):
         """
         if not str(r.url).startswith(self._same) and origin_of(r.url) != self._origin:
             scheme, host, port = self._origin
-            message = (
+            raise InputError(
                 f"A FeedAMP access token is only sent to {scheme}://{host}:{port}, and this request goes "
                 "elsewhere. Use a URL relative to the connection's host, or a session of your own."
             )
-            raise InputError(message)
         r.headers["Authorization"] = _bearer(self._tokens.token())
         r.hooks["response"].append(self._renew_once)
         return r
@@ -82,8 +81,7 @@ class BearerAuth(AuthBase):
 def _bearer(token: str) -> str:
     """Return the header's value; http.client would show a token that it cannot send in its own error."""
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        message = (
+        raise TokenError(
             "The access token from FeedAMP is empty or holds characters that an HTTP header cannot carry."
         )
-        raise TokenError(message)
     return _SCHEME + token

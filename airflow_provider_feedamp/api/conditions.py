@@ -79,11 +79,11 @@ class FulfilledOrders:
             if len(unknown) >= NAMED:
                 break
         if unknown:
-            message = (
+            raise NotFoundError(
                 f"The seller's account does not have all of the {len(numbers)} orders to wait for: "
-                f"{named(unknown)}. Is it the right seller, and have they been placed?"
+                f"{named(unknown)}. Is it the right seller, and have they been placed?",
+                status=404,
             )
-            raise NotFoundError(message, status=404)
         return found
 
     def _done(self, client: FeedAmpClient, number: str, order: Order) -> bool:
@@ -178,5 +178,4 @@ def _touched(lines: object) -> bool:
 
 def _check_until(until: str) -> None:
     if until not in ("complete", "started"):
-        message = f"until must be 'complete' or 'started', not {until!r}."
-        raise InputError(message)
+        raise InputError(f"until must be 'complete' or 'started', not {until!r}.")

@@ -23,8 +23,9 @@ def page_size_filter(size: int) -> str:
     """Return ``page_size`` as it is sent."""
     if type(size) is int and SMALLEST_PAGE <= size <= LARGEST_PAGE:
         return str(size)
-    message = f"page_size must be a whole number from {SMALLEST_PAGE} to {LARGEST_PAGE}, not {size!r}."
-    raise InputError(message)
+    raise InputError(
+        f"page_size must be a whole number from {SMALLEST_PAGE} to {LARGEST_PAGE}, not {size!r}."
+    )
 
 
 def instant_filter(name: str, instant: datetime, *, latest: bool = False) -> str:
@@ -37,28 +38,28 @@ def instant_filter(name: str, instant: datetime, *, latest: bool = False) -> str
     :param latest: Whether the filter means "at or before".
     """
     if not isinstance(instant, datetime) or instant.utcoffset() is None:
-        message = f"{name} must be a datetime with a time zone; FeedAMP reads one without as New York's time."
-        raise InputError(message)
+        raise InputError(
+            f"{name} must be a datetime with a time zone; FeedAMP reads one without as New York's time."
+        )
     try:
         utc = instant.astimezone(UTC)
         whole = datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second)
         if latest and utc.microsecond:
             whole += timedelta(seconds=1)
     except OverflowError as error:
-        message = f"{name} is outside of the years 1 to 9999 in UTC."
-        raise InputError(message) from error
+        raise InputError(f"{name} is outside of the years 1 to 9999 in UTC.") from error
     return f"{whole.isoformat()}Z"
 
 
 def list_filter(name: str, values: Sequence[str]) -> list[str]:
     """Return the values of a comma-delimited filter, each once."""
     if isinstance(values, str) or not all(isinstance(value, str) and value.strip() for value in values):
-        message = f"{name} must be a list of texts that are not blank."
-        raise InputError(message)
+        raise InputError(f"{name} must be a list of texts that are not blank.")
     for value in values:
         if "," in value:
-            message = f"{name} holds {value!r}, but FeedAMP separates values by commas; read it by itself."
-            raise InputError(message)
+            raise InputError(
+                f"{name} holds {value!r}, but FeedAMP separates values by commas; read it by itself."
+            )
         check_text(name, value)
     return list(dict.fromkeys(values))
 
@@ -71,8 +72,9 @@ def check_text(name: str, value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        message = f"{name} holds half a character (a lone surrogate): a URL cannot carry it."
-        raise InputError(message) from error
+        raise InputError(
+            f"{name} holds half a character (a lone surrogate): a URL cannot carry it."
+        ) from error
 
 
 def calls_for(

@@ -47,5 +47,4 @@ def decimal(value: object, name: str) -> Decimal:
                 return number
     except InvalidOperation:
         pass
-    message = f"FeedAMP gave an amount that is not a number: {name}."
-    raise ApiError(message)
+    raise ApiError(f"FeedAMP gave an amount that is not a number: {name}.")

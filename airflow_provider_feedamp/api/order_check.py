@@ -36,8 +36,7 @@ def check_order(order: object) -> None:
             else "An order without a number"
         )
         more = f"; and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
-        message = f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}"
-        raise InputError(message)
+        raise InputError(f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}")
 
 
 def order_problems(order: object) -> list[str]:

@@ -75,8 +75,9 @@ class OrdersApi:
             state = MarketplaceState(state)
         except ValueError as error:
             states = ", ".join(MarketplaceState)
-            message = f"The marketplace state of order {mp_order_number!r} must be one of {states}."
-            raise InputError(message) from error
+            raise InputError(
+                f"The marketplace state of order {mp_order_number!r} must be one of {states}."
+            ) from error
         if read_only is None:
             read_only = self._unverified.read_only_order_fields
         held = self.get(mp_order_number)

@@ -131,10 +131,9 @@ def _path(mp_order_number: str, feedamp_refund_id: int | str) -> builtins.list[s
         digits = str(feedamp_refund_id)
     if digits.isascii() and digits.isdigit():
         return ["orders", mp_order_number, "refunds", digits]
-    message = (
+    raise InputError(
         f"feedamp_refund_id of a refund of order {mp_order_number!r} must be a whole number or its digits."
     )
-    raise InputError(message)
 
 
 def _named(mp_order_number: str, feedamp_refund_id: int | str) -> str:

@@ -131,8 +131,7 @@ def _checked(errors: Sequence[Mapping[str, Any]], of: str) -> list[dict[str, Any
             wrong = f"[{index}]{wrong}"
             break
     if wrong:
-        message = f"The errors to report for {of} cannot be sent: {wrong}."
-        raise InputError(message)
+        raise InputError(f"The errors to report for {of} cannot be sent: {wrong}.")
     return [dict(error) for error in errors]
 
 

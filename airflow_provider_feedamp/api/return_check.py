@@ -23,8 +23,7 @@ def check_return(mp_order_number: str, mp_return_number: str, return_: object) -
     if problems:
         more = f"; and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
         name = f"Return {_short(mp_return_number)} of order {_short(mp_order_number)}"
-        message = f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}"
-        raise InputError(message)
+        raise InputError(f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}")
 
 
 def return_problems(mp_order_number: object, mp_return_number: object, return_: object) -> list[str]:

@@ -41,13 +41,11 @@ class ReturnsInStatus:
     def __post_init__(self) -> None:
         names = ("mp_order_number", "mp_return_number")
         if not is_list(self.returns) or not all(isinstance(each, Mapping) for each in self.returns):
-            message = f"returns must be a list of objects with {' and '.join(names)}."
-            raise InputError(message)
+            raise InputError(f"returns must be a list of objects with {' and '.join(names)}.")
         for name in names:
             check_texts(f"{name} in returns", [each.get(name) for each in self.returns])
         if self.status not in _STEPS:
-            message = f"status must be one of {', '.join(_STEPS)}, not {self.status!r}."
-            raise InputError(message)
+            raise InputError(f"status must be one of {', '.join(_STEPS)}, not {self.status!r}.")
 
     def dated(self, client: FeedAmpClient) -> ReturnsInStatus:
         """Return the same condition with the deadlines that the returns have."""
@@ -75,12 +73,11 @@ class ReturnsInStatus:
             else:
                 (overdue if late else waiting).append(_shown(each, held))
         if overdue:
-            message = (
+            raise ReturnOverdueError(
                 f"The respond_date of {len(overdue)} returns is over, and they have not reached "
                 f"{self.status}: {named(overdue)}. Ask the seller, or wait on with "
                 "respond_date_is_deadline=False."
             )
-            raise ReturnOverdueError(message)
         if waiting:
             of = f"{len(waiting)} of {len(self.returns)} returns"
             self._said.say(logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")

@@ -181,8 +181,9 @@ class ReturnsApi:
 def _passed_through(filters: Mapping[str, str]) -> dict[str, str]:
     for part in itertools.chain.from_iterable(filters.items()):
         if not isinstance(part, str):
-            message = "filters must hold texts under texts; they are sent as query parameters as they are."
-            raise InputError(message)
+            raise InputError(
+                "filters must hold texts under texts; they are sent as query parameters as they are."
+            )
         check_text("filters", part)
     return dict(filters)
 

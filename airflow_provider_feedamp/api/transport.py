@@ -96,8 +96,9 @@ def _segment(value: str, what: str) -> str:
         escaped = ""
     # "." and ".." mean a folder, escaped or not: clients and servers on the way take them out of a path.
     if escaped in {"", ".", ".."}:
-        message = f"{what!r} needs an identifier that a URL can carry; it is empty, '.', '..' or not text."
-        raise InputError(message)
+        raise InputError(
+            f"{what!r} needs an identifier that a URL can carry; it is empty, '.', '..' or not text."
+        )
     return escaped
 
 
@@ -105,8 +106,7 @@ def _encoded(value: Any, what: str) -> bytes:
     try:
         return jsonlib.dumps(value, allow_nan=False, separators=(",", ":"), default=_number).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        message = f"{what} was not sent, because it cannot be written as JSON: {error}"
-        raise InputError(message) from error
+        raise InputError(f"{what} was not sent, because it cannot be written as JSON: {error}") from error
 
 
 def _number(value: object) -> float:
@@ -115,10 +115,8 @@ def _number(value: object) -> float:
         number = float(value)
         if Decimal(repr(number)) == value:
             return number
-        message = "a Decimal has more digits than a JSON number keeps"
-        raise ValueError(message)
-    message = f"a value of type {type(value).__name__} has no JSON form"
-    raise TypeError(message)
+        raise ValueError("a Decimal has more digits than a JSON number keeps")
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
 def _parsed(response: requests.Response, method: str, what: str) -> Any:

@@ -64,8 +64,7 @@ def is_list(values: object) -> bool:
 def check_texts(name: str, values: Sequence[Any]) -> None:
     """Refuse what is not a list of identifiers."""
     if not is_list(values) or not all(isinstance(value, str) and value.strip() for value in values):
-        message = f"{name} must be a list of texts that are not blank."
-        raise InputError(message)
+        raise InputError(f"{name} must be a list of texts that are not blank.")
 
 
 def instant_of(name: str, text: str) -> datetime:
@@ -75,8 +74,7 @@ def instant_of(name: str, text: str) -> datetime:
     except (TypeError, ValueError):
         instant = None
     if instant is None or instant.utcoffset() is None:
-        message = (
+        raise InputError(
             f"{name} must be an instant in ISO 8601 with an offset, as 2026-01-31T12:00:00Z, not {text!r}."
         )
-        raise InputError(message)
     return instant

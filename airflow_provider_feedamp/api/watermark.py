@@ -52,8 +52,7 @@ class Watermark:
 
     def __post_init__(self) -> None:
         if not isinstance(self.at, datetime) or self.at.utcoffset() is None:
-            message = "The instant to ask from must be a datetime with a time zone."
-            raise InputError(message)
+            raise InputError("The instant to ask from must be a datetime with a time zone.")
         object.__setattr__(self, "at", self.at.astimezone(UTC))
 
     def to_json(self) -> dict[str, Any]:
@@ -70,8 +69,9 @@ class Watermark:
             at, seen = kept["at"], kept["seen"]  # type: ignore[index]
             return cls(datetime.fromisoformat(at), {str(key): str(state) for key, state in seen.items()})
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            message = "What is kept as a watermark is none: it needs `at`, an instant, and `seen`, digests."
-            raise InputError(message) from error
+            raise InputError(
+                "What is kept as a watermark is none: it needs `at`, an instant, and `seen`, digests."
+            ) from error
 
 
 def poll(
@@ -89,8 +89,7 @@ def poll(
     :raises InputError: ``now`` has no zone, or the overlap is negative.
     """
     if overlap < timedelta(0):
-        message = f"The overlap must not be negative, but it is {overlap}."
-        raise InputError(message)
+        raise InputError(f"The overlap must not be negative, but it is {overlap}.")
     following = Watermark(now).at - overlap
     if mark.at > now:
         log.warning("The last poll was at %s, which is still to come: a clock was wrong", mark.at.isoformat())

@@ -37,14 +37,12 @@ def check_filters(resource: str, filters: Mapping[str, Any]) -> None:
     :raises InputError: It names the filter and those that there are.
     """
     if resource not in FILTERS:
-        message = f"resource must be one of {', '.join(FILTERS)}, not {resource!r}."
-        raise InputError(message)
+        raise InputError(f"resource must be one of {', '.join(FILTERS)}, not {resource!r}.")
     foreign = [name for name in filters if name not in FILTERS[resource]]
     if foreign:
-        message = (
+        raise InputError(
             f"{resource} have no filter {', '.join(foreign)}; they have: {', '.join(FILTERS[resource])}."
         )
-        raise InputError(message)
 
 
 def exported(client: FeedAmpClient, resource: str, filters: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -114,11 +114,10 @@ class _Job(Generic[T]):
             raise failure
         if self._results:
             return self._results[0]
-        message = (
+        raise ImportStoppedError(
             f"The import was told to stop and had not ended {PATIENCE:g} s later, so it is left as it is. "
             "Run it again: FeedAMP keys orders by their number."
         )
-        raise ImportStoppedError(message)
 
     def _run(self) -> None:
         try:

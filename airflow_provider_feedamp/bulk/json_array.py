@@ -49,11 +49,10 @@ class _Splitter:
         if not first:
             return
         if first != b"[":
-            message = (
+            raise InputError(
                 f"{self._what} does not begin with [, so it is not a JSON array. "
                 "One order per line belongs in an .ndjson file."
             )
-            raise InputError(message)
         self._at += 1
         if self._next_visible() == b"]":
             self._at += 1
@@ -105,8 +104,7 @@ class _Splitter:
         self._at -= start
 
     def _fail(self, problem: str) -> NoReturn:
-        message = (
+        raise InputError(
             f"{self._what} is not a whole JSON array: {problem} after element {self._count}. "
             "What stands before was read; correct the rest and run it again."
         )
-        raise InputError(message)

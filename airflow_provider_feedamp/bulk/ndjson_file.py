@@ -75,15 +75,15 @@ def ndjson_file(destination: str) -> Iterator[NdjsonFile]:
     """
     what = f"Destination {shown(destination)}"
     if not destination.lower().endswith(_NAMES) or is_web(destination):
-        message = f"{what} must be a path or URL of a storage that ends in one of: {', '.join(_NAMES)}."
-        raise InputError(message)
+        raise InputError(
+            f"{what} must be a path or URL of a storage that ends in one of: {', '.join(_NAMES)}."
+        )
     try:
         place = _begin(destination, what)
     except OSError as error:
-        message = (
+        raise InputError(
             f"{what} cannot be written: {error.strerror or error}. Name a place that this worker may write."
-        )
-        raise InputError(message) from error
+        ) from error
     raw = _Counted(place.file)
     written = NdjsonFile(raw, what, compressed=destination.lower().endswith(".gz"))
     try:
@@ -102,8 +102,9 @@ def _writing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{what} could not be written: {error.strerror or error}. Nothing is left of it; try again."
-        raise DestinationError(message) from error
+        raise DestinationError(
+            f"{what} could not be written: {error.strerror or error}. Nothing is left of it; try again."
+        ) from error
 
 
 class _Counted(io.RawIOBase):
@@ -145,8 +146,7 @@ def _begin(destination: str, what: str) -> _Place:
     if local is None:
         return _Remote(destination, what)
     if os.path.exists(local) and not os.path.isfile(local):
-        message = f"{what} is a directory or a device; name a file."
-        raise InputError(message)
+        raise InputError(f"{what} is a directory or a device; name a file.")
     os.makedirs(os.path.dirname(local), exist_ok=True)
     return _Local(local)
 

@@ -48,11 +48,10 @@ def storage_path(path: str, what: str) -> ObjectStoragePath:
         found: ObjectStoragePath = ObjectStoragePath(local_path(path) or path)
         _ = found.fs  # Looks the file system up; nothing is opened or sent.
     except (ImportError, ValueError) as error:
-        message = (
+        raise InputError(
             f"{what} {shown(path)}: Airflow's object storage has no file system for it ({error}). "
             "Install the Airflow provider of that storage, or correct the URL."
-        )
-        raise InputError(message) from error
+        ) from error
     return found
 
 

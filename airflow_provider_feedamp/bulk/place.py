@@ -172,11 +172,10 @@ class _Run:
         if self.workers.failure is not None:
             raise self.workers.failure
         if self._stop.requested:
-            message = (
+            raise ImportStoppedError(
                 f"The import was told to stop after {self._counts.read} orders (SIGTERM or a time-out). "
                 "Run it again to go on: FeedAMP keys orders by their number."
             )
-            raise ImportStoppedError(message)
 
     def _collect(self) -> None:
         for slot in self.workers.returned():

@@ -52,11 +52,10 @@ class RejectsFile:
         try:
             self._make_way(self.path)
         except OSError as error:
-            message = (
+            raise InputError(
                 f"Rejects file {shown(self.path)} cannot be written: {error.strerror or error}. "
                 "Nothing was sent. Name a file in a folder that this worker may write."
-            )
-            raise InputError(message) from error
+            ) from error
         return self
 
     def __exit__(
@@ -70,8 +69,9 @@ class RejectsFile:
         except OSError as failure:
             if isinstance(error, RejectsFileError) and can_be_continued(self.path):
                 return  # It says which order could not be written; all before are there.
-            message = f"{self._failed(failure)} Some of its {self.count} rejects may be missing."
-            raise RejectsFileError(message) from failure
+            raise RejectsFileError(
+                f"{self._failed(failure)} Some of its {self.count} rejects may be missing."
+            ) from failure
 
     def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = ()) -> None:
         """Write one rejected order with its reason and FeedAMP's codes.
@@ -84,14 +84,14 @@ class RejectsFile:
                 self._write(line)
                 self.size += len(line)
             except OSError as error:
-                message = f"{self._failed(error)} The order of line {order.line} is not in it ({reason})."
-                raise RejectsFileError(message) from error
+                raise RejectsFileError(
+                    f"{self._failed(error)} The order of line {order.line} is not in it ({reason})."
+                ) from error
         self.count += 1
 
     def _make_way(self, path: str) -> None:
         if is_web(path):
-            message = f"Rejects file {shown(path)}: a web server is no place that can be written."
-            raise InputError(message)
+            raise InputError(f"Rejects file {shown(path)}: a web server is no place that can be written.")
         local = local_path(path)
         if local is None:
             place = storage_path(path, "Rejects file")
@@ -100,8 +100,7 @@ class RejectsFile:
                 place.fs.rm(place.path)
             return
         if os.path.exists(local) and not os.path.isfile(local):
-            message = f"Rejects file {shown(path)} is a directory or a device; name a file."
-            raise InputError(message)
+            raise InputError(f"Rejects file {shown(path)} is a directory or a device; name a file.")
         os.makedirs(os.path.dirname(local), exist_ok=True)
         with open(local, "ab") as file:
             if self.size:

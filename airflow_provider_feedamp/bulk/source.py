@@ -65,8 +65,7 @@ def read_orders(
     name = (source.partition("?")[0] if is_web(source) else source).lower()
     plain_name = name.removesuffix(".gz")
     if not plain_name.endswith(_LINES + _ARRAY):
-        message = f"{what} has a name that does not say what it holds. Known are: {_ALL_NAMES}."
-        raise InputError(message)
+        raise InputError(f"{what} has a name that does not say what it holds. Known are: {_ALL_NAMES}.")
     read = partial(_lines if plain_name.endswith(_LINES) else _elements, skip=skip)
     opened = partial(_opened, source, what, so_far or ReadSoFar(), compressed=name.endswith(".gz"))
     return _not_empty(_stream(opened, what, read), what, allow_empty=allow_empty or skip > 0)
@@ -82,8 +81,7 @@ def orders_of(orders: object, *, allow_empty: bool = False) -> Iterator[SourceOr
     if isinstance(orders, str):
         return _not_empty(_of_text(orders), "orders", allow_empty=allow_empty)
     if isinstance(orders, (Mapping, bytes)) or not isinstance(orders, Iterable):
-        message = f"orders must be a list of orders, not {type(orders).__name__}."
-        raise InputError(message)
+        raise InputError(f"orders must be a list of orders, not {type(orders).__name__}.")
     found = (order_of(position, order) for position, order in enumerate(orders, 1))
     return _not_empty(found, "orders", allow_empty=allow_empty)
 
@@ -95,8 +93,7 @@ def _not_empty(orders: Iterator[SourceOrder], what: str, *, allow_empty: bool) -
         return chain((first,), orders)
     if allow_empty:
         return orders
-    message = f"{what}: there is no order in it. If that is fine, set allow_empty=True."
-    raise InputError(message)
+    raise InputError(f"{what}: there is no order in it. If that is fine, set allow_empty=True.")
 
 
 def _of_text(text: str) -> Iterator[SourceOrder]:
@@ -105,11 +102,10 @@ def _of_text(text: str) -> Iterator[SourceOrder]:
     except (ValueError, RecursionError):
         is_list = False
     if not is_list:
-        message = (
+        raise InputError(
             "orders is a text that is not a JSON array. A template that renders to Python's notation or to "
             'nothing does that: pass the task\'s output itself (orders=task.output), or add "| tojson".'
         )
-        raise InputError(message)
     stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
     elements = array_elements(partial(stream.read, _PIECE), what="orders", limit=MAX_ORDER_BYTES)
     return (parse_order(position, element) for position, element in enumerate(elements, 1))
@@ -126,8 +122,9 @@ def _stream(
                 yield order
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         place = f"after line or element {order.line}" if order else "at its beginning"
-        message = f"{what} is not a whole gzip file: {error} ({place}). What stands before was read."
-        raise InputError(message) from error
+        raise InputError(
+            f"{what} is not a whole gzip file: {error} ({place}). What stands before was read."
+        ) from error
 
 
 @contextmanager
@@ -135,14 +132,11 @@ def _opened(source: str, what: str, so_far: ReadSoFar, *, compressed: bool) -> I
     try:
         file = open_storage(source, "rb", "Source")
     except FileNotFoundError as error:
-        message = f"{what} does not exist."
-        raise InputError(message) from error
+        raise InputError(f"{what} does not exist.") from error
     except IsADirectoryError as error:
-        message = f"{what} is a directory; name one file."
-        raise InputError(message) from error
+        raise InputError(f"{what} is a directory; name one file.") from error
     except PermissionError as error:
-        message = f"{what} may not be read by this worker: {error.strerror or error}."
-        raise InputError(message) from error
+        raise InputError(f"{what} may not be read by this worker: {error.strerror or error}.") from error
     with file:
         stream = _buffered(so_far.counting(file.read))
         # read1 hands out what could be unpacked before the place where a cut-off file ends.
@@ -152,8 +146,7 @@ def _opened(source: str, what: str, so_far: ReadSoFar, *, compressed: bool) -> I
 def _check_encoding(stream: io.BufferedReader, what: str) -> None:
     head = stream.peek(4)[:4]
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-        message = f"{what} is not in UTF-8 (it looks like UTF-16 or UTF-32); save it as UTF-8."
-        raise InputError(message)
+        raise InputError(f"{what} is not in UTF-8 (it looks like UTF-16 or UTF-32); save it as UTF-8.")
     if head.startswith(_UTF8_MARK):
         stream.read(len(_UTF8_MARK))
 

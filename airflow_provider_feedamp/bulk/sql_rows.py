@@ -84,8 +84,9 @@ class _Database:
         with self.reading():
             columns, fetch = run()
         if not columns:
-            message = f"The query on the Airflow connection {self.conn_id!r} gives no rows. Name a SELECT."
-            raise InputError(message)
+            raise InputError(
+                f"The query on the Airflow connection {self.conn_id!r} gives no rows. Name a SELECT."
+            )
         return SqlRows(columns, self._rows(fetch))
 
     def _rows(self, fetch: _Fetch) -> Iterator[Sequence[Any]]:
@@ -110,8 +111,9 @@ class _Database:
         except Exception as error:  # noqa: BLE001 - the drivers' errors have nothing in common
             if getattr(error, "connection_invalidated", False):
                 raise self._gone(error) from None
-            message = f"The query on the Airflow connection {self.conn_id!r} failed: {self._told(error)}"
-            raise InputError(message) from None
+            raise InputError(
+                f"The query on the Airflow connection {self.conn_id!r} failed: {self._told(error)}"
+            ) from None
 
     def _gone(self, error: Exception) -> SourceUnavailableError:
         return SourceUnavailableError(
@@ -132,24 +134,23 @@ def _database(conn_id: str) -> tuple[Any, _Database]:
     try:
         connection: Any = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        message = f"There is no Airflow connection {conn_id!r}: the query of the orders needs it."
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(
+            f"There is no Airflow connection {conn_id!r}: the query of the orders needs it."
+        ) from None
     try:
         hook = connection.get_hook()
     except Exception as error:  # noqa: BLE001 - an unknown type, a provider or driver that fails to load
-        message = (
+        raise ConfigurationError(
             f"No hook can be loaded for the Airflow connection {conn_id!r} of the type "
             f"{connection.conn_type!r} ({type(error).__name__}). Is its provider installed "
             f"(apache-airflow-providers-{connection.conn_type or '...'}), and with it "
             "apache-airflow-providers-common-sql?"
-        )
-        raise ConfigurationError(message) from None
+        ) from None
     if not hasattr(hook, "get_sqlalchemy_engine") or not hasattr(hook, "split_sql_string"):
-        message = (
+        raise ConfigurationError(
             f"The Airflow connection {conn_id!r} of the type {connection.conn_type!r} is no SQL connection: "
             "its hook is no DbApiHook of apache-airflow-providers-common-sql."
         )
-        raise ConfigurationError(message)
     password = connection.password or ""
     forms = {password, quote(password), quote(password, safe=""), quote_plus(password)} - {""}
     return hook, _Database(conn_id, tuple(sorted(forms, key=len, reverse=True)))
@@ -159,11 +160,10 @@ def _one_statement(hook: Any, query: object, conn_id: str) -> str:
     """Return the query, if it is one: behind a cursor's declaration, a second statement would be run."""
     statements = hook.split_sql_string(query) if isinstance(query, str) else []
     if len(statements) != 1 or not isinstance(query, str):
-        message = (
+        raise InputError(
             f"The query on the Airflow connection {conn_id!r} must be one SQL statement; "
             f"there are {len(statements)} in it."
         )
-        raise InputError(message)
     return query.strip().rstrip("; \t\r\n")
 
 

@@ -49,11 +49,10 @@ def read_sql(query: str, conn_id: str, *, allow_empty: bool = False) -> Iterator
         return chain((first,), orders)
     if allow_empty:
         return orders
-    message = (
+    raise InputError(
         f"The query on the Airflow connection {conn_id!r} found no order. "
         "If that is fine, set allow_empty=True."
     )
-    raise InputError(message)
 
 
 def _orders(query: str, conn_id: str) -> Iterator[SourceOrder]:
@@ -70,8 +69,9 @@ def _reader(columns: Sequence[str], conn_id: str) -> Callable[[int, Sequence[Any
     names = [name.lower() if name.isupper() else name for name in columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        message = f"The query on the Airflow connection {conn_id!r} gives {', '.join(twice)} more than once."
-        raise InputError(message)
+        raise InputError(
+            f"The query on the Airflow connection {conn_id!r} gives {', '.join(twice)} more than once."
+        )
     return partial(_order_of_fields, names)
 
 
@@ -140,8 +140,9 @@ def _is_binary(value: Any) -> bool:
 
 @singledispatch
 def _json_of(value: Any) -> str:
-    message = f"is of the type {type(value).__name__}, which an order does not have; convert it in the query"
-    raise _UnfitError(message)
+    raise _UnfitError(
+        f"is of the type {type(value).__name__}, which an order does not have; convert it in the query"
+    )
 
 
 @_json_of.register(str)
@@ -157,30 +158,26 @@ def _json_text(value: JsonText) -> str:
     try:
         json.loads(value, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        message = "is not JSON"
-        raise _UnfitError(message) from None
+        raise _UnfitError("is not JSON") from None
     return str(value)
 
 
 def _no_constant(name: str) -> None:
-    message = f"{name} is not a JSON number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not a JSON number")
 
 
 @_json_of.register(Decimal)
 @_json_of.register(float)
 def _number(value: Decimal | float) -> str:
     if not Decimal(value).is_finite():
-        message = f"is {value}, which is not a JSON number"
-        raise _UnfitError(message)
+        raise _UnfitError(f"is {value}, which is not a JSON number")
     return format(value, "f") if isinstance(value, Decimal) else repr(value)
 
 
 @_json_of.register
 def _instant(value: datetime) -> str:
     if value.utcoffset() is None:
-        message = "is a time without a zone; take a type with a zone, or convert it in the query"
-        raise _UnfitError(message)
+        raise _UnfitError("is a time without a zone; take a type with a zone, or convert it in the query")
     return f'"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"'
 
 

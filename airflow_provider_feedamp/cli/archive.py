@@ -46,14 +46,12 @@ class Lock:
             key = path.read_text(encoding="ascii").strip()
             Fernet(key)
         except OSError as error:
-            msg = f"The key file {str(path)!r} cannot be read ({error.strerror})."
-            raise FailedError(msg) from None
+            raise FailedError(f"The key file {str(path)!r} cannot be read ({error.strerror}).") from None
         except ValueError:
-            msg = (
+            raise MisuseError(
                 f"The key file {str(path)!r} holds no Fernet key. Make one with: python -c 'from "
                 "cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
-            )
-            raise MisuseError(msg) from None
+            ) from None
         return cls(key=key)
 
     def fernet(self, salt: bytes) -> Any:
@@ -103,18 +101,17 @@ class SealedFile:
             kind, version, sealed = content["kind"], content["version"], str(content["sealed"])
             salt = base64.b64decode(content["salt"] or "")
         except OSError as error:
-            msg = f"{str(path)!r} cannot be read ({error.strerror})."
-            raise FailedError(msg) from None
+            raise FailedError(f"{str(path)!r} cannot be read ({error.strerror}).") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             kind = ""
         if kind != _KIND:
-            msg = f"{str(path)!r} is not a file of 'feedamp tokens export', or it is damaged."
-            raise FailedError(msg) from None
+            raise FailedError(
+                f"{str(path)!r} is not a file of 'feedamp tokens export', or it is damaged."
+            ) from None
         if version != _VERSION:
-            msg = (
+            raise FailedError(
                 f"{str(path)!r} has version {version!r}; this command reads {_VERSION}. Upgrade the provider."
             )
-            raise FailedError(msg)
         return cls(path, salt, sealed)
 
     def open(self, lock: Lock) -> list[TokenRecord]:
@@ -125,16 +122,16 @@ class SealedFile:
         """
         if bool(self.salt) == bool(lock.key):
             needed = "a passphrase, not a key file" if self.salt else "a key file: name it with --key-file"
-            msg = f"{str(self.path)!r} is sealed with {needed}."
-            raise MisuseError(msg)
+            raise MisuseError(f"{str(self.path)!r} is sealed with {needed}.")
         from cryptography.fernet import InvalidToken
 
         try:
             clear = lock.fernet(self.salt).decrypt(self.sealed.encode())
         except InvalidToken:
             what = "key" if lock.key else "passphrase"
-            msg = f"{str(self.path)!r} cannot be opened: the {what} is wrong, or the file is damaged."
-            raise FailedError(msg) from None
+            raise FailedError(
+                f"{str(self.path)!r} cannot be opened: the {what} is wrong, or the file is damaged."
+            ) from None
         return [
             TokenRecord.from_json(json.dumps(each), TokenKey(**each["key"])) for each in json.loads(clear)
         ]
@@ -152,5 +149,4 @@ def write_new(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        msg = f"{str(path)!r} cannot be written ({error.strerror})."
-        raise FailedError(msg) from None
+        raise FailedError(f"{str(path)!r} cannot be written ({error.strerror}).") from None

@@ -33,8 +33,7 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 def seller_name(value: str) -> str:
     """Return a seller's name as it was given: any text that is not blank."""
     if not value.strip():
-        msg = "the seller's name is empty."
-        raise click.BadParameter(msg)
+        raise click.BadParameter("the seller's name is empty.")
     return value
 
 
@@ -105,8 +104,9 @@ class Deployment:
             store, key = custodian.store, custodian.key
             try:
                 if store.read(key) is None:
-                    msg = f"There is no token record of seller {seller!r} for connection {self.conn_id!r}."
-                    raise FailedError(msg)
+                    raise FailedError(
+                        f"There is no token record of seller {seller!r} for connection {self.conn_id!r}."
+                    )
                 # A renewal under way would write its record after all.
                 with _locked(store, key, custodian.lock_wait):
                     store.delete(key)
@@ -151,11 +151,10 @@ class Deployment:
 
             store = self._custodian(self._hook().config.seller).store
         if type(store) is MemoryStore:
-            msg = (
+            raise FailedError(
                 f"Connection {self.conn_id!r} keeps tokens in memory, so they would be lost when this "
                 "command ends. Set token_store to variable or sql."
             )
-            raise FailedError(msg)
 
     def place_orders(
         self,

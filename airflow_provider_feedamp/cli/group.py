@@ -60,8 +60,9 @@ class FeedAmpGroup(click.Group):
         except Exception as error:
             _show_traceback(ctx, error)
             # Whatever it says may quote what was handled; a person can ask for it.
-            msg = f"{type(error).__name__}, which was not expected. `feedamp --debug ...` shows where."
-            raise FailedError(msg) from error
+            raise FailedError(
+                f"{type(error).__name__}, which was not expected. `feedamp --debug ...` shows where."
+            ) from error
 
 
 def one_line(text: str) -> str:

@@ -24,16 +24,14 @@ def _most(value: str) -> int | None:
     try:
         return limit("--max-rejects", None if value == "any" else value)
     except InputError as error:
-        msg = f"{value!r} is neither a whole number from 0 nor 'any'."
-        raise click.BadParameter(msg) from error
+        raise click.BadParameter(f"{value!r} is neither a whole number from 0 nor 'any'.") from error
 
 
 def _pace(value: str) -> float | None:
     try:
         return rate("--requests-per-second", value)
     except InputError as error:
-        msg = f"{value!r} is not a number above 0."
-        raise click.BadParameter(msg) from error
+        raise click.BadParameter(f"{value!r} is not a number above 0.") from error
 
 
 @click.group(no_args_is_help=False)
@@ -96,16 +94,16 @@ def import_orders(
         )
     except ImportStoppedError as error:
         last.tell()
-        msg = f"Stopped before the end. {_AGAIN}"
-        raise FailedError(msg) from error
+        raise FailedError(f"Stopped before the end. {_AGAIN}") from error
     except FeedAmpError:
         last.tell()
         raise
     click.echo(f"All orders of {source.name}: {counts}")
     last.tell_where()
     if max_rejects is not None and counts.rejected > max_rejects:
-        msg = f"{counts.rejected} of {counts.read} orders were rejected, and --max-rejects is {max_rejects}."
-        raise FailedError(msg)
+        raise FailedError(
+            f"{counts.rejected} of {counts.read} orders were rejected, and --max-rejects is {max_rejects}."
+        )
 
 
 class _Last:
@@ -151,6 +149,7 @@ def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty:
     if sql_conn_id:
         return QueryInput(file, sql_conn_id, allow_empty=allow_empty)
     if rejects and same_place(file, rejects):
-        msg = f"FILE and --rejects are the same file, {shown(file)}, which would be overwritten."
-        raise click.UsageError(msg)
+        raise click.UsageError(
+            f"FILE and --rejects are the same file, {shown(file)}, which would be overwritten."
+        )
     return FileInput(file, allow_empty=allow_empty)

@@ -66,17 +66,17 @@ class Redirect:
         :raises FailedError: if access was declined.
         """
         if not hmac.compare_digest(self.state.encode(errors="replace"), state.encode()):
-            msg = (
+            raise OtherStateError(
                 "The redirect's state is not the one of this authorisation, so its code was not used. Start "
                 "again and use the redirect that follows the new URL."
             )
-            raise OtherStateError(msg)
         if not self.code:
             reason = (
                 self.error if re.fullmatch(r"[a-zA-Z_]{1,64}", self.error) else "no reason that can be shown"
             )
-            msg = f"FeedAMP sent the browser back without a code ({reason}): access was declined."
-            raise FailedError(msg)
+            raise FailedError(
+                f"FeedAMP sent the browser back without a code ({reason}): access was declined."
+            )
         return self.code
 
 
@@ -87,11 +87,10 @@ def code_of(pasted: str, state: str) -> str:
     """
     redirect = Redirect.parse(pasted)
     if redirect is None:
-        msg = (
+        raise MisuseError(
             "That is not the URL which the browser came back to. Copy it whole from the address bar: it has "
             "code and state in it."
         )
-        raise MisuseError(msg)
     return redirect.checked(state)
 
 
@@ -166,11 +165,10 @@ class Listener:
         try:
             outcome = self._outcome.get(timeout=seconds)
         except queue.Empty:
-            msg = (
+            raise FailedError(
                 f"No redirect with this authorisation's state came within {seconds:.0f} s. If the browser is "
                 "on another machine, use --code-from-stdin and paste the URL that it came back to."
-            )
-            raise FailedError(msg) from None
+            ) from None
         if isinstance(outcome, FailedError):
             raise outcome
         return outcome
@@ -186,8 +184,9 @@ def listening(port: int, state: str) -> Iterator[Listener]:
     try:
         server = _Server(port, state)
     except OSError as error:
-        msg = f"Cannot listen on {_LOOPBACK}:{port} ({error.strerror}). Name another --port, or leave it out."
-        raise FailedError(msg) from None
+        raise FailedError(
+            f"Cannot listen on {_LOOPBACK}:{port} ({error.strerror}). Name another --port, or leave it out."
+        ) from None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

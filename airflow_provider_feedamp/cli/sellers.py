@@ -68,8 +68,7 @@ def authorize(
     redirect on to this machine.
     """
     if code_from_stdin and port is not None:
-        msg = "--code-from-stdin and --port exclude each other."
-        raise click.UsageError(msg)
+        raise click.UsageError("--code-from-stdin and --port exclude each other.")
     deployment = Deployment(conn_id)
     deployment.check_lasting()
     state = secrets.token_urlsafe(32)

@@ -49,8 +49,7 @@ def export_tokens(file: Path, conn_id: str, chosen: tuple[str, ...], key_file: P
 
     lock = _lock(key_file, new=True)
     if file.exists():
-        msg = f"{str(file)!r} exists; an export never replaces a file."
-        raise FailedError(msg)
+        raise FailedError(f"{str(file)!r} exists; an export never replaces a file.")
     records, problems = _collect(Deployment(conn_id), set(chosen))
     if records:
         write_new(file, seal(records, lock))
@@ -108,8 +107,9 @@ def _lock(key_file: Path | None, *, new: bool) -> Lock:
         return Lock.from_key_file(key_file)
     passphrase = typed_in("Passphrase", twice=new)
     if len(passphrase) < (SHORTEST_PASSPHRASE if new else 1):
-        msg = f"The passphrase needs {SHORTEST_PASSPHRASE} characters at least." if new else "No passphrase."
-        raise MisuseError(msg)
+        raise MisuseError(
+            f"The passphrase needs {SHORTEST_PASSPHRASE} characters at least." if new else "No passphrase."
+        )
     return Lock(passphrase=passphrase)
 
 

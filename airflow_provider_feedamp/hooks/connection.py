@@ -68,13 +68,12 @@ def read_connection(conn_id: str) -> FeedAmpConnection:
     try:
         conn = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
-        msg = (
+        raise ConfigurationError(
             f"There is no Airflow connection {conn_id!r} that can be read. Create it with type FeedAMP, "
             "Client ID, Client Secret and the seller's refresh token (Admin > Connections, or "
             f"AIRFLOW_CONN_{conn_id.upper()}). If it is there, its URI or JSON is malformed: the port must "
             "be a number, and the extras a JSON object."
-        )
-        raise ConfigurationError(msg) from error
+        ) from error
     return _Reader(conn_id, conn).read()
 
 
@@ -180,9 +179,8 @@ class _Reader:
         return number
 
     def _refuse(self, what: str, what_to_do: str) -> NoReturn:
-        msg = f"The Airflow connection {self.conn_id!r} {what}. {what_to_do}"
         # No cause: it could quote the value, and that may be a secret.
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(f"The Airflow connection {self.conn_id!r} {what}. {what_to_do}") from None
 
 
 def _is_loopback(name: str) -> bool:

@@ -70,9 +70,8 @@ def _seconds(option: str, default: float, *, at_most: float = 86400.0) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= at_most:
-        msg = (
+        raise ConfigurationError(
             f"The Airflow configuration [{_SECTION}] {option} must be a number of seconds from 0 to "
             f"{at_most:.0f}."
         )
-        raise ConfigurationError(msg)
     return seconds

@@ -182,16 +182,14 @@ class FeedAmpHook(BaseHook):
         back = urlsplit(redirect_url)
         with task_errors():
             if back.scheme not in ("https", "http") or not back.netloc:
-                msg = (
+                raise InputError(
                     "redirect_url must be a full URL (https://...): FeedAMP sends the seller's browser there."
                 )
-                raise InputError(msg)
             if not state:
-                msg = (
+                raise InputError(
                     "state is empty. Pass a new random text (secrets.token_urlsafe()) and compare it "
                     "afterwards."
                 )
-                raise InputError(msg)
         query = {
             "response_type": "code",
             "client_id": self.config.client_id,
@@ -208,8 +206,9 @@ class FeedAmpHook(BaseHook):
         """
         with task_errors():
             if not code or not code.strip():
-                msg = "code is empty. Pass the value of `code` out of the URL that the browser came back to."
-                raise InputError(msg)
+                raise InputError(
+                    "code is empty. Pass the value of `code` out of the URL that the browser came back to."
+                )
             self._custodian.exchange_code(code.strip())
 
     def test_connection(self) -> tuple[bool, str]:

@@ -76,6 +76,5 @@ def _duration(value: timedelta | float | str) -> timedelta:
             duration = timedelta(seconds=-1)
     with task_errors():
         if duration < timedelta(0):
-            msg = f"min_ttl is {value!r}: give a timedelta, or seconds of 0 or more."
-            raise InputError(msg)
+            raise InputError(f"min_ttl is {value!r}: give a timedelta, or seconds of 0 or more.")
     return duration

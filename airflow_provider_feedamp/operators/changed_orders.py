@@ -72,8 +72,9 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
         from airflow_provider_feedamp.operators.run_marks import RunMarks
 
         if not self.do_xcom_push:
-            message = f"Task {self.task_id} keeps its orders and its mark in XCom: leave do_xcom_push on."
-            raise InputError(message)
+            raise InputError(
+                f"Task {self.task_id} keeps its orders and its mark in XCom: leave do_xcom_push on."
+            )
         overlap = _overlap(self.overlap)
         start = _start(self.start)
         hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
@@ -112,8 +113,7 @@ def _start(value: object) -> datetime | None:
             return start
     except ValueError:
         pass
-    message = f"start is {value!r}: give an instant with its time zone, such as 2026-11-01T00:00:00Z."
-    raise InputError(message)
+    raise InputError(f"start is {value!r}: give an instant with its time zone, such as 2026-11-01T00:00:00Z.")
 
 
 def _overlap(value: object) -> timedelta:
@@ -127,6 +127,5 @@ def _overlap(value: object) -> timedelta:
         except (TypeError, ValueError, OverflowError):
             overlap = timedelta(seconds=-1)
     if overlap < timedelta(0):
-        message = f"overlap is {value!r}: give a timedelta, or seconds of 0 or more."
-        raise InputError(message)
+        raise InputError(f"overlap is {value!r}: give a timedelta, or seconds of 0 or more.")
     return overlap

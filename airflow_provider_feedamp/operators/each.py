@@ -101,11 +101,10 @@ class Account:
             return
         named = "; ".join(f"{name}: {reason}" for name, reason in list(self.failed.items())[:_NAMED])
         more = f"; and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
-        message = (
+        raise kind(
             f"{len(self.failed)} {self.things} failed, and max_failures is {max_failures} ({self}). "
             f"{named}{more}"
         )
-        raise kind(message)
 
     def __str__(self) -> str:
         counts = self.counts | {"skipped": len(self.skipped), "failed": len(self.failed)}

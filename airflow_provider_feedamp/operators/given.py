@@ -28,15 +28,13 @@ def given_list(name: str, value: object) -> list[Any]:
             value = None
         if isinstance(value, list):
             return value
-        message = (
+        raise InputError(
             f"{name} is a text that is not a JSON array. A template that renders to Python's notation or to "
             f'nothing does that: pass the task\'s output itself ({name}=task.output), or add "| tojson".'
         )
-        raise InputError(message)
     if isinstance(value, (Mapping, bytes)) or not isinstance(value, Iterable):
         kind = "None: did the task before return nothing?" if value is None else f"{type(value).__name__}."
-        message = f"{name} must be a list, not {kind}"
-        raise InputError(message)
+        raise InputError(f"{name} must be a list, not {kind}")
     return list(value)
 
 
@@ -48,8 +46,7 @@ def given_texts(name: str, value: object) -> list[str]:
     texts = given_list(name, value)
     for position, entry in enumerate(texts):
         if wrong := text(entry):
-            message = f"{name}[{position}] {wrong}."
-            raise InputError(message)
+            raise InputError(f"{name}[{position}] {wrong}.")
     return texts
 
 
@@ -64,12 +61,10 @@ def given_objects(name: str, value: object, fields: Mapping[str, Check]) -> list
     objects = given_list(name, value)
     for position, entry in enumerate(objects):
         if not isinstance(entry, Mapping):
-            message = f"{name}[{position}] must be an object with {', '.join(fields)}."
-            raise InputError(message)
+            raise InputError(f"{name}[{position}] must be an object with {', '.join(fields)}.")
         for field, check in fields.items():
             if wrong := check(entry.get(field)):
-                message = f"{name}[{position}].{field} {wrong}."
-                raise InputError(message)
+                raise InputError(f"{name}[{position}].{field} {wrong}.")
     return objects
 
 
@@ -83,8 +78,9 @@ def given_instant(name: str, value: object) -> datetime | None:
     try:
         return value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
     except ValueError as error:
-        message = f"{name} must be a datetime with a time zone, or one in ISO 8601, not {value!r}."
-        raise InputError(message) from error
+        raise InputError(
+            f"{name} must be a datetime with a time zone, or one in ISO 8601, not {value!r}."
+        ) from error
 
 
 def nothing(value: object) -> bool:

@@ -73,8 +73,7 @@ class FeedAmpSetOrderStateOperator(EachBase):
 
         flag("check_fulfillments", self.check_fulfillments)
         if self.state not in set(MarketplaceState):
-            message = f"state must be one of {', '.join(MarketplaceState)}, not {self.state!r}."
-            raise InputError(message)
+            raise InputError(f"state must be one of {', '.join(MarketplaceState)}, not {self.state!r}.")
         return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
 
     def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:

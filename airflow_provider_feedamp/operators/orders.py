@@ -165,26 +165,23 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
 
         allow_empty = flag("allow_empty", self.allow_empty)
         if (self.orders is None) == (not self.source):
-            message = (
+            raise InputError(
                 f"Task {self.task_id}: give exactly one of orders and source; "
                 f"there {'is neither' if self.orders is None else 'are both'} (after rendering)."
             )
-            raise InputError(message)
         if not self.source:
             if self.sql_conn_id:
-                message = (
+                raise InputError(
                     f"Task {self.task_id}: sql_conn_id says that source is a query, and there is no source."
                 )
-                raise InputError(message)
             return ListInput(self.orders, allow_empty=allow_empty)
         if self.sql_conn_id:
             return QueryInput(self.source, self.sql_conn_id, allow_empty=allow_empty)
         if self.rejects and same_place(self.source, self.rejects):
-            message = (
+            raise InputError(
                 f"Task {self.task_id}: source and rejects are the same file, {shown(self.source)}, which "
                 "would be overwritten while it is read. Name another file for the rejects."
             )
-            raise InputError(message)
         return FileInput(self.source, allow_empty=allow_empty)
 
 

@@ -138,8 +138,9 @@ class FeedAmpProcessRefundsOperator(EachBase):
         from airflow_provider_feedamp.exceptions import InputError
 
         if not callable(self.process):
-            message = f"process must be a function that takes a refund, not {type(self.process).__name__}."
-            raise InputError(message)
+            raise InputError(
+                f"process must be a function that takes a refund, not {type(self.process).__name__}."
+            )
         # All of them first: what is done to one could shift the pages of the others.
         found = hook.client.refunds.list(refund_status=["CREATED"], **_filters(self))
         keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in found]

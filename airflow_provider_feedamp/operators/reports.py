@@ -82,10 +82,9 @@ def grouped(
     known = [*about, *CODE_AND_MESSAGE, *more]
     for position, entry in enumerate(given_objects("errors", value, {**about, **CODE_AND_MESSAGE})):
         if unknown := [str(name) for name in entry if name not in known]:
-            message = (
+            raise InputError(
                 f"errors[{position}].{unknown[0]} is no field of an error; there are {', '.join(known)}."
             )
-            raise InputError(message)
         sent = {name: entry[name] for name in (*CODE_AND_MESSAGE, *more) if entry.get(name) is not None}
         groups.setdefault(tuple(str(entry[name]) for name in about), []).append(sent)
     return groups

@@ -68,5 +68,4 @@ def rate(name: str, value: object) -> float | None:
 def _refuse(name: str, wanted: str, value: object) -> NoReturn:
     from airflow_provider_feedamp.exceptions import InputError
 
-    message = f"{name} must be {wanted}, not {value!r}."
-    raise InputError(message)
+    raise InputError(f"{name} must be {wanted}, not {value!r}.")

@@ -35,7 +35,6 @@ class SandboxClock:
         :raises ValueError: when asked to go back.
         """
         if seconds < 0:
-            message = "The sandbox's clock only goes forward: advance_seconds must be 0 or more"
-            raise ValueError(message)
+            raise ValueError("The sandbox's clock only goes forward: advance_seconds must be 0 or more")
         self._ahead += timedelta(seconds=seconds)
         return self.now()

@@ -185,6 +185,5 @@ class SandboxControl:
         finally:
             connection.close()
         if response.status >= 400:
-            message = f"The sandbox refused {method} {path} with {response.status}: {answer}"
-            raise ValueError(message)
+            raise ValueError(f"The sandbox refused {method} {path} with {response.status}: {answer}")
         return answer

@@ -58,13 +58,11 @@ class Fault:
         closed = (("kind", FaultKind), ("body", OddBody), ("wait_style", WaitStyle))
         for name, choices in closed:
             if getattr(self, name) not in get_args(choices):
-                message = (
+                raise ValueError(
                     f"Fault {name} is {getattr(self, name)!r}: choose one of {', '.join(get_args(choices))}"
                 )
-                raise ValueError(message)
         if self.every < 1 or (self.times is not None and self.times < 1) or not 400 <= self.status <= 599:
-            message = "Fault every and times must be 1 or more, and status from 400 to 599"
-            raise ValueError(message)
+            raise ValueError("Fault every and times must be 1 or more, and status from 400 to 599")
 
     def applies(self, names: Collection[str], seller: str | None) -> bool:
         """Say whether the fault is meant for a call that goes by these names."""

@@ -9,15 +9,13 @@ from airflow_provider_feedamp.sandbox.refusal import INVALID_PAYLOAD, bad_reques
 
 
 def _no_constant(name: str) -> object:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        message = "a number does not fit"
-        raise ValueError(message)
+        raise ValueError("a number does not fit")
     return number
 
 
@@ -33,5 +31,4 @@ def read_json(raw: bytes) -> object:
     try:
         return _DECODER.decode(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        message = "the body is not JSON"
-        raise bad_request(INVALID_PAYLOAD, message) from error
+        raise bad_request(INVALID_PAYLOAD, "the body is not JSON") from error

@@ -49,10 +49,9 @@ class RunningSandbox:
         """
         tokens = self.control.refresh_tokens(seller)
         if not tokens:
-            message = (
+            raise LookupError(
                 f"Sandbox seller {seller!r} has no usable refresh token: make one with control.connect()"
             )
-            raise LookupError(message)
         extras = {"refresh_token": tokens[-1], "seller": seller, **extra}
         return {
             "conn_type": "feedamp",
@@ -132,8 +131,7 @@ def serve(
         thread.start()
         server.decided.wait()
         if not server.started:
-            message = "The sandbox did not start: see the traceback of its thread"
-            raise RuntimeError(message)
+            raise RuntimeError("The sandbox did not start: see the traceback of its thread")
         try:
             yield RunningSandbox(base_url, SandboxControl(base_url), state)
         finally:

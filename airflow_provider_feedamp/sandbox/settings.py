@@ -105,8 +105,7 @@ class SandboxSettings:
         for spec in dataclasses.fields(self):
             problem = _problem(spec.name, getattr(self, spec.name), spec.default)
             if problem:
-                message = f"Sandbox setting {spec.name} {problem}"
-                raise ValueError(message)
+                raise ValueError(f"Sandbox setting {spec.name} {problem}")
 
     def update(self, changes: Mapping[str, Any]) -> None:
         """Change several settings at once, all or none.
@@ -117,11 +116,11 @@ class SandboxSettings:
         known = {spec.name for spec in dataclasses.fields(self)}
         for name in changes:
             if name not in known:
-                message = f"The sandbox has no setting {name!r}: choose from {', '.join(sorted(known))}"
-                raise ValueError(message)
+                raise ValueError(
+                    f"The sandbox has no setting {name!r}: choose from {', '.join(sorted(known))}"
+                )
             if name in FIXED_AT_START:
-                message = f"Sandbox setting {name} is fixed when the sandbox starts"
-                raise ValueError(message)
+                raise ValueError(f"Sandbox setting {name} is fixed when the sandbox starts")
         changed = dataclasses.replace(self, **changes)
         for name in changes:
             setattr(self, name, getattr(changed, name))

@@ -64,8 +64,7 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
 
         since = given_instant("since", self.since)
         if nothing(self.mp_order_numbers) == (since is None):
-            message = f"Task {self.task_id}: give exactly one of mp_order_numbers and since."
-            raise InputError(message)
+            raise InputError(f"Task {self.task_id}: give exactly one of mp_order_numbers and since.")
         if since is not None:
             return SellerActivity(since.isoformat(), self.until)
         return FulfilledOrders(given_texts("mp_order_numbers", self.mp_order_numbers), self.until)

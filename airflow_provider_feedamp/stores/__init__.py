@@ -32,9 +32,8 @@ def open_store(name: str, conn_id: str | None = None) -> TokenStore:
         factory = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(sorted(STORES))
-        msg = (
+        raise ConfigurationError(
             f"There is no token store {name!r}. Use one of {known}, or the dotted path of a class of your "
             "own."
-        )
-        raise ConfigurationError(msg) from error
+        ) from error
     return cast("TokenStore", factory(conn_id))

@@ -53,11 +53,10 @@ class AirflowVariables:
         if not _in_task():
             return dict(self._call(f"{prefix}*", "listed", lambda variables: _rows(variables, prefix)))
         if not hasattr(_variables(), "keys"):
-            msg = (
+            raise TokenStoreError(
                 "A task cannot list Airflow Variables before Airflow 3.3. List where the metadata database "
                 "is at hand (the feedamp command on the scheduler's machine), or use the token store 'sql'."
             )
-            raise TokenStoreError(msg)
         names = self._call(f"{prefix}*", "listed", lambda variables: list(variables.keys(prefix)))
         values = {name: self.get(name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
@@ -68,10 +67,9 @@ class AirflowVariables:
                 return action(_variables())
         except Exception as error:  # noqa: BLE001 - whatever the database or the API server raises
             # Its text may quote the value that was sent.
-            msg = (
+            raise TokenStoreError(
                 f"Airflow Variable {name!r} could not be {done} ({type(error).__name__}). Is the database up?"
-            )
-            raise TokenStoreError(msg) from None
+            ) from None
 
 
 def _in_task() -> bool:

@@ -36,13 +36,12 @@ def decrypt(encrypted: str, key: TokenKey) -> str:
     try:
         text: bytes = fernet.decrypt(encrypted.encode())
     except InvalidToken:
-        msg = (
+        raise TokenRecordError(
             f"The token record of seller {key.seller!r} (client {key.client_id!r}) cannot be decrypted: it "
             "is damaged, or was encrypted under another Fernet key than this worker has. Nothing changed. "
             "Give every worker the same [core] fernet_key, with a replaced key behind the new one "
             "(new,former). If the former key is lost, authorise the seller again."
-        )
-        raise TokenRecordError(msg) from None
+        ) from None
     return text.decode()
 
 
@@ -51,11 +50,13 @@ def _fernet() -> Any:
     try:
         fernet = get_fernet()
     except Exception as error:  # noqa: BLE001 - each Airflow has its own; its text or cause may quote the key
-        msg = f"[core] fernet_key is not a list of Fernet keys ({type(error).__name__}). {_REMEDY}"
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(
+            f"[core] fernet_key is not a list of Fernet keys ({type(error).__name__}). {_REMEDY}"
+        ) from None
     if not getattr(fernet, "is_encrypted", False):
-        msg = f"[core] fernet_key is empty, and the token store 'sql' never stores tokens in clear. {_REMEDY}"
-        raise ConfigurationError(msg)
+        raise ConfigurationError(
+            f"[core] fernet_key is empty, and the token store 'sql' never stores tokens in clear. {_REMEDY}"
+        )
     return fernet
 
 
@@ -71,5 +72,4 @@ def _get_fernet() -> Any:
             return import_module(home).get_fernet
         except ImportError:
             continue
-    msg = f"This Airflow has no Fernet encryption: looked into {' and '.join(_HOMES)}."
-    raise ConfigurationError(msg)
+    raise ConfigurationError(f"This Airflow has no Fernet encryption: looked into {' and '.join(_HOMES)}.")

@@ -42,8 +42,9 @@ class MemoryStore:
         with self._guard:
             stored = self._records.get(record.key)
             if (stored.revision if stored else None) != expected:
-                msg = f"The token record of seller {record.key.seller!r} has changed meanwhile."
-                raise TokenConflictError(msg)
+                raise TokenConflictError(
+                    f"The token record of seller {record.key.seller!r} has changed meanwhile."
+                )
             written = record.changed(revision=(expected or 0) + 1)
             self._records[record.key] = written
             return written
@@ -56,11 +57,10 @@ class MemoryStore:
         deadline = time.monotonic() + wait
         while not lock.acquire(timeout=_SLICE):
             if stop.is_set() or time.monotonic() >= deadline:
-                msg = (
+                raise TokenBusyError(
                     f"Another thread renews the token of seller {key.seller!r}. Waited {wait:.0f} s; try "
                     "again."
                 )
-                raise TokenBusyError(msg)
         try:
             yield Lease(_LEASE_SECONDS)
         finally:

@@ -64,12 +64,11 @@ class SqlStore:
 
     def __init__(self, conn_id: str | None = None, *, ttl: float = TTL) -> None:
         if not conn_id:
-            msg = (
+            raise ConfigurationError(
                 "The token store 'sql' needs a database: set [feedamp] token_store_conn_id, or the extra "
                 "token_store_conn_id of the FeedAMP connection, to the id of a PostgreSQL, MySQL or SQLite "
                 "connection."
             )
-            raise ConfigurationError(msg)
         self._database = SqlDatabase(conn_id)
         self._ttl = ttl
 
@@ -94,8 +93,7 @@ class SqlStore:
         else:
             condition = _ROW.record.is_not(None) & (_ROW.revision == expected)
         if not self._update(f"write {_of(key)}", key, condition, updated_at=DatabaseClock(), **values):
-            msg = f"The token record of seller {key.seller!r} has changed meanwhile."
-            raise TokenConflictError(msg)
+            raise TokenConflictError(f"The token record of seller {key.seller!r} has changed meanwhile.")
         return written
 
     @contextmanager
@@ -135,11 +133,10 @@ class SqlStore:
             left = deadline - time.monotonic()
             pause = random.uniform(*_POLL)  # noqa: S311 - spreads load, hides nothing
             if left <= 0 or stop.wait(min(pause, left)):
-                msg = (
+                raise TokenBusyError(
                     f"Another worker renews the token of seller {key.seller!r}. Waited {wait:.0f} s; nothing "
                     "was spent. Try again."
                 )
-                raise TokenBusyError(msg)
 
     def _try(self, key: TokenKey, lease: Lease) -> bool:
         until = DatabaseClock() + self._ttl

@@ -118,12 +118,11 @@ class SqlDatabase:
                 yield connection
         except SQLAlchemyError as error:
             # The database's own text may quote values; its error code says as much.
-            msg = (
+            raise TokenStoreError(
                 f"The database behind the Airflow connection {self.conn_id!r} failed to {what} "
                 f"({_names(error)}). Is it up, and may the connection's user create, read and write the "
                 f"table {TOKENS.name}?"
-            )
-            raise TokenStoreError(msg) from None
+            ) from None
 
     def _engine(self) -> Engine:
         # By process: the engine of the parent stays referenced in the child, and is left alone.
@@ -147,27 +146,24 @@ def _names(error: SQLAlchemyError) -> str:
 def _open(conn_id: str) -> Engine:
     hook = _hook(conn_id)
     if not hasattr(hook, "get_sqlalchemy_engine"):
-        msg = (
+        raise ConfigurationError(
             f"The Airflow connection {conn_id!r} (token_store_conn_id) is no SQL connection. The token store "
             "'sql' needs one to PostgreSQL, MySQL, MariaDB or SQLite."
         )
-        raise ConfigurationError(msg)
     options = {"hide_parameters": True, "pool_pre_ping": True, "isolation_level": "AUTOCOMMIT"}
     try:
         engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=options)
     except Exception as error:  # noqa: BLE001 - the hooks of all SQL providers, and the import of a driver
-        msg = (
+        raise ConfigurationError(
             f"No database engine can be made of the Airflow connection {conn_id!r} ({type(error).__name__}). "
             "Are its fields right, and is the database's driver installed (psycopg2-binary or psycopg for "
             "PostgreSQL, mysqlclient for MySQL and MariaDB)?"
-        )
-        raise ConfigurationError(msg) from None
+        ) from None
     if engine.dialect.name not in _CLOCKS:
-        msg = (
+        raise ConfigurationError(
             f"The token store 'sql' works with PostgreSQL, MySQL, MariaDB and SQLite; the Airflow connection "
             f"{conn_id!r} leads to {engine.dialect.name!r}."
         )
-        raise ConfigurationError(msg)
     event.listen(engine, "do_connect", _set_options)
     return engine
 
@@ -176,23 +172,22 @@ def _hook(conn_id: str) -> Any:
     try:
         connection: Any = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        msg = (
+        raise ConfigurationError(
             f"There is no Airflow connection {conn_id!r} (token_store_conn_id): the token store 'sql' keeps "
             "its records behind it."
-        )
-        raise ConfigurationError(msg) from None
+        ) from None
     except Exception as error:  # noqa: BLE001 - whatever the metadata database or the API server raises
-        msg = f"The Airflow connection {conn_id!r} cannot be read now ({type(error).__name__}). Try again."
-        raise TokenStoreError(msg) from None
+        raise TokenStoreError(
+            f"The Airflow connection {conn_id!r} cannot be read now ({type(error).__name__}). Try again."
+        ) from None
     try:
         return connection.get_hook()
     except Exception as error:  # noqa: BLE001 - an unknown type, a provider or driver that fails to load
-        msg = (
+        raise ConfigurationError(
             f"The Airflow connection {conn_id!r} (token_store_conn_id) has the type {connection.conn_type!r} "
             f"and no hook can be loaded for it ({type(error).__name__}). Is its provider installed: "
             "apache-airflow-providers-postgres, -mysql or -sqlite?"
-        )
-        raise ConfigurationError(msg) from None
+        ) from None
 
 
 def _set_options(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:

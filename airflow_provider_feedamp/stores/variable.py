@@ -133,16 +133,16 @@ class VariableStore:
         try:
             return None if text is None else TokenRecord.from_json(text, key)
         except TokenRecordError as error:
-            msg = f"{error} It is Airflow Variable {name!r}, or what a secrets backend puts in its place."
-            raise TokenRecordError(msg) from None
+            raise TokenRecordError(
+                f"{error} It is Airflow Variable {name!r}, or what a secrets backend puts in its place."
+            ) from None
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         """Look, replace the record, and read it back: writes can be refused or shadowed without an error."""
         key = record.key
         stored = self.read(key)
         if (stored.revision if stored else None) != expected:
-            msg = f"The token record of seller {key.seller!r} has changed meanwhile."
-            raise TokenConflictError(msg)
+            raise TokenConflictError(f"The token record of seller {key.seller!r} has changed meanwhile.")
         written = record.changed(revision=(expected or 0) + 1)
         name = _record_name(key)
         self._variables.set(name, written.to_json())
@@ -188,11 +188,10 @@ class VariableStore:
                     return lease
             left = deadline - since
             if left <= 0 or stop.wait(min(self._timing.poll, left)):
-                msg = (
+                raise TokenBusyError(
                     f"Another worker renews the token of seller {key.seller!r}. Waited {wait:.0f} s; "
                     "nothing was spent. Try again."
                 )
-                raise TokenBusyError(msg)
 
     def _look(self, key: TokenKey) -> tuple[str | None, bool]:
         """Return the nonce of the lease that is there, and whether the way is free."""

@@ -38,12 +38,12 @@ def exchange_code(spender: Spender, code: str, lease: Lease) -> AccessToken:
     try:
         grant = spender.endpoint.exchange_code(code)
     except (GrantRefusedError, AnswerLostError) as error:
-        msg = (
+        raise CodeRefusedError(
             f"FeedAMP did not exchange the authorisation code for seller {key.seller!r}: {error} A code "
             "works once and "
-            "for a short time: open the authorisation URL again and use the new code at once."
-        )
-        raise CodeRefusedError(
-            msg, status=error.status, codes=error.codes, request_id=error.request_id
+            "for a short time: open the authorisation URL again and use the new code at once.",
+            status=error.status,
+            codes=error.codes,
+            request_id=error.request_id,
         ) from error
     return spender.saver.renewed(proved.changed(seeds=known), grant, sent_at, lease)

@@ -234,11 +234,10 @@ class TokenCustodian:
         def run(stop: threading.Event) -> AccessToken:
             while not slot.lock.acquire(timeout=min(_SLICE, wait)):
                 if stop.is_set() or time.monotonic() >= deadline:
-                    msg = (
+                    raise TokenBusyError(
                         f"Another thread renews the token of seller {self.key.seller!r}. "
                         f"Waited {wait:.0f} s; try again."
                     )
-                    raise TokenBusyError(msg)
             try:
                 return work(stop)
             finally:

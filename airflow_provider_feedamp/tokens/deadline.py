@@ -44,8 +44,7 @@ class Watch:
         # (an https proxy) gives for a socket only wraps the real one.
         self._socket = getattr(sock, "socket", sock)
         if time.monotonic() >= self._end:
-            msg = "the connection took the whole time allowed"
-            raise TimeoutError(msg)
+            raise TimeoutError("the connection took the whole time allowed")
         self.sent = True
 
     def _cut(self) -> None:

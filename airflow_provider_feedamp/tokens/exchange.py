@@ -126,11 +126,11 @@ class TokenEndpoint:
             # requests' own text quotes the URL at the most, but the name of the failure says all that helps.
             kind = type(error).__name__
             if watch.sent:
-                msg = f"{self.url} gave no complete answer ({kind}, {self.deadline:.0f} s allowed)."
                 # Without its cause: that one quotes what the server sent, which may be a token.
-                raise AnswerLostError(msg) from None
-            msg = f"{self.url} could not be reached ({kind})."
-            raise NotProcessedError(msg) from error
+                raise AnswerLostError(
+                    f"{self.url} gave no complete answer ({kind}, {self.deadline:.0f} s allowed)."
+                ) from None
+            raise NotProcessedError(f"{self.url} could not be reached ({kind}).") from error
         return _read(answer, self)
 
 
@@ -149,8 +149,7 @@ def _read(answer: requests.Response, endpoint: TokenEndpoint) -> TokenGrant:
     if code in _CLIENT_CODES:
         raise ClientRefusedError(_client_refused(said, endpoint), **details)
     if code in _GRANT_CODES:
-        msg = f"{said}."
-        raise GrantRefusedError(msg, **details)
+        raise GrantRefusedError(f"{said}.", **details)
     if granted:
         return _grant(body, said, details)
     raise _failure(answer, said, details, endpoint)
@@ -160,8 +159,7 @@ def _grant(body: dict[str, Any], said: str, details: dict[str, Any]) -> TokenGra
     access_token = _text(body.get("access_token"))
     refresh_token = _text(body.get("refresh_token"))
     if access_token is None and refresh_token is None:
-        msg = f"{said}, and the body holds no access_token."
-        raise AnswerLostError(msg, **details)
+        raise AnswerLostError(f"{said}, and the body holds no access_token.", **details)
     lifetime = _lifetime(body.get("expires_in"))
     oddities = []
     if lifetime is None:

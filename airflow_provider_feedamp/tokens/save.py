@@ -127,11 +127,10 @@ class Saver:
         """
         self.save_late()
         if self.slot.unsaved is not None:
-            msg = (
+            raise TokenStoreError(
                 f"The token store does not take the new refresh token of seller {self.key.seller!r}, so the "
                 "next access token has to wait. Repair the token store while this process lives."
             )
-            raise TokenStoreError(msg)
 
     def _hand_out(self, record: TokenRecord, oddities: tuple[str, ...]) -> AccessToken:
         for secret in (record.access_token, record.refresh_token):
@@ -141,12 +140,11 @@ class Saver:
             log.warning("FeedAMP's token answer for seller %r is unusual: %s.", self.key.seller, oddity)
         token = record.token(renewed=True)
         if token is None:
-            msg = (
+            raise TokenNotRenewedError(
                 f"FeedAMP's token answer for seller {self.key.seller!r} had no access_token. The refresh "
                 "token that "
                 "came with it is stored, so nothing is lost. Try again."
             )
-            raise TokenNotRenewedError(msg)
         self.slot.take(record)
         log.info(
             "Renewed the access token of seller %r: generation %d, valid until %s.",

@@ -82,8 +82,9 @@ class Spender:
         :raises ReauthorizationRequiredError: if only a person can help; at once and without a request.
         """
         if record is None:
-            msg = self._ask_person("it has no refresh token yet", authorised=False)
-            raise ReauthorizationRequiredError(msg)
+            raise ReauthorizationRequiredError(
+                self._ask_person("it has no refresh token yet", authorised=False)
+            )
         if record.refuses(self.seed, self.secret):
             raise ReauthorizationRequiredError(self._ask_person(_refused_seed(self.endpoint.connection)))
         condemned = record.state is RecordState.REAUTH_REQUIRED and record.refused_secret in ("", self.secret)
@@ -106,8 +107,9 @@ class Spender:
             return self._spend(moved_on, lease)
         except GrantRefusedError as error:
             self._refused(moved_on, error, lease)
-            msg = f"The token record of seller {self.key.seller!r} changes under our hands; try again."
-            raise TokenBusyError(msg) from error
+            raise TokenBusyError(
+                f"The token record of seller {self.key.seller!r} changes under our hands; try again."
+            ) from error
 
     def _spend(self, record: TokenRecord, lease: Lease) -> AccessToken:
         unclear = record.state in (RecordState.REFRESHING, RecordState.UNCERTAIN)
@@ -136,8 +138,9 @@ class Spender:
 
     def _check_time(self, lease: Lease) -> None:
         if lease.left() < self.endpoint.deadline + _SAVE_RESERVE:
-            msg = f"Renewing the token of seller {self.key.seller!r} took too long to begin; try again."
-            raise TokenBusyError(msg)
+            raise TokenBusyError(
+                f"Renewing the token of seller {self.key.seller!r} took too long to begin; try again."
+            )
 
     # 2. announce
 
@@ -147,11 +150,10 @@ class Spender:
         try:
             return self.store.write(intent, expected=record.revision or None)
         except TokenConflictError as error:
-            msg = (
+            raise TokenBusyError(
                 f"Another worker wrote the token record of seller {self.key.seller!r}. Nothing was spent; "
                 "try again."
-            )
-            raise TokenBusyError(msg) from error
+            ) from error
 
     # 3. post
 
@@ -224,9 +226,8 @@ class Spender:
         verdict = verdict.changed(attempt=None, refused_secret=self.secret, released=lease.nonce)
         if stored is not None:
             self.store.write(verdict, expected=stored.revision)
-        msg = self._ask_person(said)
         raise ReauthorizationRequiredError(
-            msg, status=error.status, codes=error.codes, request_id=error.request_id
+            self._ask_person(said), status=error.status, codes=error.codes, request_id=error.request_id
         ) from error
 
     def _ask_person(self, why: str, *, authorised: bool = True) -> str:

@@ -48,11 +48,10 @@ def result_of(event: Mapping[str, Any] | None) -> list[Any]:
             raise AirflowSensorTimeout(message)
         case "error":
             raise _error(str(told.get("error")), message, told.get("data"))
-    message = (
+    raise TriggerEventError(
         f"The trigger resumed this task with {'nothing' if event is None else 'something unknown'}: "
         "is the same version of this provider installed in the triggerer and the workers?"
     )
-    raise TriggerEventError(message)
 
 
 def _error(name: str, message: str, data: object) -> FeedAmpError:
