@@ -7,9 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_provider_feedamp.exceptions import TokenStoreError
+
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
@@ -65,12 +67,22 @@ class TokenStore(Protocol):
         """
         ...
 
-    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> AbstractContextManager[Lease]:
+    def lock(
+        self,
+        key: TokenKey,
+        *,
+        wait: float,
+        stop: threading.Event,
+        enough: Callable[[TokenRecord | None], bool] | None = None,
+    ) -> AbstractContextManager[Lease]:
         """Enter the section in which one worker alone may spend this key's refresh token.
 
         :param wait: Seconds to wait for it at the most; 0 tries once.
         :param stop: Ends the waiting early.
-        :raises TokenBusyError: if somebody else held it all that time.
+        :param enough: Asked with the record, as it is read at each look of a waiting worker; True ends the
+            waiting at once, since the caller has what it wanted the lock for. A store may leave this
+            parameter out: then the caller looks for itself.
+        :raises TokenBusyError: if somebody else held it all that time, or ``stop`` or ``enough`` ended it.
         :raises TokenStoreError: if the store cannot be reached.
         """
         ...
@@ -87,3 +99,24 @@ class TokenStore(Protocol):
         :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
         """
         ...
+
+
+def records_of(
+    store: TokenStore, token_url: str, client_id: str
+) -> Iterator[tuple[TokenKey, TokenRecord | TokenStoreError | None]]:
+    """Yield the key of each record of a client, with the record or the reason why it cannot be read.
+
+    A store that has a method ``records(token_url, client_id)`` of the same shape answers in one go; of any
+    other one each record is read by itself.
+
+    :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
+    """
+    at_once = getattr(store, "records", None)
+    if at_once is not None:
+        yield from at_once(token_url, client_id)
+        return
+    for key in store.keys(token_url, client_id):
+        try:
+            yield key, store.read(key)
+        except TokenStoreError as error:
+            yield key, error

@@ -1,51 +1,94 @@
-"""Encrypts token records with the deployment's Fernet key, the one that Airflow's own secrets are under."""
+"""Encrypts token records with the keys of ``[feedamp] encryption_key``, else with Airflow's Fernet key."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cryptography.fernet import InvalidToken
+from cryptography.fernet import Fernet, InvalidToken
 
-from airflow_provider_feedamp.exceptions import ConfigurationError, TokenRecordError
+from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.models import TokenKey
 
 #: Where Airflow keeps ``get_fernet``: for tasks from 3.3 on, and beside its models in every version.
 _HOMES = ("airflow.sdk.crypto", "airflow.models.crypto")
+#: How ``sellers list`` names the keys that a record can be encrypted with.
+OWN_KEY = "encryption_key"
+AIRFLOW_KEY = "fernet_key"
 
 
-def encrypt(text: str) -> str:
-    """Return the text under the first of the deployment's Fernet keys.
+class Opened(NamedTuple):
+    """A decrypted record, and the name of the key that opened it."""
 
-    :raises ConfigurationError: if there is no key to encrypt with.
+    text: str
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Encrypts and decrypts records; the first key writes, all keys read.
+
+    :param own: The keys of ``[feedamp] encryption_key``, first the one that writes; may be empty.
     """
-    encrypted: bytes = _fernet().encrypt(text.encode())
-    return encrypted.decode()
+
+    own: tuple[Fernet, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def configured(cls) -> Sealer:
+        """Return the sealer of this deployment.
+
+        :raises ConfigurationError: if ``[feedamp] encryption_key`` is not a list of Fernet keys.
+        """
+        from airflow.providers.common.compat.sdk import conf
+
+        value = conf.get("feedamp", "encryption_key", fallback=None) or ""
+        keys = [key.strip() for key in value.split(",") if key.strip()]
+        try:
+            return cls(tuple(Fernet(key) for key in keys))
+        except ValueError:
+            # No cause: it could quote the key.
+            raise ConfigurationError(
+                "[feedamp] encryption_key is not a comma-separated list of Fernet keys. `feedamp keygen` "
+                "makes one; the first key writes, all keys read."
+            ) from None
+
+    def seal(self, text: str) -> str:
+        """Return the text under the first own key, else under the first of Airflow's Fernet keys.
+
+        :raises ConfigurationError: if there is no key to encrypt with.
+        """
+        fernet = self.own[0] if self.own else _airflow_fernet()
+        encrypted: bytes = fernet.encrypt(text.encode())
+        return encrypted.decode()
+
+    def open(self, sealed: str, key: TokenKey) -> Opened:
+        """Return the text that was encrypted under any own key, or any of Airflow's Fernet keys.
+
+        :param key: Whose record it is; named in the error.
+        :raises TokenStoreError: if this worker has no key that fits; retryable, since another worker may.
+        """
+        for number, fernet in enumerate(self.own, 1):
+            try:
+                text = fernet.decrypt(sealed.encode()).decode()
+            except InvalidToken:
+                continue
+            return Opened(text, OWN_KEY if number == 1 else f"{OWN_KEY} {number}")
+        try:
+            return Opened(_airflow_fernet().decrypt(sealed.encode()).decode(), AIRFLOW_KEY)
+        except (InvalidToken, ConfigurationError):
+            raise TokenStoreError(
+                f"The token record of seller {key.seller!r} (client {key.client_id!r}) is there and cannot "
+                "be decrypted: it was encrypted under a key that this process does not have, or it is "
+                "damaged. Nothing was spent, and the record is untouched. Give every worker the same "
+                "[feedamp] encryption_key (and [core] fernet_key), with a replaced key behind the new one "
+                "(new,former). If the former key is lost, authorise the seller again."
+            ) from None
 
 
-def decrypt(encrypted: str, key: TokenKey) -> str:
-    """Return the text that was encrypted under any of the deployment's Fernet keys.
-
-    :param key: Whose record it is; named in the error.
-    :raises ConfigurationError: if there is no key to decrypt with.
-    :raises TokenRecordError: if none of the keys fits.
-    """
-    fernet = _fernet()
-    try:
-        text: bytes = fernet.decrypt(encrypted.encode())
-    except InvalidToken:
-        raise TokenRecordError(
-            f"The token record of seller {key.seller!r} (client {key.client_id!r}) cannot be decrypted: it "
-            "is damaged, or was encrypted under another Fernet key than this worker has. Nothing changed. "
-            "Give every worker the same [core] fernet_key, with a replaced key behind the new one "
-            "(new,former). If the former key is lost, authorise the seller again."
-        ) from None
-    return text.decode()
-
-
-def _fernet() -> Any:
+def _airflow_fernet() -> Any:
     get_fernet = _get_fernet()
     try:
         fernet = get_fernet()
@@ -55,14 +98,14 @@ def _fernet() -> Any:
         ) from None
     if not getattr(fernet, "is_encrypted", False):
         raise ConfigurationError(
-            f"[core] fernet_key is empty, and the token store 'sql' never stores tokens in clear. {_REMEDY}"
+            "[feedamp] encryption_key and [core] fernet_key are both empty, and the token store 'sql' never "
+            f"stores tokens in clear. {_REMEDY}"
         )
     return fernet
 
 
 _REMEDY = (
-    "Set AIRFLOW__CORE__FERNET_KEY to the same key wherever Airflow runs; one is made by "
-    "cryptography.fernet.Fernet.generate_key()."
+    "Set AIRFLOW__FEEDAMP__ENCRYPTION_KEY to the same key wherever Airflow runs; `feedamp keygen` makes one."
 )
 
 

@@ -11,7 +11,7 @@ from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictErr
 from airflow_provider_feedamp.stores.base import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 
@@ -50,13 +50,21 @@ class MemoryStore:
             return written
 
     @contextmanager
-    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
+    def lock(
+        self,
+        key: TokenKey,
+        *,
+        wait: float,
+        stop: threading.Event,
+        enough: Callable[[TokenRecord | None], bool] | None = None,
+    ) -> Iterator[Lease]:
         """Hold the key's lock within this process."""
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         deadline = time.monotonic() + wait
         while not lock.acquire(timeout=_SLICE):
-            if stop.is_set() or time.monotonic() >= deadline:
+            over = stop.is_set() or time.monotonic() >= deadline
+            if over or (enough is not None and enough(self.read(key))):
                 raise TokenBusyError(
                     f"Another thread renews the token of seller {key.seller!r}. Waited {wait:.0f} s; try "
                     "again."

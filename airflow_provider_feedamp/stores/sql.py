@@ -29,7 +29,7 @@ from airflow_provider_feedamp.exceptions import (
     TokenStoreError,
 )
 from airflow_provider_feedamp.stores.base import Lease
-from airflow_provider_feedamp.stores.crypto import decrypt, encrypt
+from airflow_provider_feedamp.stores.crypto import Sealer
 from airflow_provider_feedamp.stores.sql_database import TOKENS, DatabaseClock, SqlDatabase
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 
@@ -71,6 +71,7 @@ class SqlStore:
             )
         self._database = SqlDatabase(conn_id)
         self._ttl = ttl
+        self._sealer = Sealer.configured()
 
     def read(self, key: TokenKey) -> TokenRecord | None:
         """Return the record, or None."""
@@ -79,13 +80,15 @@ class SqlStore:
             row = connection.execute(query).first()
         if row is None:
             return None
-        return TokenRecord.from_json(decrypt(row.record, key), key).changed(revision=int(row.revision))
+        text, sealed_with = self._sealer.open(row.record, key)
+        record = TokenRecord.from_json(text, key)
+        return record.changed(revision=int(row.revision), sealed_with=sealed_with)
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         """Replace the record by one UPDATE that matches the expected revision only."""
         key = record.key
         written = record.changed(revision=(expected or 0) + 1)
-        values = {"record": encrypt(written.to_json()), "revision": written.revision}
+        values = {"record": self._sealer.seal(written.to_json()), "revision": written.revision}
         condition: ColumnElement[bool]
         if expected is None:
             self._insert_row(key)

@@ -112,6 +112,14 @@ class TokenRecord:
     :param refused_seed: Fingerprint of a person's new refresh token that FeedAMP refused.
     :param refused_secret: Fingerprint of the client secret in use at a refusal: a bare 401 may mean either.
     :param released: Nonce of the last lease under which this record was finished.
+    :param family: Names the authorisation that these tokens descend from: generations of one family can be
+        compared, those of two families cannot.
+    :param imported: Whether the refresh token came out of an export and has not been spent here yet.
+    :param bare_since: When FeedAMP first refused the refresh token without an OAuth code, epoch seconds; 0
+        when it has not since the last success.
+    :param probes: How often a record that such refusals have condemned was asked again.
+    :param probed_at: When it was last asked, epoch seconds.
+    :param sealed_with: The name of the key that the store found the record under; not stored.
     """
 
     key: TokenKey
@@ -130,6 +138,12 @@ class TokenRecord:
     refused_seed: str = ""
     refused_secret: str = ""
     released: str = ""
+    family: str = ""
+    imported: bool = False
+    bare_since: float = 0.0
+    probes: int = 0
+    probed_at: float = 0.0
+    sealed_with: str = field(default="", compare=False)
 
     def token(self, *, renewed: bool = False) -> AccessToken | None:
         """Return the access token, or None when the record holds none."""
@@ -174,6 +188,11 @@ class TokenRecord:
             reason="",
             superseded=None if condemned else self.refresh_token,
             seeds=seeds,
+            family=self.key.fingerprint(seed),
+            imported=False,
+            bare_since=0.0,
+            probes=0,
+            probed_at=0.0,
         )
 
     def refuses(self, seed: str | None, secret: str) -> bool:
@@ -183,7 +202,9 @@ class TokenRecord:
 
     def to_json(self) -> str:
         """Return the stored form: one JSON object with the tokens in clear, for the store to encrypt."""
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        fields = asdict(self)
+        del fields["sealed_with"]
+        return json.dumps({"format": FORMAT, **fields})
 
     @classmethod
     def from_json(cls, text: str, key: TokenKey) -> Self:
@@ -217,13 +238,17 @@ class TokenRecord:
 
 def seeded(key: TokenKey, seed: str, *, now: float) -> TokenRecord:
     """Return a seller's first record, made of the refresh token that the connection holds."""
-    return TokenRecord(key=key, refresh_token=seed, issued_at=now, seeds=(key.fingerprint(seed),))
+    known = key.fingerprint(seed)
+    return TokenRecord(key=key, refresh_token=seed, issued_at=now, seeds=(known,), family=known)
 
 
 def _well_formed(record: TokenRecord) -> bool:
     """Say whether a record that was read holds text where text belongs, and numbers where numbers do."""
     texts = (record.refresh_token, record.access_token or "", record.superseded or "", *record.seeds)
-    numbers = (record.expires_at, record.lifetime, record.issued_at, record.generation, record.revision)
+    numbers = (
+        *(record.expires_at, record.lifetime, record.issued_at, record.generation, record.revision),
+        *(record.bare_since, record.probes, record.probed_at),
+    )
     return all(isinstance(text, str) for text in texts) and all(
         isinstance(number, int | float) for number in numbers
     )

@@ -28,9 +28,8 @@ def rotated() -> TokenRecord:
 def test_a_seller_s_first_record_is_made_of_the_connection_s_token() -> None:
     first = seeded(KEY, FIRST, now=1000.0)
 
-    assert first == TokenRecord(
-        key=KEY, refresh_token=FIRST, issued_at=1000.0, seeds=(KEY.fingerprint(FIRST),)
-    )
+    known = KEY.fingerprint(FIRST)
+    assert first == TokenRecord(key=KEY, refresh_token=FIRST, issued_at=1000.0, seeds=(known,), family=known)
     assert first.token() is None
     assert first.revision == 0
 
