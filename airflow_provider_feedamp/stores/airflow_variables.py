@@ -85,7 +85,8 @@ class AirflowVariables:
     def names(self, prefix: str) -> list[str]:
         """Return the names that begin with the prefix, reading no value."""
         if not _in_task():
-            return list(self._call(f"{prefix}*", "listed", lambda variables: _rows(variables, prefix, "key")))
+            rows = self._call(f"{prefix}*", "listed", lambda variables: _rows(variables, prefix, "key"))
+            return [name for (name,) in rows]
         if not hasattr(_variables(), "keys"):
             raise TokenStoreError(
                 "A task cannot list Airflow Variables before Airflow 3.3. List where the metadata database "
@@ -101,7 +102,9 @@ class AirflowVariables:
         """
         if _in_task():
             return {name: self._get_or_none(name) for name in self.names(prefix)}
-        return dict(self._call(f"{prefix}*", "listed", lambda variables: _rows(variables, prefix, "val")))
+        columns = ("key", "_val", "is_encrypted")
+        rows = self._call(f"{prefix}*", "listed", lambda variables: _rows(variables, prefix, *columns))
+        return {name: _decrypted(value, is_encrypted) for name, value, is_encrypted in rows}
 
     def _get_or_none(self, name: str) -> str | None:
         try:
@@ -165,16 +168,27 @@ def _variables() -> Any:
     return Variable
 
 
-def _rows(variables: Any, prefix: str, column: str) -> Any:
-    """Return the names of the metadata database's Variables, or their names with their values.
+def _rows(variables: Any, prefix: str, *columns: str) -> list[Any]:
+    """Return columns of the metadata database's Variables whose names begin with the prefix.
 
-    Airflow logs those that it cannot decrypt, and gives None for them.
+    A whole Variable is not loaded: that alone would have its value masked.
     """
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    begins = variables.key.startswith(prefix, autoescape=True)
+    chosen = [getattr(variables, column) for column in columns]
     with create_session() as session:
-        if column == "key":
-            return list(session.scalars(select(variables.key).where(begins)))
-        return {row.key: row.val for row in session.scalars(select(variables).where(begins))}
+        return list(session.execute(select(*chosen).where(variables.key.startswith(prefix, autoescape=True))))
+
+
+def _decrypted(value: str | None, is_encrypted: bool) -> str | None:
+    """Return the value of a row; None for one that this process has no key for."""
+    from airflow.models.crypto import get_fernet
+    from cryptography.fernet import InvalidToken
+
+    if value is None or not is_encrypted:
+        return value
+    try:
+        return str(get_fernet().decrypt(value.encode()).decode())
+    except (InvalidToken, ValueError):
+        return None

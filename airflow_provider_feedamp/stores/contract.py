@@ -20,19 +20,28 @@ it: over the same records, with nothing else in common. Say ``pytest.register_as
 module's name in your ``conftest.py`` if you want pytest to explain failed assertions. Only pytest is needed,
 and only when the tests run; Airflow is not.
 
-What cannot be tested from one process is yours to argue: that the lock holds between machines.
+The processes of one test are forked: a store must not share connections with the process that forked it.
+What cannot be tested on one machine is yours to argue: that the lock holds between machines.
 """
 
-# ruff: noqa: S101, S106 - assertions are what this module is for, and its tokens open nothing
+# ruff: noqa: S101, S105, S106 - assertions are what this module is for, and its tokens open nothing
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictError
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
 from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord, seeded
 
 if TYPE_CHECKING:
@@ -53,6 +62,8 @@ class TokenStoreContract:
 
     #: Seconds to wait for what must happen sooner or later.
     patience = 30.0
+    #: How many processes renew one seller's token at once; 0 where records end with the process.
+    processes = 64
 
     def peer(self, store: TokenStore) -> TokenStore:
         """Return the store as another worker sees it; the same object where records end with the process."""
@@ -61,6 +72,10 @@ class TokenStoreContract:
     def test_it_says_what_it_guarantees(self, store: TokenStore) -> None:
         """A person who chooses a store reads one sentence."""
         assert store.guarantee.strip().endswith(".")
+
+    def worker(self, store: TokenStore) -> TokenStore:
+        """Return the store as one of many processes opens it, in that process; by default ``peer``."""
+        return self.peer(store)
 
     # Records
 
@@ -244,6 +259,84 @@ class TokenStoreContract:
         assert record is not None
         assert (record.generation, most) == (3, [1])
 
+    def test_who_waits_leaves_when_the_record_is_enough(self, store: TokenStore) -> None:
+        """A lock is for those who spend; who waits for a token takes the one that is stored."""
+        if "enough" not in signature(store.lock).parameters:
+            return  # the custodian looks for itself, as the test with processes shows
+        record = store.write(full_record(_KEY), expected=None)
+        asked: list[TokenRecord | None] = []
+
+        def enough(found: TokenRecord | None) -> bool:
+            asked.append(found)
+            return found is not None and found.refresh_token == "next"
+
+        def wait() -> None:
+            with self.peer(store).lock(_KEY, wait=self.patience, stop=threading.Event(), enough=enough):
+                raise AssertionError
+
+        with self._lock(store):
+            waiting = ThreadPoolExecutor(1).submit(wait)
+            while not asked:
+                time.sleep(0.01)
+            written = store.write(record.changed(refresh_token="next"), expected=record.revision)
+            # While somebody else is still inside.
+            assert isinstance(waiting.exception(self.patience), TokenBusyError)
+        assert asked[0] == record
+        assert asked[-1] == written
+
+    def test_what_enough_raises_ends_the_waiting(self, store: TokenStore) -> None:
+        """Such as that a person has to authorise the seller again."""
+        if "enough" not in signature(store.lock).parameters:
+            return
+        store.write(full_record(_KEY), expected=None)
+
+        def enough(found: TokenRecord | None) -> bool:
+            raise ZeroDivisionError
+
+        def wait() -> None:
+            with self.peer(store).lock(_KEY, wait=self.patience, stop=threading.Event(), enough=enough):
+                raise AssertionError
+
+        with self._lock(store):
+            assert isinstance(_in_thread(wait), ZeroDivisionError)
+
+    def test_many_processes_with_an_expired_token_make_one_post_and_nobody_fails(
+        self, store: TokenStore, tmp_path: Path
+    ) -> None:
+        """All of them have the new token soon after it was stored, and none queues for the lock."""
+        if not self.processes:
+            return
+        store.write(
+            full_record(_KEY).changed(state=RecordState.ACTIVE, attempt=None, expires_at=0.0), expected=None
+        )
+        posts = tmp_path / "posts"
+        fork = multiprocessing.get_context("fork")
+        start, answers = fork.Event(), fork.SimpleQueue()
+
+        def work() -> None:
+            CACHE.clear()
+            endpoint = _Endpoint(_URL, _KEY.client_id, "secret", posts=posts)
+            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=4 * self.patience)
+            start.wait()
+            try:
+                answer = custodian.token().value
+            except BaseException as error:  # noqa: BLE001 - told to the test
+                answer = f"{type(error).__name__}: {error}"
+            answers.put((answer, time.time()))
+            os._exit(0)  # not by way of whatever the test's process does at its end
+
+        workers = [fork.Process(target=work) for _ in range(self.processes)]
+        for worker in workers:
+            worker.start()
+        start.set()
+        given = [answers.get() for _ in workers]
+        for worker in workers:
+            worker.join()
+
+        stored_at = float(posts.read_text())  # one line: a second POST would have added another
+        assert [answer for answer, _ in given if answer != "new access"] == []
+        assert max(at for _, at in given) - stored_at < self.patience
+
     def _lock(self, store: TokenStore) -> AbstractContextManager[Lease]:
         return store.lock(_KEY, wait=self.patience, stop=threading.Event())
 
@@ -251,6 +344,19 @@ class TokenStoreContract:
     def _enter(store: TokenStore, key: TokenKey, *, wait: float, stop: threading.Event | None = None) -> None:
         with store.lock(key, wait=wait, stop=stop or threading.Event()):
             pass
+
+
+@dataclass(frozen=True)
+class _Endpoint(TokenEndpoint):
+    """A token endpoint without a network, which takes its time and writes down when it has answered."""
+
+    posts: Path = Path()
+
+    def refresh(self, refresh_token: str) -> TokenGrant:
+        time.sleep(1)
+        with self.posts.open("a") as file:
+            file.write(f"{time.time()}\n")
+        return TokenGrant("new access", "new refresh", 3600.0)
 
 
 def full_record(key: TokenKey) -> TokenRecord:

@@ -31,6 +31,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -53,6 +54,10 @@ log = logging.getLogger(__name__)
 
 #: The part of the bound that a look may take; what is left is for the write.
 _LOOK = 0.75
+#: The part of the bound that a look takes at the most when few workers look at once.
+_PROMPT = 0.1
+#: How many times as long as their looks workers spread.
+_SPREAD = 8.0
 #: Seconds after which a lease with other times than ours is of no running worker, whatever the clocks say.
 _LONG_AGO = 900.0
 #: Seconds of a lease beside two POSTs: the pause between them, and the writes.
@@ -173,6 +178,8 @@ class LeaseSeeker:
         self._late = ""
         #: Why Variables were too slow to take the lease.
         self._slow = ""
+        #: Whether we have spread from the others since nobody held the lease.
+        self._drawn = self._waited = False
         self._announced = False
 
     def take(
@@ -197,15 +204,28 @@ class LeaseSeeker:
             if look.nonce != self._watched:
                 # From now, not from the start of the look: the lease may have been written while we read it.
                 self._watched, self._since = look.nonce, clock()
+            pause = self._timing.poll
             if not look.free and since - self._since < self._timing.ttl:
                 self._waiting_for(look, wait)
             elif took >= _LOOK * bound:
                 self._slow = f"a look took {took:.1f} s, and {_LOOK * bound:g} s are allowed"
+                pause = self._lot(took)
+            elif not self._drawn and (took >= _PROMPT * bound or self._waited):
+                pause, self._drawn = self._lot(took), True
             elif (lease := self._try(since, look)) is not None:
                 return lease
             left = deadline - since
-            if left <= 0 or stop.wait(min(self._timing.poll, left)):
+            if left <= 0 or stop.wait(min(pause, left)):
                 raise self._given_up(wait)
+
+    def _lot(self, took: float) -> float:
+        """Return a random pause before the next look.
+
+        Many workers may look at once (that makes looks slow) or have waited for the same lease, and all of
+        them would write next: they have to spread for the first one's lease to be seen by the others.
+        """
+        least = self._timing.settle if self._waited else 0.0
+        return random.uniform(0.0, max(_SPREAD * took, least))  # noqa: S311 - spreads load, hides nothing
 
     def _try(self, since: float, before: Look) -> Lease | None:
         """Write a lease of our own in place of the one before, and return it if it still stands later."""
@@ -242,6 +262,7 @@ class LeaseSeeker:
 
     def _waiting_for(self, look: Look, wait: float) -> None:
         """Say once for whom we wait; refuse to work beside a worker with other times."""
+        self._drawn, self._waited = False, True
         if look.nonce == self._late:
             return
         self._slow = ""

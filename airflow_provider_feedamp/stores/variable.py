@@ -243,8 +243,8 @@ class VariableStore:
             raise ConfigurationError(
                 "Airflow 3.0 writes each Variable that a task sets into the scheduler's log, in clear. So "
                 "the token store 'variable' needs [feedamp] encryption_key there (`feedamp keygen` makes "
-                "one; set AIRFLOW__FEEDAMP__ENCRYPTION_KEY to the same key wherever Airflow runs). Or use the "
-                "token store 'sql', or a later Airflow. Nothing was spent."
+                "one; set AIRFLOW__FEEDAMP__ENCRYPTION_KEY to the same key wherever Airflow runs). Or use "
+                "the token store 'sql', or a later Airflow. Nothing was spent."
             )
 
     # The lease

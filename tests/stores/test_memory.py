@@ -7,6 +7,8 @@ from airflow_provider_feedamp.stores.memory import MemoryStore
 
 
 class TestMemoryStore(TokenStoreContract):
+    processes = 0
+
     @pytest.fixture
     def store(self) -> MemoryStore:
         return MemoryStore()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,12 +14,14 @@ from airflow_provider_feedamp.stores.timed_lease import Timing
 from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.models import TokenKey
-from tests.airflow_runs import FERNET_KEY, migrated_database
+from tests.airflow_runs import FERNET_KEY
+from tests.stores.conftest import reconnect
 from tests.stores.fernet import forget_fernet_keys, set_fernet_key
 from tests.tokens.custody import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
@@ -30,37 +29,6 @@ KEY = TokenKey("https://feedamp.example/api/v1/access_token", "client", "acme")
 TOKEN, LEASE = f"feedamp_token_{KEY.digest}.acme", f"feedamp_lease_{KEY.digest}"
 #: A settling time that tests can wait for, and still longer than the bound.
 QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a metadata database as `airflow db migrate` makes it."""
-    source = migrated_database(tmp_path_factory.getbasetemp())
-    return Path(shutil.copy(source, tmp_path_factory.mktemp("variables")))
-
-
-@pytest.fixture(scope="module")
-def database(migrated: Path) -> Iterator[Path]:
-    """Let this process's Airflow use the migrated database."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{migrated}")
-        reconnect()
-        yield migrated
-    reconnect()
-
-
-def reconnect() -> None:
-    settings: Any = import_module("airflow.settings")
-    settings.dispose_orm()
-    settings.configure_vars()
-    settings.configure_orm()
-
-
-@pytest.fixture
-def no_variables(database: Path) -> Path:
-    with sqlite3.connect(database) as connection:
-        connection.execute("DELETE FROM variable")
-    return database
 
 
 @pytest.mark.usefixtures("no_variables")
@@ -71,6 +39,9 @@ class TestVariableStore(TokenStoreContract):
 
     def peer(self, store: object) -> VariableStore:
         return VariableStore(timing=QUICK)
+
+    def worker(self, store: object) -> VariableStore:
+        return VariableStore()  # with the times of a deployment
 
 
 def test_no_token_stands_in_the_database_in_clear(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from functools import partial
+from random import seed as seed_pauses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,6 +80,7 @@ def simulate(
 ) -> Section:
     """Let several workers, each with a store of its own, go in and out."""
     world, section = World(seed), Section()
+    seed_pauses(seed)
     variables = SlowVariables(world, delay, values())
 
     def work() -> None:
@@ -120,7 +122,7 @@ def test_no_two_workers_are_inside_at_once_however_slowly_variables_answer(seed:
     ],
 )
 def test_the_simulation_finds_two_inside_at_once_when(kind: type[VariableStore], timing: Timing) -> None:
-    assert simulate(1, rounds=200, kind=kind, timing=timing).doubled > 0
+    assert simulate(6, rounds=200, kind=kind, timing=timing).doubled > 0
 
 
 # Single moves
@@ -197,7 +199,7 @@ def test_who_writes_too_slowly_does_not_enter_and_does_not_wait_for_longer_than_
 
     def work() -> None:
         with (
-            pytest.raises(TokenStoreError, match="answer too slowly .*lease_bound"),
+            pytest.raises(TokenStoreError, match=r"answer too slowly .*lease_bound"),
             store.lock(KEY, wait=wait, stop=VirtualEvent(world)),
         ):
             pass
