@@ -35,6 +35,7 @@ def database(migrated: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{migrated}")
         reconnect()
+        import_module("airflow.models").import_all_models()
         yield migrated
     reconnect()
 

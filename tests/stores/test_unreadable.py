@@ -223,6 +223,7 @@ def test_a_seller_who_is_new_is_seeded_though_reads_failed_before(
         outcome(custodian)
         supervisor.fails = lambda number: False
         CACHE.clear()
+        supervisor.texts.pop(_lease_name(bench.key()), None)  # as if its time were over
         custodian.token()
         assert whole(bench), place
         assert bench.posts() == 1, place
@@ -265,7 +266,7 @@ def test_what_cannot_be_told_is_told_by_the_canary(bench: Bench, supervisor: Sup
     assert (_CANARY in supervisor.texts) is not listing
     supervisor.fails = lambda number: True
     custodian = bench.custodian(store=store())
-    with pytest.raises(TokenStoreError, match="cannot be read"):
+    with pytest.raises(TokenStoreError, match="(cannot|could not) be read"):
         custodian.record()
 
 
