@@ -282,13 +282,32 @@ def _connects(hook: Any) -> Any:
         try:
             if dialect.driver == "pymysql":
                 # The hook knows this driver when it makes a URL, and not when it connects.
-                return dialect.dbapi.connect(**mine._get_conn_config_mysql_client(mine.connection))
-            return mine.get_conn()
+                opened = dialect.dbapi.connect(**mine._get_conn_config_mysql_client(mine.connection))
+            else:
+                opened = mine.get_conn()
+            if dialect.name == "mysql" and _asks_for_tls(mine.connection.extra_dejson):
+                _require_tls(opened)
+            return opened
         except Exception as error:  # noqa: BLE001 - what drivers and hooks raise here is of any class
             # Neither the text nor the cause: they may quote the connection's fields.
             raise _UnreachableError(_names(error)) from None
 
     return connect
+
+
+def _asks_for_tls(extra: dict[str, Any]) -> bool:
+    named = any(extra.get(name) for name in ("ssl", "ssl_ca", "ssl_verify_cert", "ssl_verify_identity"))
+    return named or str(extra.get("ssl_mode")).upper() in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+
+
+def _require_tls(opened: Any) -> None:
+    """Refuse a session in clear: mysqlclient and PyMySQL open one when the server offers no TLS."""
+    cursor = opened.cursor()
+    cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+    if not cursor.fetchone()[1]:
+        opened.close()
+        raise _UnreachableError("the connection asks for TLS, and the server offers none")
+    cursor.close()
 
 
 def _isolates(statement: str) -> Any:

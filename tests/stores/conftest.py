@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.databases import pgbouncer
 from tests.stores.fernet import forget_fernet_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["pgbouncer"]
 
 
 @pytest.fixture(autouse=True)
