@@ -221,9 +221,10 @@ class SqlStore:
     def _release(self, key: TokenKey, lease: Lease) -> None:
         """End the lease if it is still ours; whatever was done under it must not fail for that."""
         what = f"release the lease for seller {key.seller!r}"
-        ours = _ROW.lease_owner == _owner(lease.nonce)
+        # Matches the row, whoever owns the lease: so it waits for an UPDATE of ours that is still under way.
+        owner = case((_ROW.lease_owner == _owner(lease.nonce), null()), else_=_ROW.lease_owner)
         try:
-            self._update(what, key, ours, lease_owner=None, lease_until=0.0)
+            self._update(what, key, lease_owner=owner)
         except TokenStoreError as error:
             log.warning("%s The lease ends by itself in %.0f s.", error, max(lease.left(), 0.0))
 

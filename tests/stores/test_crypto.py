@@ -80,9 +80,7 @@ def test_without_a_usable_key_nothing_is_written(
 ) -> None:
     set_fernet_key(monkeypatch, keys)
 
-    with pytest.raises(
-        ConfigurationError, match=rf"{complaint}.*FEEDAMP__ENCRYPTION_KEY"
-    ) as refused:
+    with pytest.raises(ConfigurationError, match=rf"{complaint}.*FEEDAMP__ENCRYPTION_KEY") as refused:
         store.write(record(), expected=None)
 
     assert "not-a-key" not in str(refused.value)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
@@ -23,7 +22,6 @@ from airflow_provider_feedamp.stores import sql_database
 from airflow_provider_feedamp.stores.sql import SqlStore
 from airflow_provider_feedamp.stores.sql_database import SqlDatabase
 from airflow_provider_feedamp.tokens.models import TokenKey
-from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, held, record, sqlite
 
 if TYPE_CHECKING:
@@ -60,11 +58,6 @@ def connect_to(monkeypatch: pytest.MonkeyPatch, connection: str, **extra: Any) -
     monkeypatch.setenv(VARIABLE, json.dumps({**json.loads(connection), "extra": extra}))
 
 
-@pytest.fixture
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_fernet_key(monkeypatch, Fernet.generate_key().decode())
-
-
 def exit_code_of_child(work: Callable[[], object]) -> int:
     """Run the work in a forked child that gets 30 seconds, and return its exit code (1: it failed)."""
     pid = os.fork()
@@ -76,14 +69,6 @@ def exit_code_of_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@pytest.fixture(params=["postgresql", "mariadb"])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DatabaseServer:
-    """Return a running server, with the connection set to it."""
-    running: DatabaseServer = request.getfixturevalue(request.param)
-    monkeypatch.setenv(VARIABLE, running.connection)
-    return running
 
 
 # Which connections it takes
@@ -192,7 +177,7 @@ def test_a_mysql_server_without_tls_is_refused_when_the_connection_asks_for_tls(
         SqlStore(CONN_ID).read(KEY)
 
 
-@pytest.mark.usefixtures("_key")
+@pytest.mark.usefixtures("fernet_key")
 def test_the_connection_says_in_which_schema_the_table_is(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +190,7 @@ def test_the_connection_says_in_which_schema_the_table_is(
 
 
 @pytest.mark.parametrize("client", MYSQL_CLIENTS)
-@pytest.mark.usefixtures("_key")
+@pytest.mark.usefixtures("fernet_key")
 def test_each_driver_for_mysql_takes_any_sellers_name_in_spite_of_the_connections_own_settings(
     mariadb: MariadbServer, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
@@ -221,7 +206,7 @@ def test_each_driver_for_mysql_takes_any_sellers_name_in_spite_of_the_connection
     assert store.keys(key.token_url, key.client_id) == [key]
 
 
-@pytest.mark.usefixtures("_key")
+@pytest.mark.usefixtures("fernet_key")
 def test_a_connection_whose_rows_are_dictionaries_is_read_all_the_same(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +246,7 @@ def test_a_session_reads_what_is_committed_on_a_server_that_is_stricter_by_defau
         server.administer(usual)
 
 
-@pytest.mark.usefixtures("_key")
+@pytest.mark.usefixtures("fernet_key")
 def test_after_a_switchover_the_next_try_reaches_the_new_primary(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +278,7 @@ def test_after_a_switchover_the_next_try_reaches_the_new_primary(
     assert store.read(KEY) == stored
 
 
-@pytest.mark.usefixtures("_key")
+@pytest.mark.usefixtures("fernet_key")
 def test_renewals_through_a_pooler_that_changes_sessions_all_succeed(
     pgbouncer: Pgbouncer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
