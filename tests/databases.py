@@ -270,7 +270,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
 @pytest.fixture(scope="session")
 def pgbouncer(postgresql: PostgresqlServer) -> Iterator[Pgbouncer]:
     """Serve one pgbouncer before the PostgreSQL of all tests."""
-    _need(_program("pgbouncer"), "psycopg")
+    _need(_program("pgbouncer"), "psycopg2")
     with served(partial(Pgbouncer, target=postgresql)) as server:
         yield server
 
