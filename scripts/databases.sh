@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Install what the tests of the `sql` token store need and Debian packages: PostgreSQL, MariaDB, and what pip
-# needs to build MariaDB's driver (mysqlclient). Instant when all of it is there; needs root when it is not.
+# Install what the tests of the `sql` token store need and Debian packages: PostgreSQL, pgbouncer, MariaDB, and what
+# pip needs to build MariaDB's driver (mysqlclient). Instant when all of it is there; needs root when it is not.
 set -euo pipefail
 
-packages=(postgresql mariadb-server libmariadb-dev pkg-config gcc)
+packages=(postgresql pgbouncer mariadb-server libmariadb-dev pkg-config gcc)
 missing=()
 for package in "${packages[@]}"; do
     [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" == installed ]] || missing+=("$package")

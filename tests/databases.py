@@ -1,4 +1,4 @@
-"""Real database servers for tests: PostgreSQL and MariaDB on the loopback, on data of their own, not as root.
+"""Real servers for tests: PostgreSQL, pgbouncer, MariaDB; on the loopback, on data of their own, not as root.
 
 They come from Debian's packages (``scripts/databases.sh`` installs them). Without those, tests are skipped
 with a reason, and fail where CI runs.
@@ -16,20 +16,21 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from scripts.processes import end_group, send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 USER = "feedamp"
 PASSWORD = "pass-of-the-test-database"
 PATIENCE = 30.0  # seconds that a server gets to answer
-PACKAGES = "Run scripts/databases.sh (Debian: postgresql, mariadb-server)."
+PACKAGES = "Run scripts/databases.sh (Debian: postgresql, pgbouncer, mariadb-server)."
 
 
 class DatabaseServer(ABC):
@@ -69,6 +70,10 @@ class DatabaseServer(ABC):
     @abstractmethod
     def answers(self) -> bool:
         """Say whether the database can be used now."""
+
+    def administer(self, *statements: str) -> None:
+        """Run statements as the server's administrator, each in a transaction of its own."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Serve; returns when the database answers."""
@@ -143,9 +148,56 @@ class PostgresqlServer(DatabaseServer):
 
     def answers(self) -> bool:
         """Make the database if it is not there; a server that starts refuses."""
-        url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
-        made = self.run(_postgresql("psql"), "--no-psqlrc", "-c", "CREATE DATABASE feedamp", url)
+        made = self.run(*self._psql("postgres"), "-c", "CREATE DATABASE feedamp")
         return made.returncode == 0 or "already exists" in made.stderr
+
+    def administer(self, *statements: str) -> None:
+        """Run statements as the server's administrator, each in a transaction of its own."""
+        commands = (part for statement in statements for part in ("-c", statement))
+        self.must_run(*self._psql("feedamp"), "-v", "ON_ERROR_STOP=1", *commands)
+
+    def _psql(self, database: str) -> tuple[str, ...]:
+        url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return (_postgresql("psql"), "--no-psqlrc", "-d", url)
+
+
+class Pgbouncer(DatabaseServer):
+    """pgbouncer in transaction mode, as Debian packages it: each transaction may run in another session.
+
+    :param target: The PostgreSQL behind it.
+    """
+
+    conn_type = "postgres"
+    account = "postgres"
+    quit = signal.SIGTERM
+
+    def __init__(self, folder: Path, target: DatabaseServer) -> None:
+        super().__init__(folder)
+        self.target = target
+
+    def create(self) -> None:
+        """Write the configuration."""
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "pool_mode": "transaction",
+            "auth_type": "scram-sha-256",
+            "auth_file": self.folder / "users",
+        }
+        lines = (f"{name} = {value}" for name, value in settings.items())
+        behind = f"feedamp = host=127.0.0.1 port={self.target.port}"
+        (self.folder / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
+        (self.folder / "ini").write_text("\n".join(("[databases]", behind, "[pgbouncer]", *lines, "")))
+
+    def command(self) -> Sequence[str]:
+        """Return the command of the pooler."""
+        return (_program("pgbouncer"), str(self.folder / "ini"))
+
+    def answers(self) -> bool:
+        """Look whether the user can log in."""
+        url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/feedamp"
+        return self.run(_postgresql("psql"), "--no-psqlrc", "-c", "SELECT 1", url).returncode == 0
 
 
 class MariadbServer(DatabaseServer):
@@ -184,12 +236,20 @@ class MariadbServer(DatabaseServer):
         here = ("-h", "127.0.0.1", "-P", str(self.port), "-u", USER, f"-p{PASSWORD}", "feedamp")
         return self.run("mariadb", "--no-defaults", *here, "-e", "SELECT 1").returncode == 0
 
+    def administer(self, *statements: str) -> None:
+        """Run statements as the server's administrator."""
+        here = ("--no-defaults", "-S", str(self.folder / "socket"), "-u", "root", "feedamp")
+        self.must_run("mariadb", *here, "-e", ";".join(statements))
+
+
+Server = TypeVar("Server", bound=DatabaseServer)
+
 
 @contextmanager
-def served(kind: type[DatabaseServer]) -> Iterator[DatabaseServer]:
+def served(kind: Callable[[Path], Server]) -> Iterator[Server]:
     """Serve a fresh database; once the block is left, the server and its data are gone."""
     # Not below pytest's own folders, which another account cannot enter; short, for the sockets' names.
-    with tempfile.TemporaryDirectory(prefix=f"feedamp-{kind.conn_type}-") as folder:
+    with tempfile.TemporaryDirectory(prefix="feedamp-database-") as folder:
         server = kind(Path(folder))
         try:
             server.create()
@@ -200,7 +260,7 @@ def served(kind: type[DatabaseServer]) -> Iterator[DatabaseServer]:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[DatabaseServer]:
+def postgresql() -> Iterator[PostgresqlServer]:
     """Serve one PostgreSQL for all tests."""
     _need(_postgresql("postgres"), "psycopg2")
     with served(PostgresqlServer) as server:
@@ -208,7 +268,15 @@ def postgresql() -> Iterator[DatabaseServer]:
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[DatabaseServer]:
+def pgbouncer(postgresql: PostgresqlServer) -> Iterator[Pgbouncer]:
+    """Serve one pgbouncer before the PostgreSQL of all tests."""
+    _need(_program("pgbouncer"), "psycopg2")
+    with served(partial(Pgbouncer, target=postgresql)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
     """Serve one MariaDB for all tests."""
     _need(_program("mariadbd"), "MySQLdb")
     with served(MariadbServer) as server:

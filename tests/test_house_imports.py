@@ -57,6 +57,7 @@ AIRFLOW: dict[str, set[str]] = {
     # Beside a task's own Variables there are those of the command line, the webserver and the tests.
     "stores/variable.py": TASK_NAMES | METADATA,
     "stores/airflow_variables.py": TASK_NAMES | METADATA,
+    "stores/crypto.py": {f"{SDK}.conf"},
     "stores/sql_database.py": TASK_NAMES,
     "cli/definition.py": {"airflow.cli.cli_config"},
 }

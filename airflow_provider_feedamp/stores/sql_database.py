@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import threading
 from contextlib import contextmanager
@@ -22,15 +24,33 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 #: How long each driver waits for a database that does not answer: seconds, save tcp_user_timeout.
-_POSTGRESQL_OPTIONS = {"connect_timeout": 10, "tcp_user_timeout": 20_000}
-_MYSQL_OPTIONS = {"connect_timeout": 10, "read_timeout": 20, "write_timeout": 20}
-_DRIVER_OPTIONS = {
+_POSTGRESQL_OPTIONS: dict[str, Any] = {"connect_timeout": 10, "tcp_user_timeout": 20_000}
+_MYSQL_OPTIONS: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 20, "write_timeout": 20}
+_DRIVER_OPTIONS: dict[str, dict[str, Any]] = {
     "psycopg2": _POSTGRESQL_OPTIONS,
-    "psycopg": _POSTGRESQL_OPTIONS,
+    # A statement prepared in one session is unknown in the next one that a pooler such as pgbouncer lends.
+    "psycopg": {**_POSTGRESQL_OPTIONS, "prepare_threshold": None},
     "mysqldb": _MYSQL_OPTIONS,
     "pymysql": _MYSQL_OPTIONS,
     "mysqlconnector": {"connection_timeout": 10},
 }
+
+#: How MySqlHook puts its arguments together for each driver.
+_MYSQL_ARGUMENTS = {
+    "mysqldb": "_get_conn_config_mysql_client",
+    "pymysql": "_get_conn_config_mysql_client",
+    "mysqlconnector": "_get_conn_config_mysql_connector_python",
+}
+
+#: A server's own default may be stricter, and then of two workers one would get an error instead of its turn.
+_READ_COMMITTED = {
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "mysql": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+}
+
+#: What databases say when another statement was quicker and this one changed nothing: serialization failures
+#: and deadlocks, and MySQL's words for a record that changed and a lock that was waited for too long.
+_CONTENTION = frozenset({"40001", "40P01", 1213, 1020, 1205})
 
 _LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql")
 
@@ -87,6 +107,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+class ContentionError(TokenStoreError):
+    """Another statement was quicker, and the database has undone this one: look again."""
+
+
+class _UnreachableError(SQLAlchemyError):
+    """No connection could be opened; the text is the class and code of the driver's or the hook's error."""
+
+
 class SqlDatabase:
     """Lends connections on which every statement is a transaction of its own.
 
@@ -105,7 +133,11 @@ class SqlDatabase:
     def connect(self, what: str) -> Iterator[Connection]:
         """Lend a connection; an error of the database becomes ours.
 
+        A connection that met an error is closed, and all idle ones with it: they may lead to a server that is
+        read-only by now, while new ones would reach the next primary.
+
         :param what: What is being done, for the error: "read the token record of seller 'x'".
+        :raises ContentionError: if the database let another statement go first.
         :raises TokenStoreError: if the database fails.
         :raises ConfigurationError: if the connection cannot be used as a token store.
         """
@@ -115,13 +147,25 @@ class SqlDatabase:
                 _create_table(engine)
                 self._prepared.add(os.getpid())
             with engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
+                try:
+                    yield connection
+                except BaseException:
+                    # Also for a signal's exception: it may have cut a statement short.
+                    connection.invalidate()
+                    raise
+        except (SQLAlchemyError, _driver_error(engine)) as error:
+            code = _code(error)
+            if code in _CONTENTION:
+                raise ContentionError(
+                    f"The database behind the Airflow connection {self.conn_id!r} let other statements go "
+                    f"first (code {code}) and did not {what}. Nothing was changed. Try again."
+                ) from None
+            engine.dispose()
             # The database's own text may quote values; its error code says as much.
             raise TokenStoreError(
                 f"The database behind the Airflow connection {self.conn_id!r} failed to {what} "
-                f"({_names(error)}). Is it up, and may the connection's user create, read and write the "
-                f"table {TOKENS.name}?"
+                f"({_names(error)}). Is it up, do the connection's host, password and TLS settings fit it, "
+                f"and may its user create, read and write the table {TOKENS.name}?"
             ) from None
 
     def _engine(self) -> Engine:
@@ -135,11 +179,25 @@ class SqlDatabase:
         return engine
 
 
-def _names(error: SQLAlchemyError) -> str:
+def _driver_error(engine: Engine) -> type[Exception]:
+    driver: Any = engine.dialect.dbapi  # type: ignore[attr-defined,unused-ignore] # by version of SQLAlchemy
+    error: type[Exception] = driver.Error
+    return error
+
+
+def _code(error: Exception) -> int | str | None:
+    """Return the database's or the driver's code for an error."""
+    cause = getattr(error, "orig", None) or error
+    # MySQL's own numbers tell more than the SQLSTATE beside them.
+    number: int | None = next((each for each in cause.args if isinstance(each, int)), None)
+    return number or getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+
+def _names(error: Exception) -> str:
     """Return the error's class and the database's code for it."""
-    cause = getattr(error, "orig", None)
-    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    code = code or next((each for each in getattr(cause, "args", ()) if isinstance(each, int)), None)
+    if isinstance(error, _UnreachableError):
+        return str(error)
+    code = _code(error)
     return type(error).__name__ + (f", code {code}" if code else "")
 
 
@@ -153,6 +211,8 @@ def _open(conn_id: str) -> Engine:
     options = {"hide_parameters": True, "pool_pre_ping": True, "isolation_level": "AUTOCOMMIT"}
     try:
         engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=options)
+        if engine.dialect.name in _READ_COMMITTED:
+            _limit(hook, engine.dialect)
     except Exception as error:  # noqa: BLE001 - the hooks of all SQL providers, and the import of a driver
         raise ConfigurationError(
             f"No database engine can be made of the Airflow connection {conn_id!r} ({type(error).__name__}). "
@@ -164,7 +224,9 @@ def _open(conn_id: str) -> Engine:
             f"The token store 'sql' works with PostgreSQL, MySQL, MariaDB and SQLite; the Airflow connection "
             f"{conn_id!r} leads to {engine.dialect.name!r}."
         )
-    event.listen(engine, "do_connect", _set_options)
+    if engine.dialect.name in _READ_COMMITTED:
+        event.listen(engine, "do_connect", _connects(hook))
+        event.listen(engine, "connect", _isolates(_READ_COMMITTED[engine.dialect.name]))
     return engine
 
 
@@ -190,13 +252,71 @@ def _hook(conn_id: str) -> Any:
         ) from None
 
 
-def _set_options(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
-    """Set what a driver would otherwise leave open, before each new connection; the user's own value wins."""
-    for name, value in _DRIVER_OPTIONS.get(dialect.driver, {}).items():
-        options.setdefault(name, value)
-    if dialect.name == "mysql":
+def _limit(hook: Any, dialect: Any) -> None:
+    """Have the hook set what its driver would otherwise leave open; the user's own value wins."""
+    ours, own = _DRIVER_OPTIONS.get(dialect.driver, {}), hook.connection.extra_dejson
+    if dialect.name == "postgresql":
+        # All of the extras become arguments. Our statements need rows as SQLAlchemy knows them.
+        extra = {**ours, **(own.get("sqlalchemy_query") or {}), **own}
+        extra.pop("cursor", None)
+        hook.connection.extra = json.dumps(extra)
+        return
+    name = _MYSQL_ARGUMENTS[dialect.driver]
+    arguments = getattr(hook, name)
+    limits = {option: int(own.get(option, value)) for option, value in ours.items()}
+
+    def limited(connection: Any) -> dict[str, Any]:
+        given = {option: value for option, value in arguments(connection).items() if option != "cursorclass"}
         # Sellers' names are any Unicode; the driver's own default may be latin1.
-        options["charset"] = "utf8mb4"
+        return {**limits, **given, "charset": "utf8mb4"}
+
+    setattr(hook, name, limited)
+
+
+def _connects(hook: Any) -> Any:
+    """Return what opens a connection as Airflow's hook does, with all that the extras say of TLS and more."""
+
+    def connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        # A copy: the hook remembers its newest connection, and another thread may open one meanwhile.
+        mine = copy.copy(hook)
+        try:
+            if dialect.driver == "pymysql":
+                # The hook knows this driver when it makes a URL, and not when it connects.
+                opened = dialect.dbapi.connect(**mine._get_conn_config_mysql_client(mine.connection))
+            else:
+                opened = mine.get_conn()
+            if dialect.name == "mysql" and _asks_for_tls(mine.connection.extra_dejson):
+                _require_tls(opened)
+            return opened
+        except Exception as error:  # noqa: BLE001 - what drivers and hooks raise here is of any class
+            # Neither the text nor the cause: they may quote the connection's fields.
+            raise _UnreachableError(_names(error)) from None
+
+    return connect
+
+
+def _asks_for_tls(extra: dict[str, Any]) -> bool:
+    named = any(extra.get(name) for name in ("ssl", "ssl_ca", "ssl_verify_cert", "ssl_verify_identity"))
+    return named or str(extra.get("ssl_mode")).upper() in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+
+
+def _require_tls(opened: Any) -> None:
+    """Refuse a session in clear: mysqlclient and PyMySQL open one when the server offers no TLS."""
+    cursor = opened.cursor()
+    cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+    if not cursor.fetchone()[1]:
+        opened.close()
+        raise _UnreachableError("the connection asks for TLS, and the server offers none")
+    cursor.close()
+
+
+def _isolates(statement: str) -> Any:
+    def isolate(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        cursor.close()
+
+    return isolate
 
 
 def _create_table(engine: Engine) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 
+from airflow_provider_feedamp.exceptions import FeedAmpError
 from airflow_provider_feedamp.stores import sql
 from airflow_provider_feedamp.stores.sql import SqlStore
 from airflow_provider_feedamp.stores.sql_database import SqlDatabase
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.synchronize import Barrier, Lock
     from pathlib import Path
+
+    from tests.databases import DatabaseServer
 
 CONN_ID = "tokens"
 VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
@@ -49,6 +53,50 @@ def held(store: SqlStore, key: TokenKey = KEY, wait: float = 0) -> Iterator[None
     """Hold a key's lease."""
     with store.lock(key, wait=wait, stop=threading.Event()):
         yield
+
+
+def all_at_once(work: Callable[[], object], threads: int = 8) -> list[object]:
+    """Run the work in threads that begin together; an error of ours is a result."""
+    start = threading.Barrier(threads)
+
+    def run(_: int) -> object:
+        start.wait()
+        try:
+            return work()
+        except FeedAmpError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(run, range(threads)))
+
+
+@contextmanager
+def statements_of(store: SqlStore) -> Iterator[list[str]]:
+    """Collect the statements that a store sends from now on."""
+    store.read(KEY)
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        sent.append(statement)
+
+    engine = store._database._engine()
+    event.listen(engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def on_update(server: DatabaseServer, body: dict[str, str]) -> None:
+    """Have a server do something before each UPDATE of our table; it goes with the table."""
+    SqlStore(CONN_ID).read(KEY)
+    execute("DROP SEQUENCE IF EXISTS updates")
+    execute("CREATE SEQUENCE updates")
+    if server.conn_type == "postgres":
+        code = f"$$ BEGIN {body['postgres']} RETURN NEW; END $$"
+        execute(f"CREATE OR REPLACE FUNCTION before_update() RETURNS trigger LANGUAGE plpgsql AS {code}")
+        action = "EXECUTE FUNCTION before_update()"
+    else:
+        action = f"BEGIN {body['mysql']} END"
+    execute(f"CREATE TRIGGER before_update BEFORE UPDATE ON feedamp_tokens FOR EACH ROW {action}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Token records under Airflow's Fernet keys: several keys, a lost one, none at all."""
+"""Token records under Airflow's Fernet keys and our own: several keys, a lost one, none at all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
-from airflow_provider_feedamp.exceptions import ConfigurationError, TokenRecordError
-from airflow_provider_feedamp.stores.crypto import decrypt, encrypt
+from airflow_provider_feedamp.exceptions import ConfigurationError, TokenRecordError, TokenStoreError
+from airflow_provider_feedamp.stores.crypto import Sealer
 from airflow_provider_feedamp.stores.sql import SqlStore
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, record, sqlite
@@ -40,16 +40,16 @@ def test_a_record_under_a_replaced_key_is_read_and_written_again_under_the_new_o
     assert store.read(KEY) == rewritten
 
 
-def test_a_record_that_no_key_decrypts_is_an_error_that_names_the_seller(
+def test_a_record_that_no_key_decrypts_is_an_error_that_another_worker_may_not_meet(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = store.write(record(), expected=None)
     set_fernet_key(monkeypatch, NEW)
 
-    with pytest.raises(TokenRecordError, match=r"seller 'acme'.*fernet_key") as refused:
+    with pytest.raises(TokenStoreError, match=r"seller 'acme'.*encryption_key.*fernet_key") as refused:
         store.read(KEY)
 
-    assert not refused.value.retryable
+    assert refused.value.retryable
     set_fernet_key(monkeypatch, FORMER)
     assert store.read(KEY) == written
 
@@ -58,7 +58,7 @@ def test_a_damaged_record_is_an_error_that_names_the_seller(store: SqlStore) -> 
     store.write(record(), expected=None)
     execute("UPDATE feedamp_tokens SET record = 'gAAAA-cut'")
 
-    with pytest.raises(TokenRecordError, match="seller 'acme'"):
+    with pytest.raises(TokenStoreError, match="seller 'acme'"):
         store.read(KEY)
 
 
@@ -72,14 +72,15 @@ def test_another_keys_record_in_the_row_is_refused(store: SqlStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "complaint"), [("", "fernet_key is empty"), ("not-a-key", "is not a list of Fernet keys")]
+    ("keys", "complaint"),
+    [("", "encryption_key and .* are both empty"), ("not-a-key", "is not a list of Fernet keys")],
 )
 def test_without_a_usable_key_nothing_is_written(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch, keys: str, complaint: str
 ) -> None:
     set_fernet_key(monkeypatch, keys)
 
-    with pytest.raises(ConfigurationError, match=rf"{complaint}.*AIRFLOW__CORE__FERNET_KEY") as refused:
+    with pytest.raises(ConfigurationError, match=rf"{complaint}.*FEEDAMP__ENCRYPTION_KEY") as refused:
         store.write(record(), expected=None)
 
     assert "not-a-key" not in str(refused.value)
@@ -90,12 +91,61 @@ def test_without_a_usable_key_nothing_is_written(
 def test_without_a_key_nothing_is_taken_for_clear_text(monkeypatch: pytest.MonkeyPatch) -> None:
     set_fernet_key(monkeypatch, "")
 
-    with pytest.raises(ConfigurationError):
-        decrypt("{}", KEY)
+    with pytest.raises(TokenStoreError):
+        Sealer().open("{}", KEY)
 
 
 def test_the_same_text_is_encrypted_differently_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     set_fernet_key(monkeypatch, NEW)
+    sealer = Sealer()
 
-    assert encrypt("text") != encrypt("text")
-    assert decrypt(encrypt("text"), KEY) == "text"
+    assert sealer.seal("text") != sealer.seal("text")
+    assert sealer.open(sealer.seal("text"), KEY).text == "text"
+
+
+# The keys of [feedamp] encryption_key
+
+
+def test_own_keys_come_before_airflows_and_a_record_says_which_one_it_is_under(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, new = (Fernet.generate_key().decode() for _ in range(2))
+    written, under = store.write(record(), expected=None), []
+    for keys in ("", former, f"{new}, {former}"):
+        monkeypatch.setenv("AIRFLOW__FEEDAMP__ENCRYPTION_KEY", keys)
+        worker = SqlStore(CONN_ID)
+        found = worker.read(KEY)
+        assert found == written
+        written = worker.write(found, expected=found.revision)
+        again = worker.read(KEY)
+        assert again is not None
+        under.append((found.sealed_with, again.sealed_with))
+
+    assert under == [
+        ("fernet_key", "fernet_key"),
+        ("fernet_key", "encryption_key"),
+        ("encryption_key 2", "encryption_key"),
+    ]
+
+
+def test_a_record_under_an_own_key_is_no_record_of_a_worker_without_it(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__ENCRYPTION_KEY", NEW)
+    SqlStore(CONN_ID).write(record(), expected=None)
+
+    with pytest.raises(TokenStoreError, match="untouched") as refused:
+        store.read(KEY)
+
+    assert refused.value.retryable
+
+
+def test_a_list_of_own_keys_that_is_none_is_refused_without_being_quoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__ENCRYPTION_KEY", f"{NEW},not-a-key")
+
+    with pytest.raises(ConfigurationError, match=r"encryption_key is not .*feedamp keygen") as refused:
+        SqlStore(CONN_ID)
+
+    assert "not-a-key" not in str(refused.value)

@@ -1,86 +1,49 @@
-"""The SQL store on SQLite and on real PostgreSQL and MariaDB servers: lease, conditional write, listing."""
+"""The SQL store on SQLite, PostgreSQL and MariaDB: table, conditional write, listing, failures."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
+from airflow.providers.common.compat.sdk import mask_secret, redact
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_feedamp.exceptions import (
-    FeedAmpError,
-    TokenBusyError,
-    TokenConflictError,
-    TokenStoreError,
-)
+from airflow_provider_feedamp.exceptions import TokenConflictError, TokenRecordError, TokenStoreError
 from airflow_provider_feedamp.stores import open_store
+from airflow_provider_feedamp.stores.base import records_of
 from airflow_provider_feedamp.stores.contract import TokenStoreContract
 from airflow_provider_feedamp.stores.sql import SqlStore
 from airflow_provider_feedamp.tokens.models import TokenKey
-from tests.stores import sql_support
 from tests.stores.fernet import set_fernet_key
-from tests.stores.sql_support import ACCESS, CONN_ID, KEY, REFRESH, VARIABLE, Watch, execute, held, record
+from tests.stores.sql_support import (
+    ACCESS,
+    CONN_ID,
+    KEY,
+    REFRESH,
+    all_at_once,
+    execute,
+    held,
+    record,
+    statements_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from tests.databases import DatabaseServer
 
 
-@pytest.fixture(autouse=True)
-def _fernet_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_fernet_key(monkeypatch, Fernet.generate_key().decode())
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Set the connection to a database without our table, and return its kind."""
-    if request.param == "sqlite":
-        monkeypatch.setenv(VARIABLE, sql_support.sqlite(tmp_path))
-    else:
-        server: DatabaseServer = request.getfixturevalue(request.param)
-        monkeypatch.setenv(VARIABLE, server.connection)
-        execute("DROP TABLE IF EXISTS feedamp_tokens")
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("fernet_key")
 
 
 @pytest.fixture
 def store(database: str) -> SqlStore:
     """Return a store on the database."""
     return SqlStore(CONN_ID)
-
-
-@pytest.fixture(params=["postgresql", "mariadb"])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DatabaseServer:
-    """Return a server that the test may stop and start, with the connection set to it."""
-    running: DatabaseServer = request.getfixturevalue(request.param)
-    monkeypatch.setenv(VARIABLE, running.connection)
-    execute("DROP TABLE IF EXISTS feedamp_tokens")
-    return running
-
-
-def all_at_once(work: Callable[[], object], threads: int = 8) -> list[object]:
-    """Run the work in threads that begin together; an error of ours is a result."""
-    start = threading.Barrier(threads)
-
-    def run(_: int) -> object:
-        start.wait()
-        try:
-            return work()
-        except FeedAmpError as error:
-            return error
-
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(run, range(threads)))
 
 
 class TestSqlStore(TokenStoreContract):
@@ -141,137 +104,12 @@ def test_of_many_later_writes_one_counts(store: SqlStore) -> None:
     assert store.read(KEY) in results
 
 
-# The lease
-
-
-def test_a_lease_keeps_others_out_and_is_free_after(store: SqlStore) -> None:
-    with held(store), pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
-        pass
-
-    with held(SqlStore(CONN_ID)):
-        pass
-
-
-def test_of_many_who_want_a_new_sellers_lease_one_gets_it(store: SqlStore) -> None:
-    store.read(KEY)
-    everybody_tried = threading.Barrier(8)
-
-    def take() -> str:
-        try:
-            with held(store):
-                everybody_tried.wait(30)
-                return "entered"
-        except TokenBusyError:
-            everybody_tried.wait(30)
-            return "busy"
-
-    assert sorted(map(str, all_at_once(take))) == ["busy"] * 7 + ["entered"]
-
-
-def test_a_lease_is_not_a_record(store: SqlStore) -> None:
-    with held(store):
-        assert store.read(KEY) is None
-        assert store.keys(KEY.token_url, KEY.client_id) == []
-
-
-def test_leases_of_two_sellers_do_not_meet(store: SqlStore) -> None:
-    with held(store), held(store, TokenKey(KEY.token_url, KEY.client_id, "Acme")):
-        pass
-
-
-@pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
-def test_a_workers_wrong_clock_ends_no_lease(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch, wrong_by: float
-) -> None:
-    with held(store):
-        right = time.time
-        monkeypatch.setattr(time, "time", lambda: right() + wrong_by)
-
-        with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
-            pass
-
-
-@pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
-def test_a_lease_runs_out_by_the_clock_of_the_database(
-    database: str, monkeypatch: pytest.MonkeyPatch, wrong_by: float
-) -> None:
-    right = time.time
-    monkeypatch.setattr(time, "time", lambda: right() + wrong_by)
-    began = time.monotonic()
-
-    with held(SqlStore(CONN_ID, ttl=0.8)), held(SqlStore(CONN_ID), wait=30):
-        waited = time.monotonic() - began
-
-    assert 0.8 <= waited < 10
-
-
-def test_whoever_outlives_a_lease_does_not_end_the_next_ones(database: str) -> None:
-    late, next_one = SqlStore(CONN_ID, ttl=0), SqlStore(CONN_ID)
-    with held(late):
-        section = next_one.lock(KEY, wait=0, stop=threading.Event())
-        section.__enter__()
-
-    with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
-        pass
-    section.__exit__(None, None, None)
-
-
-def test_a_lease_never_seems_longer_to_its_owner_than_it_is(server: DatabaseServer) -> None:
-    # SQLite's clock is too coarse to tell.
-    with SqlStore(CONN_ID).lock(KEY, wait=0, stop=threading.Event()) as lease:
-        [(until,)] = execute("SELECT lease_until FROM feedamp_tokens")
-
-        assert lease.left() <= until - time.time()
-
-
-def test_forgetting_a_record_does_not_free_its_lease(store: SqlStore) -> None:
-    store.write(record(), expected=None)
-    with held(store):
-        store.delete(KEY)
-
-        assert store.read(KEY) is None
-        with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
-            pass
-
-
 def test_forgetting_a_record_removes_its_row(store: SqlStore) -> None:
     store.write(record(), expected=None)
 
     store.delete(KEY)
 
     assert execute("SELECT * FROM feedamp_tokens") == []
-
-
-def test_no_transaction_is_open_while_a_lease_is_held(database: str, store: SqlStore) -> None:
-    store.write(record(), expected=None)
-    with held(store):
-        store.read(KEY)
-
-        if database == "postgresql":
-            query = "SELECT * FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-            assert execute(query) == []
-        elif database == "mariadb":
-            assert execute("SELECT * FROM information_schema.innodb_trx") == []
-        # Would wait for a row, or file, that an open transaction has locked.
-        execute("UPDATE feedamp_tokens SET updated_at = 0")
-
-
-def test_two_processes_are_never_in_the_section_together(server: DatabaseServer) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    watch = Watch(spawn.Barrier(2), spawn.Lock(), spawn.Array("i", 2, lock=False))
-    workers = [spawn.Process(target=sql_support.contend, args=(watch, 100)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(90)
-        worker.kill()
-
-    stored = SqlStore(CONN_ID).read(KEY)
-
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    assert list(watch.inside) == [0, 1]
-    assert stored is not None
-    assert (stored.generation, stored.revision) == (200, 200)
 
 
 # Listing
@@ -298,6 +136,39 @@ def test_a_record_that_cannot_be_decrypted_is_listed(
     set_fernet_key(monkeypatch, Fernet.generate_key().decode())
 
     assert store.keys(KEY.token_url, KEY.client_id) == [KEY]
+
+
+def test_all_records_are_listed_by_one_query_whatever_some_of_them_hold(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [TokenKey(KEY.token_url, KEY.client_id, f"seller {number}") for number in range(20)]
+    foreign, damaged, *others = keys
+    written = {key: store.write(record(key), expected=None) for key in keys}
+    store.write(record(TokenKey(KEY.token_url, "another client", "acme")), expected=None)
+    [(another,)] = execute("SELECT record FROM feedamp_tokens WHERE key_digest = :key", key=others[0].digest)
+    for key, text in ((foreign, another), (damaged, "gAAAA-cut")):
+        execute("UPDATE feedamp_tokens SET record = :text WHERE key_digest = :key", text=text, key=key.digest)
+
+    with statements_of(store) as sent:
+        listed = dict(records_of(store, KEY.token_url, KEY.client_id))
+
+    assert len(sent) == 1
+    assert {key: listed[key] for key in others} == {key: written[key] for key in others}
+    assert isinstance(listed.pop(foreign), TokenRecordError)
+    assert isinstance(listed.pop(damaged), TokenStoreError)
+    assert listed.keys() == set(others)
+
+
+def test_listing_hides_no_token_from_the_log_since_it_shows_none(store: SqlStore) -> None:
+    unheard = record(refresh_token=f"never-masked-{uuid4()}")
+    store.write(unheard, expected=None)
+
+    [(_, listed)] = records_of(store, KEY.token_url, KEY.client_id)
+
+    assert listed == unheard.changed(revision=1)
+    assert redact(unheard.refresh_token) == unheard.refresh_token
+    mask_secret(unheard.refresh_token)
+    assert redact(unheard.refresh_token) == "***"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -82,10 +82,10 @@ def test_a_variable_that_the_environment_shadows_is_named(monkeypatch: pytest.Mo
 
 
 def test_a_database_that_is_down_is_a_retryable_error_without_the_value(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+    airflow_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{database.parent}/missing/airflow.db"
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{airflow_database.parent}/missing/airflow.db"
     )
     reconnect()
     try:
