@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_feedamp.exceptions import (
+    AnswerLostError,
     FeedAmpError,
     ReauthorizationRequiredError,
     TokenBusyError,
     TokenConflictError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, GrantRefusedError
+from airflow_provider_feedamp.tokens.exchange import GrantRefusedError
 from airflow_provider_feedamp.tokens.models import Attempt, RecordState, seeded
 
 if TYPE_CHECKING:
