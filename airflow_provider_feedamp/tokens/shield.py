@@ -10,11 +10,55 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+from airflow_provider_feedamp.exceptions import TokenBusyError
+
 T = TypeVar("T")
 
 #: Seconds of one wait. A signal that comes just before a wait, or that the system delivers to another thread,
 #: does not end it: the handler runs at the next turn.
 _SLICE = 0.2
+
+
+class _Sections:
+    """The protected sections of this process."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.in_flight = 0
+        self.closed = False
+
+    def __enter__(self) -> None:
+        with self.changed:
+            if self.closed:
+                raise TokenBusyError(
+                    "This process ends, so no renewal is begun. Nothing was spent; try again."
+                )
+            self.in_flight += 1
+
+    def __exit__(self, *exc: object) -> None:
+        with self.changed:
+            self.in_flight -= 1
+            self.changed.notify_all()
+
+
+_sections = _Sections()
+
+
+def in_flight() -> int:
+    """Return how many protected sections are under way in this process."""
+    return _sections.in_flight
+
+
+def wait_idle(seconds: float) -> bool:
+    """Wait until no protected section is under way; False when the seconds did not suffice."""
+    with _sections.changed:
+        return _sections.changed.wait_for(lambda: not _sections.in_flight, seconds)
+
+
+def close() -> None:
+    """Let no protected section begin any more: this process ends. Those under way go on."""
+    with _sections.changed:
+        _sections.closed = True
 
 
 def shielded(work: Callable[[threading.Event], T]) -> T:
@@ -30,6 +74,11 @@ def shielded(work: Callable[[threading.Event], T]) -> T:
     :return: What ``work`` returns.
     :raises BaseException: what arrived while waiting; else what ``work`` raised.
     """
+    with _sections:
+        return _shielded(work)
+
+
+def _shielded(work: Callable[[threading.Event], T]) -> T:
     caller = threading.current_thread()
     if caller is not threading.main_thread() and not caller.daemon:
         return work(threading.Event())
