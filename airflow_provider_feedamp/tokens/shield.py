@@ -74,8 +74,12 @@ def shielded(work: Callable[[threading.Event], T]) -> T:
     :return: What ``work`` returns.
     :raises BaseException: what arrived while waiting; else what ``work`` raised.
     """
-    with _sections:
-        return _shielded(work)
+
+    def counted(stop: threading.Event) -> T:
+        with _sections:  # not in the caller's thread, where a signal could leave its lock held
+            return work(stop)
+
+    return _shielded(counted)
 
 
 def _shielded(work: Callable[[threading.Event], T]) -> T:
