@@ -143,9 +143,12 @@ def post_once(
             request = session.prepare_request(
                 requests.Request("POST", url, headers=asked, data=data, auth=_NO_AUTH)
             )
-            settings = session.merge_environment_settings(request.url, {}, None, None, None)
+            settings: dict[str, Any] = {
+                **session.merge_environment_settings(request.url, {}, True, None, None),
+                "timeout": watch.left(),
+            }
             # Not by the session: it reads the body of a redirect to its end, however long that is.
-            with adapter.send(request, **{**settings, "stream": True, "timeout": watch.left()}) as answer:
+            with adapter.send(request, **settings) as answer:
                 return answer, _body(answer)
     finally:
         del _current.watch
