@@ -23,22 +23,21 @@ class _Sections:
     """The protected sections of this process."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
         self.in_flight = 0
         self.closed = False
 
     def __enter__(self) -> None:
-        with self.changed:
+        with self.lock:
             if self.closed:
                 raise TokenBusyError(
-                    "This process ends, so no renewal is begun. Nothing was spent; try again."
+                    "This process ends, so no renewal begins in it. Nothing was spent; try again."
                 )
             self.in_flight += 1
 
     def __exit__(self, *exc: object) -> None:
-        with self.changed:
+        with self.lock:
             self.in_flight -= 1
-            self.changed.notify_all()
 
 
 _sections = _Sections()
@@ -49,15 +48,9 @@ def in_flight() -> int:
     return _sections.in_flight
 
 
-def wait_idle(seconds: float) -> bool:
-    """Wait until no protected section is under way; False when the seconds did not suffice."""
-    with _sections.changed:
-        return _sections.changed.wait_for(lambda: not _sections.in_flight, seconds)
-
-
 def close() -> None:
-    """Let no protected section begin any more: this process ends. Those under way go on."""
-    with _sections.changed:
+    """Let no protected section begin any more, because this process ends; those under way go on."""
+    with _sections.lock:
         _sections.closed = True
 
 

@@ -100,7 +100,8 @@ class _Ending:
                 if before.loop is loop:
                     continue
                 before = before._before
-            signal.signal(which, cls(loop, which, before))
+            if not _may_go_on(before):
+                signal.signal(which, cls(loop, which, before))
 
     def __call__(self, which: int, frame: FrameType | None) -> None:
         """Handle the signal. It may have come while this very thread holds a lock: the loop does the work."""
@@ -120,6 +121,12 @@ class _Ending:
     def _let_go(self) -> None:
         signal.signal(self._which, self._before)
         signal.raise_signal(self._which)
+
+
+def _may_go_on(handler: Any) -> bool:
+    """Whether a handler makes KeyboardInterrupt of a signal: a notebook or a shell lives on after Ctrl-C."""
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    return handler in (None, signal.default_int_handler) or isinstance(runner, asyncio.Runner)
 
 
 def client_for(key: Key) -> FeedAmpClient:

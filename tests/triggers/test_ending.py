@@ -98,6 +98,15 @@ def test_the_renewal_under_way_is_stored_and_no_other_begins(
     assert set(feedamp.control.counters()["tokens"]["refresh_token"]) == {"issued"}
 
 
+def test_a_shell_in_which_triggers_ran_keeps_its_ctrl_c() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert before is signal.default_int_handler
+
+    asyncio.run(threads.in_thread(("feedamp_default", None), time.monotonic))
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_nobody_polls_or_keeps_a_mark_in_a_process_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async def paused() -> None:
         await asyncio.wait_for(threads.pause(0), 0.1)
