@@ -121,6 +121,14 @@ class TokenNotRenewedError(TokenError):
     retryable = True
 
 
+class NotProcessedError(TokenNotRenewedError):
+    """The token endpoint was not reached, or asks to come back later: the refresh token was not spent."""
+
+
+class AnswerLostError(TokenNotRenewedError):
+    """The token endpoint may have spent the refresh token or the code, and its answer is unknown."""
+
+
 class TokenBusyError(TokenNotRenewedError):
     """Another thread or worker is renewing the token, and waiting for it took too long."""
 

@@ -1,8 +1,9 @@
-"""Measure how long a new refresh token is in one worker's memory only: `python -m scripts.custody_window`.
+"""Measure how long a kill can cost a seller's refresh token: `python -m scripts.custody_window`.
 
-The window opens when FeedAMP (here: the sandbox) has replaced the refresh token, and closes when the store
-has acknowledged the new one. A worker that is killed in between loses it. Each process renews a few times
-only, as Airflow's tasks do. PostgreSQL and MariaDB come from scripts/databases.sh.
+From the sending of a request to the moment when the store has acknowledged the new refresh token, a worker
+that is killed loses it: FeedAMP goes on with what was sent. For each store and each length of a POST, workers
+renew undisturbed, to see how long that is, and then others are killed at random moments of it. The sandbox
+replaces the refresh token in the middle of the POST. PostgreSQL and MariaDB come from scripts/databases.sh.
 """
 
 from __future__ import annotations
@@ -12,28 +13,31 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet
 
+from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
 from scripts.versions import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from airflow_provider_feedamp.stores.base import TokenStore
+    from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 
-#: Renewals in each process: a task makes few.
-_EACH = 4
+#: Seconds that FeedAMP takes for a POST.
+_POSTS = (0.05, 0.5, 2.0)
 _PREFIX = "window "
 
 
@@ -42,27 +46,33 @@ class Setting:
     """One store on one database."""
 
     name: str
-    store: str
     env: dict[str, str]
 
 
 def main() -> None:
     """Measure all stores and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--renewals", type=int, default=200, help="renewals for each store")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--renewals", type=int, default=20, help="undisturbed renewals for each line")
+    parser.add_argument("--kills", type=int, default=40, help="kills for each line")
+    parser.add_argument("--measure", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(arguments.measure, arguments.renewals)
+        measure(arguments.measure, arguments.renewals, arguments.kills)
         return
-    print(f"{os.cpu_count()} cores, {arguments.renewals} renewals each, milliseconds\n")
-    print("| store | median | p99 | longest |\n|---|---|---|---|")
+    print(
+        f"{os.cpu_count()} cores, {arguments.renewals} renewals and {arguments.kills} kills for each line\n"
+    )
+    print("| store | POST | window: median | longest | tokens lost |\n|---|---|---|---|---|")
     with ExitStack() as stack:
         for setting in settings(stack):
-            windows = [each * 1000 for each in run(setting, arguments.renewals)]
-            p99 = statistics.quantiles(windows, n=100, method="inclusive")[98]
-            middle = statistics.median(windows)
-            print(f"| {setting.name} | {middle:.1f} | {p99:.1f} | {max(windows):.1f} |", flush=True)
+            for post in _POSTS:
+                found = run(setting, post, arguments.renewals, arguments.kills)
+                windows = [each * 1000 for each in found["windows"]]
+                print(
+                    f"| {setting.name} | {post * 1000:.0f} ms | {statistics.median(windows):.0f} ms "
+                    f"| {max(windows):.0f} ms | {found['lost']} of {arguments.kills} |",
+                    flush=True,
+                )
 
 
 def settings(stack: ExitStack) -> Iterator[Setting]:
@@ -70,24 +80,22 @@ def settings(stack: ExitStack) -> Iterator[Setting]:
     from tests.databases import MariadbServer, PostgresqlServer, served
 
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    yield Setting("`memory`", "memory", base(home, "memory"))
-    yield migrated(Setting("`variable`, SQLite", "variable", base(home, "variable-sqlite")))
+    yield migrated(Setting("`variable`, SQLite", base(home, "variable-sqlite", "variable")))
     file = json.dumps({"conn_type": "sqlite", "host": str(home / "tokens.db")})
-    yield Setting("`sql`, SQLite", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": file})
+    yield Setting("`sql`, SQLite", base(home, "sql", "sql") | {"AIRFLOW_CONN_TOKENS": file})
     postgresql = stack.enter_context(served(PostgresqlServer))
     fields = json.loads(postgresql.connection)
     url = "postgresql+psycopg2://{login}:{password}@{host}:{port}/{schema}".format(**fields)
     database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
-    yield migrated(Setting("`variable`, PostgreSQL", "variable", base(home, "variable-pg") | database))
-    yield Setting(
-        "`sql`, PostgreSQL", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": postgresql.connection}
-    )
+    yield migrated(Setting("`variable`, PostgreSQL", base(home, "variable-pg", "variable") | database))
+    tokens = {"AIRFLOW_CONN_TOKENS": postgresql.connection}
+    yield Setting("`sql`, PostgreSQL", base(home, "sql", "sql") | tokens)
     mariadb = stack.enter_context(served(MariadbServer))
-    yield Setting("`sql`, MariaDB", "sql", base(home, "sql") | {"AIRFLOW_CONN_TOKENS": mariadb.connection})
+    yield Setting("`sql`, MariaDB", base(home, "sql", "sql") | {"AIRFLOW_CONN_TOKENS": mariadb.connection})
 
 
-def base(home: Path, name: str) -> dict[str, str]:
-    """Return the environment of an Airflow with a home of its own."""
+def base(home: Path, name: str, store: str) -> dict[str, str]:
+    """Return the environment of an Airflow with a home of its own and a token store."""
     folder = home / name
     folder.mkdir(exist_ok=True)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
@@ -95,6 +103,8 @@ def base(home: Path, name: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__FEEDAMP__TOKEN_STORE": store,
+        "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "tokens",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "PYTHONPATH": str(ROOT),
         "SCARF_ANALYTICS": "false",
@@ -108,76 +118,90 @@ def migrated(setting: Setting) -> Setting:
     return setting
 
 
-def run(setting: Setting, renewals: int) -> list[float]:
-    """Measure one setting in a process of its own; return the windows in seconds."""
-    command = [sys.executable, "-m", "scripts.custody_window"]
-    options = ["--measure", setting.store, "--renewals", str(renewals)]
-    done = subprocess.run(
-        command + options, env=setting.env, cwd=ROOT, check=False, capture_output=True, text=True
-    )
+def run(setting: Setting, post: float, renewals: int, kills: int) -> dict[str, Any]:
+    """Measure one line in a process of its own: the windows in seconds, and how many tokens were lost."""
+    options = ["--measure", str(post), "--renewals", str(renewals), "--kills", str(kills)]
+    command = [sys.executable, "-m", "scripts.custody_window", *options]
+    done = subprocess.run(command, env=setting.env, cwd=ROOT, check=False, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith(_PREFIX)]
     if done.returncode or not lines:
         raise SystemExit(f"measuring {setting.name} failed:\n{done.stderr[-3000:]}")
-    windows: list[float] = [window for line in lines for window in json.loads(line.removeprefix(_PREFIX))]
-    return windows
+    found: dict[str, Any] = json.loads(lines[0].removeprefix(_PREFIX))
+    return found
 
 
-def measure(store: str, renewals: int) -> None:
-    """Be the measuring process: serve FeedAMP, and fork one worker after the other."""
+def measure(post: float, renewals: int, kills: int) -> None:
+    """Be the measuring process: serve FeedAMP, and fork one worker after the other, each of a new seller."""
     from airflow_provider_feedamp.sandbox.server import serve
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
     from tests.faults.driver import warm_up
 
     warm_up()  # each worker forks from here with Airflow loaded
-    context = multiprocessing.get_context("fork")
-    found: list[float] = []
-    with serve(SandboxSettings(rotation="revoke_family")) as sandbox:
-        grants = granted_at(sandbox)
-        extra = {"token_store": store, "token_store_conn_id": "tokens"}
-        connection = sandbox.connection("acme", **extra)
-        os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(connection)
-        each = renewals if store == "memory" else _EACH  # what it keeps ends with the process
-        for _ in range(-(-renewals // each)):
-            ours, theirs = context.Pipe(duplex=False)
-            worker = context.Process(target=renew, args=(theirs, each))
-            worker.start()
-            theirs.close()
-            saved = ours.recv()
-            worker.join()
-            found += [end - start for start, end in zip(grants, saved, strict=True)]
-            grants.clear()
-    print(_PREFIX + json.dumps(found[:renewals]), flush=True)
+    sellers = [f"s{number}" for number in range(renewals + kills)]
+    with serve(SandboxSettings(sellers=tuple(sellers))) as sandbox:
+        take_time(sandbox, post)
+        windows = []
+        for seller in sellers[:renewals]:
+            with worker(sandbox, seller, renew) as told:
+                sent = told.recv()
+                windows.append(told.recv() - sent)
+        lost = 0
+        for seller in sellers[renewals:]:
+            with worker(sandbox, seller, renew) as told:
+                told.recv()
+                time.sleep(random.uniform(0, statistics.median(windows)))  # noqa: S311 - no secret
+            time.sleep(post)  # FeedAMP goes on with what it was sent
+            with worker(sandbox, seller, read) as told:
+                lost += told.recv() not in sandbox.control.refresh_tokens(seller)
+    print(_PREFIX + json.dumps({"windows": windows, "lost": lost}), flush=True)
 
 
-def granted_at(sandbox: RunningSandbox) -> list[float]:
-    """Return a list that takes the instants at which FeedAMP replaces a refresh token."""
-    instants: list[float] = []
+def take_time(sandbox: RunningSandbox, post: float) -> None:
+    """Have FeedAMP take half of the time before it replaces a refresh token, and half of it afterwards."""
     desk = sandbox.state.tokens
     refresh = desk.refresh
 
-    def timed(refresh_token: str) -> Any:
-        grant = refresh(refresh_token)
-        instants.append(time.monotonic())
-        return grant
+    def late(refresh_token: str) -> Any:
+        time.sleep(post / 2)  # the server's only thread; it has nothing else to do
+        return refresh(refresh_token)
 
-    desk.refresh = timed  # type: ignore[method-assign]
-    return instants
+    desk.refresh = late  # type: ignore[method-assign]
+    sandbox.control.fault("slow", on="token", seconds=post / 2, times=None)
 
 
-def renew(pipe: Connection, times: int) -> None:
-    """Be one worker: renew some times through the hook, and report when each new pair was saved."""
+@contextmanager
+def worker(
+    sandbox: RunningSandbox, seller: str, work: Callable[[Any, Connection], None]
+) -> Iterator[Connection]:
+    """Fork a worker of one seller and yield what it tells; when the block is left, it is killed."""
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
-    hook = FeedAmpHook()
-    timed = Timed(opened(hook._custodian.store))
-    custodian = dataclasses.replace(hook._custodian, store=timed)
-    for _ in range(times):
-        record = custodian.record()
-        if record is None or record.access_token is None:
-            custodian.token()
-        else:
-            custodian.accepted(custodian.replace(record.access_token).value)
-    pipe.send(timed.saved)
+    if work is renew:
+        sandbox.control.connect(seller)
+        os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(sandbox.connection(seller))
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: work(FeedAmpHook()._custodian, theirs))
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def renew(custodian: TokenCustodian, pipe: Connection) -> None:
+    """Renew, and tell when the request is sent and when the new pair is stored."""
+    fields = dataclasses.fields(TokenEndpoint)
+    endpoint = Telling(**{each.name: getattr(custodian.endpoint, each.name) for each in fields}, pipe=pipe)
+    dataclasses.replace(custodian, store=Timed(opened(custodian.store), pipe), endpoint=endpoint).token()
+
+
+def read(custodian: TokenCustodian, pipe: Connection) -> None:
+    """Tell which refresh token is stored."""
+    record = custodian.record()
+    pipe.send(record.refresh_token if record else None)
 
 
 def opened(store: TokenStore) -> TokenStore:
@@ -189,21 +213,34 @@ def opened(store: TokenStore) -> TokenStore:
     return store
 
 
-class Timed:
-    """A store that notes when it has acknowledged a write."""
+@dataclasses.dataclass(frozen=True)
+class Telling(TokenEndpoint):
+    """A token endpoint that tells when a request is about to be sent."""
 
-    def __init__(self, store: TokenStore) -> None:
+    pipe: Connection | None = None
+
+    def refresh(self, refresh_token: str) -> Any:
+        """Tell the time, and spend the refresh token."""
+        assert self.pipe  # noqa: S101 - a program for developers
+        self.pipe.send(time.monotonic())
+        return super().refresh(refresh_token)
+
+
+class Timed:
+    """A store that tells when it has acknowledged a new pair."""
+
+    def __init__(self, store: TokenStore, pipe: Connection) -> None:
         self._store = store
-        self.saved: list[float] = []
+        self._pipe = pipe
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def write(self, record: Any, *, expected: int | None) -> Any:
-        """Write, and note the time if this was a new pair."""
+        """Write, and tell the time if this was a new pair."""
         written = self._store.write(record, expected=expected)
         if record.access_token and record.state == "active" and record.attempt is None:
-            self.saved.append(time.monotonic())
+            self._pipe.send(time.monotonic())
         return written
 
 

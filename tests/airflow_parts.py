@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.processes import send, started
+from tests.airflow_runs import PATIENCE
 
 if TYPE_CHECKING:
     import subprocess
@@ -79,6 +80,18 @@ class Parts:
         process = self._running.pop(part)
         send(process, signal.SIGKILL)
         process.wait()
+
+    def stop(self, part: str, *, group: bool) -> None:
+        """Ask a part to end, and wait for it.
+
+        :param group: Whether all that it started is asked as well, as the official image's init does.
+        """
+        process = self._running.pop(part)
+        if group:
+            send(process, signal.SIGTERM)
+        else:
+            process.terminate()
+        process.wait(PATIENCE)
 
 
 def free_port() -> int:

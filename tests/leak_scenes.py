@@ -19,7 +19,6 @@ from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, NotProcessedError
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from tests.leaks import WRONG_SECRET
@@ -282,9 +281,9 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     reauthorization: exceptions.ReauthorizationRequiredError,
     client_refused: exceptions.ClientRefusedError,
     code_refused: exceptions.CodeRefusedError,
-    asked_to_come_back: NotProcessedError,
-    answer_lost: AnswerLostError,
-    answer_odd: AnswerLostError,
+    asked_to_come_back: exceptions.NotProcessedError,
+    answer_lost: exceptions.AnswerLostError,
+    answer_odd: exceptions.AnswerLostError,
     no_access_token: exceptions.TokenNotRenewedError,
     busy: exceptions.TokenBusyError,
     store_closed: exceptions.TokenStoreError,

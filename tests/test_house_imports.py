@@ -12,13 +12,14 @@ OURS = "airflow_provider_feedamp"
 SDK = "airflow.providers.common.compat.sdk"
 
 # What each room may import beside itself and the package's own version. A name stands for all below it.
-GROUND = {"exceptions"}
+GROUND = {"exceptions", "retry_after"}
 TASK_SIDE = GROUND | {"api", "tokens", "stores", "hooks"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "get_provider_info": set(),
     "exceptions": set(),
+    "retry_after": set(),
     "api": GROUND,
     "tokens": GROUND | {"stores.base"},
     "stores": GROUND | {"tokens.models"},

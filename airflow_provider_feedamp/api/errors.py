@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_feedamp.api.retry import seconds_asked
 from airflow_provider_feedamp.exceptions import (
     ApiError,
     AuthenticationError,
@@ -17,6 +16,7 @@ from airflow_provider_feedamp.exceptions import (
     ServerError,
     UnreachableError,
 )
+from airflow_provider_feedamp.retry_after import seconds_asked
 
 if TYPE_CHECKING:
     from requests import RequestException, Response

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,6 +13,7 @@ from urllib3.exceptions import NewConnectionError
 
 from airflow_provider_feedamp.api.adapter import LeanAdapter
 from airflow_provider_feedamp.api.gate import Gate, backoff
+from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +25,10 @@ log = logging.getLogger(__name__)
 #: Repeating these changes nothing on the server (a PUT is keyed by its path). A POST may append twice.
 RETRIED_METHODS = frozenset({"GET", "PUT"})
 RETRIED_STATUSES = frozenset({500, 502, 503, 504})
-#: The caller is asked to come back later, and nothing was done: this may be repeated whatever the method.
-TOO_MANY = 429
 #: With jitter eight retries bridge at least a minute.
 DEFAULT_RETRIES = 8
 #: Seconds. When the server asks for more there is no retry here: the error says how long, the slot is free.
 LONGEST_WAIT = 120.0
-#: Numbers above these are instants, not durations: seconds and milliseconds since 1970.
-_EPOCH_SECONDS = 1e9
-_EPOCH_MILLISECONDS = 1e11
 
 
 class RetryAdapter(LeanAdapter):
@@ -146,21 +139,6 @@ def never_sent(error: RequestException) -> bool:
     return isinstance(error, ConnectTimeout) or isinstance(getattr(inner, "reason", None), NewConnectionError)
 
 
-def seconds_asked(response: Response) -> float | None:
-    """Return how long an answer asks to wait.
-
-    That is ``Retry-After`` in both its forms, and on a 429 also ``X-Rate-Limit-Reset``, which other
-    Feedonomics APIs send with every answer. Instants are compared to the answer's own ``Date``, so that our
-    clock may be wrong.
-    """
-    headers = response.headers
-    now = _instant(headers.get("Date")) or time.time()
-    asked = _seconds(headers.get("Retry-After"), now)
-    if asked is None and response.status_code == TOO_MANY:
-        asked = _seconds(headers.get("X-Rate-Limit-Reset"), now)
-    return asked
-
-
 def rewind(request: PreparedRequest) -> bool:
     """Make a request's body ready to be sent once more; False when that is not possible."""
     body: Any = request.body
@@ -173,29 +151,3 @@ def rewind(request: PreparedRequest) -> bool:
         return False
     body.seek(start)
     return True
-
-
-def _seconds(value: str | None, now: float) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        instant = _instant(value)
-        return None if instant is None else max(0.0, instant - now)
-    if not math.isfinite(number):
-        return None
-    if number > _EPOCH_MILLISECONDS:
-        number /= 1000
-    return max(0.0, number - now if number > _EPOCH_SECONDS else number)
-
-
-def _instant(value: str | None) -> float | None:
-    """Return the seconds since 1970 of an HTTP date or an ISO 8601 instant."""
-    if not value:
-        return None
-    for parse in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            instant = parse(value)
-        except ValueError:
-            continue
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
-    return None

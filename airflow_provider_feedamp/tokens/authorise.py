@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from airflow_provider_feedamp.exceptions import CodeRefusedError
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, GrantRefusedError
+from airflow_provider_feedamp.exceptions import AnswerLostError, CodeRefusedError
+from airflow_provider_feedamp.tokens.exchange import GrantRefusedError
 from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
 
 if TYPE_CHECKING:

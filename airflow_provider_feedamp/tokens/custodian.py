@@ -16,12 +16,11 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, TokenBusyError
+from airflow_provider_feedamp.exceptions import FeedAmpError, NotProcessedError, TokenBusyError
 from airflow_provider_feedamp.tokens.authorise import exchange_code
 from airflow_provider_feedamp.tokens.cache import CACHE, Slot
-from airflow_provider_feedamp.tokens.exchange import NotProcessedError
 from airflow_provider_feedamp.tokens.save import Saver
-from airflow_provider_feedamp.tokens.shield import Shield
+from airflow_provider_feedamp.tokens.shield import Shield, check_open
 from airflow_provider_feedamp.tokens.spend import Spender
 from airflow_provider_feedamp.tokens.windows import Freshness, Windows
 
@@ -250,6 +249,7 @@ class TokenCustodian:
         # Most renewals end here: another worker has done it, and no lock was needed to see that.
         if enough(self.store.read(self.key)):
             return adopted[0]
+        check_open()  # before a lease is taken that the end of the process would leave behind
         try:
             with self._lock(wait, enough) as lease:
                 try:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import zlib
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import connection, connectionpool
 
+from airflow_provider_feedamp.exceptions import AnswerLostError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from requests.auth import AuthBase
+
+#: Bytes of an answer's body, decompressed; a token's has a few hundred.
+LONGEST_BODY = 1 << 20
+_ZLIB_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+#: For zlib: that of gzip or of zlib itself, whichever comes.
+_ANY_HEADER = zlib.MAX_WBITS | 32
 
 
 class Watch:
@@ -113,23 +123,53 @@ class _NoAuth(requests.auth.AuthBase):
 _NO_AUTH: AuthBase = _NoAuth()
 
 
-def post_once(url: str, watch: Watch, *, headers: Mapping[str, str], data: bytes) -> requests.Response:
+def post_once(
+    url: str, watch: Watch, *, headers: Mapping[str, str], data: bytes
+) -> tuple[requests.Response, bytes]:
     """Send one POST on a fresh connection: no retry, no redirect, no cookie, no stored credentials.
 
     :param url: Where to.
     :param watch: Its deadline; tells afterwards whether the request may have been sent.
-    :return: The whole answer, read to its end.
-    :raises requests.RequestException: if there was none; ``watch.sent`` says whether it was sent.
+    :return: The answer and its body, decompressed.
+    :raises AnswerLostError: if the body is longer than 1 MiB.
+    :raises requests.RequestException: if there was no answer; ``watch.sent`` says whether it was sent.
+    :raises urllib3.exceptions.HTTPError: if the answer broke off.
     """
     _current.watch = watch
     try:
-        with requests.Session() as session, watch:
-            adapter = _WatchedAdapter(max_retries=0)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            timeout = watch.left()
-            return session.post(
-                url, data=data, headers=headers, auth=_NO_AUTH, allow_redirects=False, timeout=timeout
+        with requests.Session() as session, closing(_WatchedAdapter(max_retries=0)) as adapter, watch:
+            # A token's answer is short. Compressed on the way it could be anything.
+            asked = {"Accept-Encoding": "identity", **headers}
+            request = session.prepare_request(
+                requests.Request("POST", url, headers=asked, data=data, auth=_NO_AUTH)
             )
+            settings: dict[str, Any] = {
+                **session.merge_environment_settings(request.url, {}, True, None, None),
+                "timeout": watch.left(),
+            }
+            # Not by the session: it reads the body of a redirect to its end, however long that is.
+            with adapter.send(request, **settings) as answer:
+                return answer, _body(answer)
     finally:
         del _current.watch
+
+
+def _body(answer: requests.Response) -> bytes:
+    """Read a body without ever holding much more than it may have."""
+    body = bytearray()
+    while len(body) <= LONGEST_BODY and (
+        more := answer.raw.read(LONGEST_BODY + 1 - len(body), decode_content=False)
+    ):
+        body += more
+    if answer.headers.get("Content-Encoding", "").strip().lower() in _ZLIB_CODINGS:
+        try:
+            body[:] = zlib.decompressobj(_ANY_HEADER).decompress(body, LONGEST_BODY + 1)
+        except zlib.error as error:
+            raise requests.exceptions.ContentDecodingError("the body is not what its header says") from error
+    if len(body) > LONGEST_BODY:
+        raise AnswerLostError(
+            f"{answer.url} answered {answer.status_code} with more than {LONGEST_BODY >> 20} MiB, which no "
+            "token's answer has. Is there a proxy or another server in between?",
+            status=answer.status_code,
+        )
+    return bytes(body)

@@ -13,36 +13,45 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_feedamp import __version__
 from airflow_provider_feedamp.exceptions import (
+    AnswerLostError,
     ClientRefusedError,
     ConfigurationError,
+    NotProcessedError,
     TokenError,
-    TokenNotRenewedError,
 )
+from airflow_provider_feedamp.retry_after import seconds_asked
 from airflow_provider_feedamp.tokens.deadline import Watch, post_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 #: Life of an access token when the answer does not say (API page "Access Token": one hour).
 DEFAULT_LIFETIME = 3600.0
 #: No access token is believed to live longer; an absurd figure must not keep a dead token in use.
 MAX_LIFETIME = 86400.0
 
-_CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
-_GRANT_CODES = frozenset({"invalid_grant"})
-#: Codes that may be shown; any other text in their place could be an echo of what was sent.
+_CLIENT_CODES = ("invalid_client", "unauthorized_client")
+_GRANT_CODES = ("invalid_grant",)
+#: Codes that may be shown; any other text in their place could be an echo of what was sent. Of several in one
+#: answer the first here counts: a client that is refused says nothing about a seller's token.
 _KNOWN_CODES = (
-    _CLIENT_CODES
-    | _GRANT_CODES
-    | {"invalid_request", "invalid_scope", "unsupported_grant_type", "access_denied"}
-    | {"server_error", "temporarily_unavailable", "rate_limit_exceeded"}
-    | {"invalid_payload", "missing_required_field", "field_invalid_value", "unknown_field_present"}
+    *_CLIENT_CODES,
+    *_GRANT_CODES,
+    *("invalid_request", "invalid_scope", "unsupported_grant_type", "access_denied"),
+    *("server_error", "temporarily_unavailable", "rate_limit_exceeded"),
+    *("invalid_payload", "missing_required_field", "field_invalid_value", "unknown_field_present"),
 )
+#: Where codes stand: OAuth's own place, that of FeedAMP's lists, and the usual envelopes around either.
+_CODE_FIELDS = ("error", "code", "errors")
+_DEEPEST_CODE = 4
 #: The server says that it did not look at the request: too early, too slow, too many.
 _NOT_PROCESSED = frozenset({408, 425, 429})
+#: The caller is refused. Who says so without a code may be FeedAMP or a gateway before it.
+_BARE_REFUSALS = frozenset({401, 403})
 
 
 class GrantRefusedError(TokenError):
@@ -50,16 +59,8 @@ class GrantRefusedError(TokenError):
 
     #: Whether an earlier answer to the same refresh token was lost: then it had worked, and was used up.
     answer_lost = False
-    #: Whether the refusal carried no OAuth code: it may be a gateway's.
+    #: Whether no OAuth code says so: a 401 or 403 without one may as well come from a broken gateway.
     bare = False
-
-
-class NotProcessedError(TokenNotRenewedError):
-    """The request surely was not processed: the refresh token is as good as before."""
-
-
-class AnswerLostError(TokenNotRenewedError):
-    """The request may have been processed, and its answer is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ class TokenEndpoint:
     def exchange_code(self, code: str, redirect_url: str | None = None) -> TokenGrant:
         """Exchange an authorisation code; raises as :meth:`refresh` does.
 
-        :param redirect_url: Sent along when given (RFC 6749 section 4.1.3); FeedAMP's pages show none.
+        :param code: The code.
+        :param redirect_url: Where the seller's browser was sent with it. FeedAMP's pages show no such field;
+            servers that keep to RFC 6749 section 4.1.3 want it. Default: it is not sent.
         """
         redirect = {"redirect_url": redirect_url} if redirect_url else {}
         return self._post({"grant_type": "authorization_code", "code": code, **redirect})
@@ -127,8 +130,8 @@ class TokenEndpoint:
         data = urlencode(fields, errors="surrogatepass") if as_form else json.dumps(fields)
         watch = Watch(self.deadline)
         try:
-            answer = post_once(self.url, watch, headers=headers, data=data.encode())
-        except (requests.RequestException, OSError, ValueError) as error:
+            answer, body = post_once(self.url, watch, headers=headers, data=data.encode())
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             # requests' own text quotes the URL at the most, but the name of the failure says all that helps.
             kind = type(error).__name__
             if watch.sent:
@@ -137,13 +140,17 @@ class TokenEndpoint:
                     f"{self.url} gave no complete answer ({kind}, {self.deadline:.0f} s allowed)."
                 ) from None
             raise NotProcessedError(f"{self.url} could not be reached ({kind}).") from error
-        return _read(answer, self)
+        return _read(answer, _json(body), self)
 
 
-def _read(answer: requests.Response, endpoint: TokenEndpoint) -> TokenGrant:
+def _read(answer: requests.Response, told: object, endpoint: TokenEndpoint) -> TokenGrant:
     """Turn an answer into a grant, or into the error that says what became of the token that was sent."""
-    body = _json_object(answer)
-    code = _error_code(body)
+    found = set(_codes(told))
+    code = next((known for known in _KNOWN_CODES if known in found), None)
+    # FeedAMP's other answers are lists.
+    body = told[0] if isinstance(told, list) and told else told
+    if not isinstance(body, dict):
+        body = {}
     request_id = answer.headers.get("X-Request-Id")
     said = f"{endpoint.url} answered {answer.status_code}" + (f" ({code})" if code else "")
     details: dict[str, Any] = {"status": answer.status_code, "request_id": request_id}
@@ -153,7 +160,12 @@ def _read(answer: requests.Response, endpoint: TokenEndpoint) -> TokenGrant:
     if granted and _text(body.get("access_token")):
         return _grant(body, said, details)  # whatever else it says: what was granted must not be lost
     if code in _CLIENT_CODES:
-        raise ClientRefusedError(_client_refused(said, endpoint), **details)
+        raise ClientRefusedError(
+            f"{said}: FeedAMP refuses the client, so no seller's token can be renewed. Check Client ID "
+            f"(login, now {endpoint.client_id!r}) and Client Secret (password) of {endpoint.connection}. No "
+            "refresh token was lost.",
+            **details,
+        )
     if code in _GRANT_CODES:
         raise GrantRefusedError(f"{said}.", **details)
     if granted:
@@ -179,55 +191,49 @@ def _failure(
     answer: requests.Response, said: str, details: dict[str, Any], endpoint: TokenEndpoint
 ) -> TokenError | ConfigurationError:
     status = answer.status_code
-    wait = _number(answer.headers.get("Retry-After"))
     if status in _NOT_PROCESSED or (status == 503 and "Retry-After" in answer.headers):
-        return NotProcessedError(f"{said} and asks to come back later.", retry_after=wait, **details)
+        return NotProcessedError(
+            f"{said} and asks to come back later.", retry_after=seconds_asked(answer), **details
+        )
     if status >= 500 or status < 300:
         return AnswerLostError(f"{said}.", **details)
-    if status == 401:
+    if status in _BARE_REFUSALS:
         refused = GrantRefusedError(f"{said}.", **details)
         refused.bare = True
         return refused
     if status < 400:
-        msg = (
+        return ConfigurationError(
             f"{said}, a redirect, which is not followed with a secret: set the new URL as host of "
-            f"{endpoint.connection}."
+            f"{endpoint.connection}.",
+            **details,
         )
-        return ConfigurationError(msg, **details)
-    msg = (
+    return ConfigurationError(
         f"{said}: it refuses the request itself, not the seller's token. Check the host of "
-        f"{endpoint.connection} (is it the API's base URL?) and its extra token_request_encoding (json or "
-        "form)."
-    )
-    return ConfigurationError(msg, **details)
-
-
-def _client_refused(said: str, endpoint: TokenEndpoint) -> str:
-    return (
-        f"{said}: FeedAMP refuses the client, so no seller's token can be renewed. Check Client ID (login, "
-        f"now {endpoint.client_id!r}) and Client Secret (password) of {endpoint.connection}. No refresh "
-        "token "
-        "was lost."
+        f"{endpoint.connection} (is it the API's base URL?) and its extra request_encoding (json or form).",
+        **details,
     )
 
 
-def _json_object(answer: requests.Response) -> dict[str, Any]:
+def _json(body: bytes) -> object:
     # JSON says itself how it is encoded; a wrong charset or a stray byte must not cost a refresh token, nor
     # must a number of more digits than Python turns into an int.
-    text = answer.content.decode(json.detect_encoding(answer.content), errors="replace")
+    text = body.decode(json.detect_encoding(body), errors="replace")
     try:
-        body = json.loads(text, parse_int=float)
+        return json.loads(text, parse_int=float)
     except (ValueError, RecursionError):
-        return {}
-    # FeedAMP's other errors are lists of {code, message}.
-    if isinstance(body, list) and body and isinstance(body[0], dict):
-        body = body[0]
-    return body if isinstance(body, dict) else {}
+        return None
 
 
-def _error_code(body: dict[str, Any]) -> str | None:
-    code = (_text(body.get("error")) or _text(body.get("code")) or "").lower()
-    return code if code in _KNOWN_CODES else None
+def _codes(told: object, depth: int = _DEEPEST_CODE) -> Iterator[str]:
+    """Yield what stands where an error's code stands, in lower case, known or not."""
+    if isinstance(told, str):
+        yield told.strip().lower()
+    elif depth and isinstance(told, list):
+        for each in told:
+            yield from _codes(each, depth - 1)
+    elif depth and isinstance(told, dict):
+        for name in _CODE_FIELDS:
+            yield from _codes(told.get(name), depth - 1)
 
 
 def _text(value: object) -> str | None:

@@ -16,6 +16,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_feedamp.exceptions import TokenBusyError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -113,14 +115,22 @@ class _Flights:
     def reset(self) -> None:
         """Begin at nought, as a forked child does: its parent's threads are not in it."""
         self.count = 0
-        self._lock = threading.Lock()
+        self.closed = False
+        self.lock = threading.Lock()
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise TokenBusyError(
+                "This process ends, so no renewal begins in it. Nothing was spent; try again."
+            )
 
     def __enter__(self) -> None:
-        with self._lock:
+        with self.lock:
+            self.check_open()
             self.count += 1
 
     def __exit__(self, *exc: object) -> None:
-        with self._lock:
+        with self.lock:
             self.count -= 1
 
 
@@ -130,6 +140,20 @@ _flights = _Flights()
 def in_flight() -> int:
     """Return how many protected sections run in this process now."""
     return _flights.count
+
+
+def close() -> None:
+    """Let no protected section begin any more, because this process ends; those in flight go on."""
+    with _flights.lock:
+        _flights.closed = True
+
+
+def check_open() -> None:
+    """Refuse to begin what would end in a protected section, if this process ends.
+
+    :raises TokenBusyError: if it does; retryable, and nothing was spent.
+    """
+    _flights.check_open()
 
 
 def wait_idle(seconds: float = _LONGEST) -> bool:

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_feedamp.exceptions import (
+    AnswerLostError,
     ClientRefusedError,
     ConfigurationError,
     FeedAmpError,
+    NotProcessedError,
     ReauthorizationRequiredError,
     TokenBusyError,
     TokenConflictError,
@@ -31,7 +33,7 @@ from airflow_provider_feedamp.exceptions import (
     TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, GrantRefusedError, NotProcessedError
+from airflow_provider_feedamp.tokens.exchange import GrantRefusedError
 from airflow_provider_feedamp.tokens.models import AccessToken, Attempt, RecordState, TokenKey, seeded
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, forget_variables
-from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread
+from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread, pause
 
 try:
     from airflow.triggers.base import BaseEventTrigger
@@ -79,21 +78,21 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll for ever, and fire for what is new."""
         mark = await self._kept()
-        pause = self.poll_interval
+        wait = self.poll_interval
         while True:
             entries: list[dict[str, Any]] = []
             try:
                 entries, mark = await self._poll(mark)
-                pause = self.poll_interval
+                wait = self.poll_interval
             except FeedAmpError as error:
                 forget_client(self._key)
-                pause = min(2 * pause, max(_LONGEST_PAUSE, self.poll_interval))
-                pause = max(pause, error.retry_after or 0.0)
-                log.warning("Watching %s failed, again in %.0f s: %s", self.resource, pause, error)
+                wait = min(2 * wait, max(_LONGEST_PAUSE, self.poll_interval))
+                wait = max(wait, error.retry_after or 0.0)
+                log.warning("Watching %s failed, again in %.0f s: %s", self.resource, wait, error)
             for some in _portions(entries):
                 event = {"seller": self.seller, "resource": self.resource, "entries": some}
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
-            await asyncio.sleep(pause)
+            await pause(wait)
             # Airflow has the events by now. A mark that is kept before would lose them if it ends here.
             await self._keep(mark)
 

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_feedamp.exceptions import FeedAmpError, forget_variables
 from airflow_provider_feedamp.triggers.outcome import failed, succeeded, timed_out
-from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread
+from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread, pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -72,7 +72,7 @@ class FeedAmpPollingTrigger(BaseTrigger):
         wait = random.uniform(0, self.poll_interval)  # noqa: S311 - no secret
         failures = 0
         while True:
-            await asyncio.sleep(max(0.0, min(wait, self._left())))
+            await pause(max(0.0, min(wait, self._left())))
             wait = self.poll_interval
             try:
                 found = await self._poll(condition)

@@ -12,8 +12,9 @@ import requests
 
 from airflow_provider_feedamp.api.auth import BearerAuth
 from airflow_provider_feedamp.api.gate import BACKOFF_CAP
-from airflow_provider_feedamp.api.retry import LONGEST_WAIT, seconds_asked
+from airflow_provider_feedamp.api.retry import LONGEST_WAIT
 from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.retry_after import seconds_asked
 from tests.api.edge import Edge, Reply, Tokens
 
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_feedamp.exceptions import AnswerLostError
 from airflow_provider_feedamp.sandbox.control import SandboxControl
 from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
 from airflow_provider_feedamp.stores.sql import SqlStore
 from airflow_provider_feedamp.stores.sql_database import SqlDatabase
 from airflow_provider_feedamp.stores.variable import Timing, VariableStore
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, TokenEndpoint
+from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
 from airflow_provider_feedamp.tokens.models import RecordState
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from tests.stores.fernet import forget_fernet_keys, set_fernet_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from tests.databases import DatabaseServer
 
 __all__ = ["pgbouncer"]

@@ -266,7 +266,7 @@ def test_what_cannot_be_told_is_told_by_the_canary(bench: Bench, supervisor: Sup
     assert (_CANARY in supervisor.texts) is not listing
     supervisor.fails = lambda number: True
     custodian = bench.custodian(store=store())
-    with pytest.raises(TokenStoreError, match="(cannot|could not) be read"):
+    with pytest.raises(TokenStoreError, match=r"(cannot|could not) be read"):
         custodian.record()
 
 

@@ -66,6 +66,20 @@ def trickles(data: bytes, pause: float = 0.02) -> Act:
     return act
 
 
+def pours(head: bytes, part: bytes, cut: threading.Event) -> Act:
+    """Send a head and then the same part for ever; ``cut`` is set once the client has closed."""
+
+    def act(peer: socket.socket, closing: threading.Event) -> None:
+        try:
+            peer.sendall(head)
+            while not closing.is_set():
+                peer.sendall(part)
+        except OSError:
+            cut.set()
+
+    return act
+
+
 def stays_silent(peer: socket.socket, closing: threading.Event) -> None:
     closing.wait(30)
 

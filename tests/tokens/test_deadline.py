@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
 import threading
 import time
+import tracemalloc
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.exceptions import TokenNotRenewedError
-from airflow_provider_feedamp.tokens.deadline import Watch, post_once
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, NotProcessedError
+from airflow_provider_feedamp.exceptions import AnswerLostError, NotProcessedError, TokenNotRenewedError
+from airflow_provider_feedamp.tokens.deadline import LONGEST_BODY, Watch, post_once
 from tests.tokens.conftest import Certificate, endpoint_at
-from tests.tokens.edge import Act, TokenServer, answers, plain, stays_silent, trickles
+from tests.tokens.edge import Act, TokenServer, answers, plain, pours, stays_silent, trickles
 from tests.tokens.secrets import NEW_ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
 DEADLINE = 0.3
@@ -160,6 +163,71 @@ def test_requests_of_several_threads_each_keep_their_own_deadline(server: TokenS
         **{f"slow {n}": AnswerLostError for n in range(4)},
         **{f"fast {n}": NEW_REFRESH_TOKEN for n in range(4)},
     }
+
+
+HEAD = "HTTP/1.1 {} Said\r\nContent-Type: application/json\r\n{}\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (HEAD.format(200, "X: y"), b" " * 65536),
+        (HEAD.format(200, "Content-Length: 99999999999"), b" " * 65536),
+        (HEAD.format(200, "Transfer-Encoding: chunked"), b"10000\r\n" + b" " * 65536 + b"\r\n"),
+        (HEAD.format(200, "Content-Encoding: br"), b" " * 65536),
+        (HEAD.format(302, "Location: /elsewhere"), b" " * 65536),
+        (HEAD.format(401, "X: y"), b" " * 65536),
+    ],
+    ids=["no length", "a great length", "chunks", "an unknown coding", "a redirect", "a refusal"],
+)
+def test_an_answer_without_end_is_cut_off_and_counts_as_lost(
+    server: TokenServer, head: str, part: bytes
+) -> None:
+    cut = threading.Event()
+    server.will(pours(head.encode(), part, cut))
+
+    with pytest.raises(AnswerLostError, match="more than 1 MiB"):
+        endpoint_at(server.url).refresh(REFRESH_TOKEN)
+
+    assert cut.wait(5)  # the deadline of ten seconds would come later
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_a_bomb_takes_no_memory(server: TokenServer, coding: str, compress: Callable[[bytes], bytes]) -> None:
+    bomb = compress(b" " * (100 << 20))
+    server.will(answers(200, bomb, {"Content-Encoding": coding}))
+    tracemalloc.start()
+
+    try:
+        with pytest.raises(AnswerLostError, match="more than 1 MiB"):
+            endpoint_at(server.url).refresh(REFRESH_TOKEN)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(bomb) < LONGEST_BODY
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), (" GZIP", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_an_answer_that_is_compressed_unasked_is_read(
+    server: TokenServer, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    server.will(answers(200, compress(json.dumps(PAIR).encode()), {"Content-Encoding": coding}))
+
+    assert endpoint_at(server.url).refresh(REFRESH_TOKEN).refresh_token == NEW_REFRESH_TOKEN
+    assert server.received[0].headers["accept-encoding"] == "identity"
+
+
+def test_the_longest_body_that_is_allowed_is_read_whole(server: TokenServer) -> None:
+    body = json.dumps(PAIR).encode()
+    server.will(answers(200, body.rjust(LONGEST_BODY)))
+
+    assert endpoint_at(server.url).refresh(REFRESH_TOKEN).refresh_token == NEW_REFRESH_TOKEN
 
 
 def test_each_request_has_a_connection_of_its_own(server: TokenServer) -> None:

@@ -69,6 +69,18 @@ def test_a_code_is_exchanged_in_the_configured_encoding(server: TokenServer, enc
 
 
 @pytest.mark.parametrize("encoding", ["json", "form"])
+def test_the_redirect_url_goes_with_a_code_only_when_it_is_given(server: TokenServer, encoding: str) -> None:
+    server.will(answers(200, PAIR))
+    url = "https://shop.test/back?a=b&c=d"
+
+    endpoint_at(server.url, encoding=encoding).exchange_code(CODE, url)
+
+    (request,) = server.received
+    fields = request.json if encoding == "json" else request.form
+    assert fields == {"grant_type": "authorization_code", "code": CODE, "redirect_url": url, **CLIENT}
+
+
+@pytest.mark.parametrize("encoding", ["json", "form"])
 @pytest.mark.parametrize(
     "token", ["a+b/c==&d=e %41", "caf\u00e9 \U0001f600", "half \ud800", "line\nbreak\"'"]
 )

@@ -44,6 +44,8 @@ def failure(endpoint: TokenEndpoint) -> FeedAmpError:
         ({"error": "invalid_request", "error_description": ECHO}, "invalid_request"),
         ([{"code": "field_invalid_value", "message": ECHO}], "field_invalid_value"),
         ({"code": "invalid_payload"}, "invalid_payload"),
+        ({"error": {"code": "invalid_grant", "message": ECHO}}, "invalid_grant"),
+        ({"errors": [{"code": REFRESH_TOKEN}, {"code": "invalid_scope"}]}, "invalid_scope"),
     ],
 )
 def test_a_known_code_is_shown(server: TokenServer, endpoint: TokenEndpoint, body: Any, code: str) -> None:
@@ -108,7 +110,8 @@ def test_a_refused_request_names_what_to_look_at_in_the_connection(
     error = failure(endpoint)
 
     assert "connection 'shop'" in str(error)
-    assert "token_request_encoding" in str(error)
+    assert "request_encoding" in str(error)
+    assert "token_request_encoding" not in str(error)
 
 
 def test_a_refused_code_is_a_refused_grant(server: TokenServer, endpoint: TokenEndpoint) -> None:

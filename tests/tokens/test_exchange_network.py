@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.exceptions import FeedAmpError
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, NotProcessedError, TokenEndpoint
+from airflow_provider_feedamp.exceptions import AnswerLostError, FeedAmpError, NotProcessedError
 from tests.tokens.conftest import Certificate, endpoint_at
 from tests.tokens.edge import (
     Act,
@@ -27,6 +26,8 @@ from tests.tokens.secrets import NEW_ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TO
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
 
 PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
 FEEDAMP = "feedamp.test/api/v1/access_token"

@@ -7,17 +7,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_feedamp.exceptions import (
+    AnswerLostError,
     ClientRefusedError,
     ConfigurationError,
     FeedAmpError,
+    NotProcessedError,
     TokenNotRenewedError,
 )
-from airflow_provider_feedamp.tokens.exchange import (
-    AnswerLostError,
-    GrantRefusedError,
-    NotProcessedError,
-    TokenEndpoint,
-)
+from airflow_provider_feedamp.tokens.exchange import GrantRefusedError, TokenEndpoint
 from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import REFRESH_TOKEN, secrets_in, told
 
@@ -41,10 +38,16 @@ def failure(endpoint: TokenEndpoint) -> FeedAmpError:
         (400, {"error": "INVALID_GRANT", "error_description": "gone"}, REFUSED),
         (400, [{"code": "invalid_grant", "message": "gone"}], REFUSED),
         (401, {"error": "invalid_grant"}, REFUSED),
+        (400, {"error": {"code": "invalid_grant", "message": "gone"}}, REFUSED),
+        (400, {"errors": [{"code": " Invalid_Grant "}]}, REFUSED),
+        (400, [{"code": "missing_required_field"}, {"code": "invalid_grant"}], REFUSED),
+        (422, {"error": {"errors": [{"error": "invalid_grant"}]}}, REFUSED),
         (401, b"", REFUSED),
         (401, HTML, REFUSED),
         (401, {"message": "Unauthorized"}, REFUSED),
         (401, [{"code": "unauthorized", "message": "no"}], REFUSED),
+        (403, HTML, REFUSED),
+        (403, {"error": "access_denied"}, REFUSED),
         (200, {"error": "invalid_grant"}, REFUSED),
         (500, {"error": "invalid_grant"}, REFUSED),
         (400, {"error": "invalid_client"}, CLIENT_BAD),
@@ -52,13 +55,13 @@ def failure(endpoint: TokenEndpoint) -> FeedAmpError:
         (401, [{"code": "invalid_client", "message": "no"}], CLIENT_BAD),
         (403, {"error": "unauthorized_client"}, CLIENT_BAD),
         (200, {"error": "invalid_client"}, CLIENT_BAD),
+        (401, {"error": {"code": "INVALID_CLIENT"}}, CLIENT_BAD),
+        (401, {"errors": [{"code": "invalid_grant"}, {"code": "invalid_client"}]}, CLIENT_BAD),
         (400, {"error": "invalid_request"}, CONFIG),
         (400, {"error": "unsupported_grant_type"}, CONFIG),
         (400, [{"code": "missing_required_field", "message": "client_id"}], CONFIG),
         (400, b"", CONFIG),
         (400, HTML, CONFIG),
-        (403, HTML, CONFIG),
-        (403, {"error": "access_denied"}, CONFIG),
         (404, HTML, CONFIG),
         (405, b"", CONFIG),
         (415, b"", CONFIG),
@@ -111,12 +114,41 @@ def test_every_answer_says_what_became_of_the_refresh_token(
 
 
 @pytest.mark.parametrize("status", [*range(400, 408), *range(409, 425), *range(426, 429), *range(430, 500)])
-def test_only_a_401_or_a_code_condemns_a_token_and_no_other_4xx_does(
+def test_without_a_code_only_a_401_and_a_403_refuse_a_token_and_no_other_4xx_does(
     server: TokenServer, endpoint: TokenEndpoint, status: int
 ) -> None:
     server.will(answers(status, HTML))
 
-    assert type(failure(endpoint)) is (REFUSED if status == 401 else CONFIG)
+    assert type(failure(endpoint)) is (REFUSED if status in (401, 403) else CONFIG)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("body", "bare"),
+    [
+        (b"", True),
+        (HTML, True),
+        ({"message": "invalid_grant"}, True),
+        ({"error": {"details": {"code": "invalid_grant"}}}, True),
+        ([{"code": "unauthorized", "message": "no"}], True),
+        ({"error": "access_denied"}, True),
+        (b'{"error": ' * 500 + b'"invalid_grant"' + b"}" * 500, True),
+        ({"error": "invalid_grant"}, False),
+        ({"error": {"code": "Invalid_Grant"}}, False),
+        ({"errors": [{"code": "invalid_grant"}]}, False),
+        ([{"code": "other"}, {"code": "invalid_grant"}], False),
+    ],
+    ids=lambda value: value[:20].decode() if isinstance(value, bytes) else None,
+)
+def test_a_refusal_is_bare_when_no_code_says_that_the_grant_is_bad(
+    server: TokenServer, endpoint: TokenEndpoint, status: int, body: Any, bare: bool
+) -> None:
+    server.will(answers(status, body))
+
+    error = failure(endpoint)
+
+    assert isinstance(error, GrantRefusedError)
+    assert error.bare is bare
 
 
 @pytest.mark.parametrize("status", [*range(500, 512), 520, 522, 524, 598])
@@ -131,12 +163,22 @@ def test_after_any_5xx_nobody_knows_whether_the_token_was_spent(
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("0", None), ("soon", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("0", 0.0),
+        ("soon", None),
+        ("inf", None),
+        ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
+    ],
 )
 def test_an_answer_that_asks_to_come_back_has_not_spent_the_token(
     server: TokenServer, endpoint: TokenEndpoint, status: int, header: str, seconds: float | None
 ) -> None:
-    server.will(answers(status, b"", {"Retry-After": header}))
+    # The server's clock is years away from ours: a date is compared with its own.
+    now = "Wed, 21 Oct 2026 07:28:00 GMT"
+    server.will(answers(status, b"", {"Retry-After": header, "Date": now}))
 
     error = failure(endpoint)
 

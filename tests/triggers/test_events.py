@@ -16,7 +16,7 @@ from airflow_provider_feedamp.api.watermark import Watermark
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.triggers import events
+from airflow_provider_feedamp.triggers import events, threads
 from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
 from airflow_provider_feedamp.triggers.threads import forget_client
 from tests.sandbox.caller import Caller, return_
@@ -66,7 +66,7 @@ def watch(
     return trigger
 
 
-def fires(trigger: FeedAmpActivityTrigger, *steps: Callable[[], Any]) -> list[Any]:
+def fires(trigger: FeedAmpActivityTrigger, *steps: Callable[[], Any], patience: float = 30) -> list[Any]:
     """Do one step after the other, and return what the trigger fired after each."""
 
     async def lived() -> list[Any]:
@@ -74,7 +74,7 @@ def fires(trigger: FeedAmpActivityTrigger, *steps: Callable[[], Any]) -> list[An
         firing: Any = trigger.run()
         for step in steps:
             await asyncio.to_thread(step)
-            event = await asyncio.wait_for(anext(firing), 30)
+            event = await asyncio.wait_for(anext(firing), patience)
             fired.append(event.payload["entries"])
             assert {name: event.payload[name] for name in ("seller", "resource")} == {
                 "seller": "acme",
@@ -178,6 +178,19 @@ def test_a_mark_is_kept_only_after_airflow_has_had_the_time_to_take_the_events(
 
     assert kept_in_pauses[0] is None
     assert store.kept is not None
+
+
+def test_a_process_that_was_told_to_end_keeps_no_mark_of_events_that_nobody_takes(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    ship(feedamp, "A1")
+    monkeypatch.setattr(threads._Ending, "begun", True)
+
+    with pytest.raises(TimeoutError):
+        fires(watch(store=store), lambda: None, lambda: None, patience=1)
+
+    assert store.kept is None
 
 
 @pytest.mark.parametrize("store", [None, Store("no mark")])
