@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -12,7 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import connection, connectionpool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from requests.auth import AuthBase
 
@@ -113,6 +114,24 @@ class _NoAuth(requests.auth.AuthBase):
 _NO_AUTH: AuthBase = _NoAuth()
 
 
+@contextmanager
+def watched_session(watch: Watch) -> Iterator[requests.Session]:
+    """Yield a session for one request on a fresh connection, without retries and stored credentials.
+
+    :param watch: The request's deadline, which begins now.
+    """
+    _current.watch = watch
+    try:
+        with requests.Session() as session, watch:
+            adapter = _WatchedAdapter(max_retries=0)
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            session.auth = _NO_AUTH
+            yield session
+    finally:
+        del _current.watch
+
+
 def post_once(url: str, watch: Watch, *, headers: Mapping[str, str], data: bytes) -> requests.Response:
     """Send one POST on a fresh connection: no retry, no redirect, no cookie, no stored credentials.
 
@@ -121,15 +140,5 @@ def post_once(url: str, watch: Watch, *, headers: Mapping[str, str], data: bytes
     :return: The whole answer, read to its end.
     :raises requests.RequestException: if there was none; ``watch.sent`` says whether it was sent.
     """
-    _current.watch = watch
-    try:
-        with requests.Session() as session, watch:
-            adapter = _WatchedAdapter(max_retries=0)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            timeout = watch.left()
-            return session.post(
-                url, data=data, headers=headers, auth=_NO_AUTH, allow_redirects=False, timeout=timeout
-            )
-    finally:
-        del _current.watch
+    with watched_session(watch) as session:
+        return session.post(url, data=data, headers=headers, allow_redirects=False, timeout=watch.left())
