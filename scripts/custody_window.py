@@ -95,6 +95,7 @@ def base(home: Path, name: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "tokens",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "PYTHONPATH": str(ROOT),
         "SCARF_ANALYTICS": "false",
@@ -133,9 +134,8 @@ def measure(store: str, renewals: int) -> None:
     found: list[float] = []
     with serve(SandboxSettings(rotation="revoke_family")) as sandbox:
         grants = granted_at(sandbox)
-        extra = {"token_store": store, "token_store_conn_id": "tokens"}
-        connection = sandbox.connection("acme", **extra)
-        os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(connection)
+        os.environ["AIRFLOW__FEEDAMP__TOKEN_STORE"] = store
+        os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(sandbox.connection("acme"))
         each = renewals if store == "memory" else _EACH  # what it keeps ends with the process
         for _ in range(-(-renewals // each)):
             ours, theirs = context.Pipe(duplex=False)

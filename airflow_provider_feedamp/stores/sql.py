@@ -65,9 +65,8 @@ class SqlStore:
     def __init__(self, conn_id: str | None = None, *, ttl: float = TTL) -> None:
         if not conn_id:
             raise ConfigurationError(
-                "The token store 'sql' needs a database: set [feedamp] token_store_conn_id, or the extra "
-                "token_store_conn_id of the FeedAMP connection, to the id of a PostgreSQL, MySQL or SQLite "
-                "connection."
+                "The token store 'sql' needs a database: set [feedamp] token_store_conn_id to the id "
+                "of a PostgreSQL, MySQL or SQLite connection."
             )
         self._database = SqlDatabase(conn_id)
         self._ttl = ttl

@@ -196,7 +196,7 @@ def _failure(
         return ConfigurationError(msg, **details)
     msg = (
         f"{said}: it refuses the request itself, not the seller's token. Check the host of "
-        f"{endpoint.connection} (is it the API's base URL?) and its extra token_request_encoding (json or "
+        f"{endpoint.connection} (is it the API's base URL?) and its extra request_encoding (json or "
         "form)."
     )
     return ConfigurationError(msg, **details)

@@ -154,7 +154,7 @@ def test_the_client_places_and_finds_orders(feedamp: RunningSandbox) -> None:
 def test_the_pace_is_one_for_all_hooks_of_a_seller(
     sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object, pace: float
 ) -> None:
-    set_connection(sandbox.connection("acme", token_store="memory", requests_per_second=extra))
+    set_connection(sandbox.connection("acme", requests_per_second=extra))
     hook = FeedAmpHook(requests_per_second=argument)
     list(hook.client.orders.list())
 
@@ -171,7 +171,7 @@ def test_the_pace_is_one_for_all_hooks_of_a_seller(
 def test_list_calls_have_a_pace_of_their_own(
     sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object, pace: float
 ) -> None:
-    set_connection(sandbox.connection("acme", token_store="memory", list_requests_per_second=extra))
+    set_connection(sandbox.connection("acme", list_requests_per_second=extra))
     client = FeedAmpHook(list_requests_per_second=argument).client
     list(client.orders.list())
 
@@ -189,7 +189,7 @@ def test_list_calls_have_a_pace_of_their_own(
 def test_list_calls_may_be_unpaced(
     sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object
 ) -> None:
-    set_connection(sandbox.connection("acme", token_store="memory", list_requests_per_second=extra))
+    set_connection(sandbox.connection("acme", list_requests_per_second=extra))
     list(FeedAmpHook(list_requests_per_second=argument).client.orders.list())
 
     assert (sandbox.base_url, "demo-client", "acme", "lists") not in pacing._pacers
@@ -315,7 +315,7 @@ def test_a_refused_refresh_token_is_posted_once_and_never_again(feedamp: Running
 def test_a_refused_client_names_the_connection_and_condemns_no_seller(
     feedamp: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    good = feedamp.connection("acme", token_store="memory")
+    good = feedamp.connection("acme")
     set_connection(good | {"password": "not-the-secret"})
     with pytest.raises(ClientRefusedError, match="'feedamp_default'") as caught:
         FeedAmpHook().get_access_token()
@@ -334,7 +334,7 @@ def test_a_refresh_token_that_a_person_puts_into_the_connection_is_taken_in(
         FeedAmpHook().get_access_token()
 
     feedamp.control.connect("acme")
-    set_connection(feedamp.connection("acme", token_store="memory"))
+    set_connection(feedamp.connection("acme"))
 
     assert FeedAmpHook().get_access_token() in feedamp.control.access_tokens("acme")
 

@@ -227,7 +227,7 @@ def test_making_a_custodian_asks_nobody(bench: Bench) -> None:
 
 def test_an_endpoint_that_refuses_the_kind_of_request_condemns_nobody(bench: Bench) -> None:
     bench.control.change(token_encoding="form")
-    with pytest.raises(ConfigurationError, match="token_request_encoding"):
+    with pytest.raises(ConfigurationError, match="request_encoding"):
         bench.seeded().token()
 
     assert bench.record().state is RecordState.ACTIVE

@@ -108,7 +108,7 @@ def test_a_refused_request_names_what_to_look_at_in_the_connection(
     error = failure(endpoint)
 
     assert "connection 'shop'" in str(error)
-    assert "token_request_encoding" in str(error)
+    assert "request_encoding" in str(error)
 
 
 def test_a_refused_code_is_a_refused_grant(server: TokenServer, endpoint: TokenEndpoint) -> None:
