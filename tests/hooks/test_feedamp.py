@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_feedamp.api import pacing
@@ -22,6 +24,7 @@ from airflow_provider_feedamp.exceptions import (
     NotFoundError,
     ReauthorizationRequiredError,
 )
+from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.cache import CACHE
 
@@ -347,3 +350,30 @@ def test_a_bad_connection_is_a_final_error_everywhere(set_connection: SetConnect
         with pytest.raises(ConfigurationError) as caught:
             use()
         assert isinstance(caught.value, AirflowFailException)
+
+
+def test_a_pickled_hook_holds_no_secret_and_works_again(feedamp: RunningSandbox) -> None:
+    hook = FeedAmpHook(seller="acme", timeout=7.0)
+    secrets = {hook.config.client_secret, hook.config.refresh_token, hook.get_access_token()}
+    hook.client.orders.list()
+    secrets |= {*feedamp.control.refresh_tokens("acme"), *feedamp.control.access_tokens("acme")}
+
+    pickled = pickle.dumps(hook)
+    again = pickle.loads(pickled)  # noqa: S301
+
+    assert not [secret for secret in secrets if secret and secret.encode() in pickled]
+    assert again.get_access_token() == hook.get_access_token()
+    assert list(again.client.orders.list()) == []
+    assert (again.seller, again._timeout) == ("acme", 7.0)
+
+
+def test_pickled_authorisation_holds_no_secret_and_works_again(feedamp: RunningSandbox) -> None:
+    auth = FeedAmpAuth(seller="acme")
+    requests.get(f"{feedamp.base_url}/orders", auth=auth, timeout=10).raise_for_status()
+
+    pickled = pickle.dumps(auth)
+
+    for secret in ("demo-secret", *feedamp.control.access_tokens("acme")):
+        assert secret.encode() not in pickled
+    again = pickle.loads(pickled)  # noqa: S301
+    requests.get(f"{feedamp.base_url}/orders", auth=again, timeout=10).raise_for_status()
