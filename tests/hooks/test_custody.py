@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import ConfigurationError
 from airflow_provider_feedamp.hooks.custody import custodian_of
@@ -14,6 +19,7 @@ from airflow_provider_feedamp.stores.base import TokenStore
 from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.windows import Windows
+from tests.house import ROOT
 
 if TYPE_CHECKING:
     import threading
@@ -260,3 +266,43 @@ def test_secrets_are_masked_before_anything_else_happens(
         custodian()
 
     assert masked == ["client-secret", "acmes-token"]
+
+
+KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
+# As Airflow's own commands do first.
+SEALED_AFTER_START = """
+from airflow.providers_manager import ProvidersManager
+from airflow_provider_feedamp.stores.crypto import Sealer
+ProvidersManager().initialize_providers_configuration()
+print("\\n" + Sealer.configured().seal("record"))
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"AIRFLOW__FEEDAMP__ENCRYPTION_KEY_CMD": f"echo {KEY}"},
+        {
+            "AIRFLOW__FEEDAMP__ENCRYPTION_KEY_SECRET": "feedamp_key",
+            "AIRFLOW__SECRETS__BACKEND": "tests.hooks.vault.Vault",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"options": {"feedamp_key": KEY}}),
+        },
+    ],
+    ids=["a command", "a secrets backend"],
+)
+def test_the_encryption_key_comes_from_where_airflow_takes_secrets(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    home = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__FERNET_KEY": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED_AFTER_START],
+        env=inherited | home | settings,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert Fernet(KEY).decrypt(done.stdout.splitlines()[-1]) == b"record"
