@@ -18,9 +18,11 @@ DEFAULT_BASE_URL = "https://marketplace-order-api.feedamp.feedonomics.com/api/v1
 _DEFAULT_PATH = "/api/v1"
 #: What Feedonomics recommends as the most for the lists of its other order APIs; this one names no limit.
 DEFAULT_LIST_REQUESTS_PER_SECOND = 2.0
-#: What Airflow shows for a secret. Airflow 2.11 stores its sign when somebody empties the only extra: spent
-#: as a new token, it would cost the seller a visit.
-_MASKS = ("***", "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER")
+#: What Airflow 2's form has in place of a secret (``airflow.www.views``), and what comes back unchanged.
+AIRFLOW_2_MASK = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
+#: What Airflow shows for a secret. Airflow 2.11 stores its own when somebody empties the only extra: spent as
+#: a new token, it would cost the seller a visit.
+_MASKS = ("***", AIRFLOW_2_MASK)
 #: Where tokens live, which can name code to import, is no decision of whoever may edit a connection.
 _DEPLOYMENTS_DECISIONS = ("token_store", "token_store_conn_id")
 

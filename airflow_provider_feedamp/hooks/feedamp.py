@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.get_provider_info import get_provider_info
-from airflow_provider_feedamp.hooks.connection import FeedAmpConnection, read_connection
+from airflow_provider_feedamp.hooks.connection import AIRFLOW_2_MASK, FeedAmpConnection, read_connection
 from airflow_provider_feedamp.hooks.errors import task_errors
 
 if TYPE_CHECKING:
@@ -261,12 +261,11 @@ class HookTokens:
 
 def _kept_secret(field: Any, **attributes: Any) -> Any:
     """Render a stored secret as Airflow 2's own sign for "unchanged": saved empty, it would be deleted."""
-    from airflow.www.views import SENSITIVE_FIELD_PLACEHOLDER  # type: ignore[import-not-found,unused-ignore]
     from wtforms.widgets import PasswordInput
 
     # What a person has just typed is not shown again, and must not turn into the stored secret either.
-    stored = field.data and (not field.raw_data or field.data == SENSITIVE_FIELD_PLACEHOLDER)
-    value = SENSITIVE_FIELD_PLACEHOLDER if stored else ""
+    stored = field.data and (not field.raw_data or field.data == AIRFLOW_2_MASK)
+    value = AIRFLOW_2_MASK if stored else ""
     return PasswordInput(hide_value=False)(field, **{**attributes, "class": "form-control", "value": value})
 
 
