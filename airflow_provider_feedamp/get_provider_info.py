@@ -90,7 +90,7 @@ def get_provider_info() -> dict[str, Any]:
                         "host": "https://marketplace-order-api.feedamp.feedonomics.com/api/v1",
                         "login": "given by Feedonomics at onboarding",
                         "seller": "default",
-                        "token_request_encoding": "json",
+                        "request_encoding": "json",
                         "timeout": "30",
                     },
                 },
@@ -107,8 +107,8 @@ def get_provider_info() -> dict[str, Any]:
                         "to.",
                         "schema": _OPTIONAL_TEXT,
                     },
-                    "token_request_encoding": {
-                        "label": "Token request encoding",
+                    "request_encoding": {
+                        "label": "Request encoding",
                         "description": "Optional. How the token endpoint is asked: json or form.",
                         "schema": _OPTIONAL_TEXT,
                     },
@@ -127,16 +127,6 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "List requests per second",
                         "description": "Optional. Pace of the list calls of one seller in one process. "
                         "Default 2; 0 for none.",
-                        "schema": _OPTIONAL_TEXT,
-                    },
-                    "token_store": {
-                        "label": "Token store",
-                        "description": "Optional. Where tokens are kept: overrides [feedamp] token_store.",
-                        "schema": _OPTIONAL_TEXT,
-                    },
-                    "token_store_conn_id": {
-                        "label": "Token store connection",
-                        "description": "Optional. Overrides [feedamp] token_store_conn_id.",
                         "schema": _OPTIONAL_TEXT,
                     },
                 },
@@ -158,6 +148,30 @@ def get_provider_info() -> dict[str, Any]:
                         "Airflow connection that the token store keeps its records behind, if it needs one.",
                         "string",
                         example="my_store",
+                    ),
+                    "encryption_key": _option(
+                        "Fernet keys, separated by commas, that token records are encrypted with: the first "
+                        "writes, all read. ``feedamp keygen`` makes one.",
+                        "string",
+                        sensitive=True,
+                    ),
+                    "lease_bound": _option(
+                        "Seconds that taking the lease of the store ``variable`` may last. The three lease "
+                        "times are the same on all workers; change them while no worker runs.",
+                        "float",
+                        default="1.0",
+                    ),
+                    "lease_settle": _option(
+                        "Seconds after which a lease of the store ``variable`` that was taken has settled; "
+                        "more than lease_bound.",
+                        "float",
+                        default="1.5",
+                    ),
+                    "lease_ttl": _option(
+                        "Seconds after which a lease of the store ``variable`` is void, when its worker was "
+                        "killed.",
+                        "float",
+                        default="60",
                     ),
                     "advisory_window": _option(
                         "Seconds before its end from which one caller renews an access token ahead of time.",
@@ -202,12 +216,18 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _option(
-    description: str, kind: str, *, default: str | None = None, example: str | None = None
-) -> dict[str, str | None]:
+    description: str,
+    kind: str,
+    *,
+    default: str | None = None,
+    example: str | None = None,
+    sensitive: bool = False,
+) -> dict[str, str | bool | None]:
     return {
         "description": description,
         "version_added": "0.1.0",
         "type": kind,
         "example": example,
         "default": default,
+        "sensitive": sensitive,
     }

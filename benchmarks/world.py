@@ -72,11 +72,7 @@ class World:
             "host": self.url,
             "login": "benchmark",
             "password": "benchmark-client-secret",
-            "extra": {
-                "refresh_token": "benchmark-refresh-token",
-                "token_store": "sql",
-                "token_store_conn_id": "bench_tokens",
-            },
+            "extra": {"refresh_token": "benchmark-refresh-token"},
         }
         tokens = {"conn_type": "sqlite", "host": str(self.folder / "tokens.db")}
         return {
@@ -84,6 +80,8 @@ class World:
             "AIRFLOW_HOME": str(self.folder),
             "AIRFLOW__CORE__FERNET_KEY": _fernet_key(self.folder),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__FEEDAMP__TOKEN_STORE": "sql",
+            "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "bench_tokens",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
             "AIRFLOW_CONN_FEEDAMP_DEFAULT": json.dumps(feedamp),
             "AIRFLOW_CONN_BENCH_TOKENS": json.dumps(tokens),

@@ -80,7 +80,8 @@ class Scene:
         self.connect()
 
     def connect(self, *, store: str = "memory", **changes: Any) -> FeedAmpHook:
-        connection = self.sandbox.connection("acme", token_store=store) | changes
+        connection = self.sandbox.connection("acme") | changes
+        self.monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", store)
         self.monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         return FeedAmpHook()
 

@@ -69,3 +69,10 @@ def test_the_error_table_has_every_public_error() -> None:
         row = re.search(rf"^\| `{name}` \|[^|]*\| (\w+) \|", page, re.MULTILINE)
         assert row is not None, name
         assert row[1] == ("yes" if kind.retryable else "no"), name
+
+
+def test_the_security_page_names_tests_that_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text())
+    assert named
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).exists(), (path, name)

@@ -133,7 +133,8 @@ def _as_in_a_new_process() -> Iterator[None]:
 @pytest.fixture
 def client(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> FeedAmpClient:
     """Return a client of the sandbox's seller acme, who has an order, a refund and a return."""
-    connection = sandbox.connection("acme", token_store="memory", list_requests_per_second=0)
+    connection = sandbox.connection("acme", list_requests_per_second=0)
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     client = FeedAmpHook().client
     client.orders.place(ORDER)

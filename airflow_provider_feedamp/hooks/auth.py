@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.api.auth import BearerAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
@@ -32,6 +32,10 @@ class FeedAmpAuth(BearerAuth):
     ) -> None:
         self._hook = hook or FeedAmpHook(feedamp_conn_id, seller)
         self._bound = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the token that FeedAMP has accepted last."""
+        return {**self.__dict__, "_accepted": ""}
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the bearer to a request.

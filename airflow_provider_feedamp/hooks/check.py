@@ -2,68 +2,198 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import socket
+import ssl
+import sys
+import threading
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import requests
 
+from airflow_provider_feedamp.exceptions import ConfigurationError, FeedAmpError, TokenStoreError
 from airflow_provider_feedamp.hooks.custody import custodian_of
+from airflow_provider_feedamp.stores.crypto import Sealer
+from airflow_provider_feedamp.stores.variable import VariableStore
+from airflow_provider_feedamp.tokens.deadline import Watch, watched_session
 from airflow_provider_feedamp.tokens.models import RecordState
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+    from collections.abc import Iterator
 
-_TIMEOUT = 10.0
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+    from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from airflow_provider_feedamp.tokens.models import AccessToken, TokenRecord
+
+#: Seconds that the answer of FeedAMP is waited for, look-up of its name and all.
+_DEADLINE = 20.0
 
 
 def check_connection(hook: FeedAmpHook) -> tuple[bool, str]:
     """Check fields, token store, token record and whether FeedAMP answers; no refresh token is spent.
 
     :param hook: The hook of the connection.
-    :return: Whether nothing is wrong, and one sentence for each thing that was checked.
-    :raises FeedAmpError: if the fields or the store are wrong.
+    :return: Whether nothing is wrong, and a sentence for each thing that was checked: first what failed.
     """
-    config, seller = hook.config, hook.seller
-    custodian = custodian_of(config, seller)
-    record = custodian.record()
-    ok, facts = True, [f"Fields are well-formed (base URL {config.base_url})."]
-    token = None
-    if record is not None:
+    try:
+        return _Findings(hook).report()
+    except FeedAmpError as error:
+        # Airflow tests what stands in its form under an id that it makes up, which tells nobody anything.
+        return False, str(error).replace(f"The Airflow connection {hook.feedamp_conn_id!r}", "The connection")
+
+
+class _Findings:
+    """What the test has found out, in words."""
+
+    def __init__(self, hook: FeedAmpHook) -> None:
+        self._hook = hook
+        self._wrong: list[str] = []
+        self._well: list[str] = []
+
+    def report(self) -> tuple[bool, str]:
+        config = self._hook.config
+        self._well.append(f"Fields are well-formed (base URL {config.base_url}).")
+        custodian = custodian_of(config, self._hook.seller)
+        token = self._stored(custodian)
+        alive = token is not None and token.expires_at.timestamp() > custodian.now()
+        ok, fact = _ask(f"{config.base_url}/orders", token.value if token and alive else None)
+        self._note(fact, wrong=not ok)
+        return not self._wrong, " ".join([*self._wrong, *self._well])
+
+    def _note(self, fact: str, *, wrong: bool = False) -> None:
+        (self._wrong if wrong else self._well).append(fact)
+
+    def _stored(self, custodian: TokenCustodian) -> AccessToken | None:
+        """Look into the token store, and return the seller's access token if it has one."""
+        if _is_on_a_worker():
+            self._note(
+                "The token store was not checked from here: a worker tests a connection without Airflow's "
+                "Variables and other connections."
+            )
+            return None
+        if isinstance(custodian.store, VariableStore) and not _encrypts():
+            self._note(
+                "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the "
+                "tokens of all sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
+            )
+        try:
+            record = custodian.record()
+        except TokenStoreError as error:
+            self._note(f"The token store cannot be read: {error}", wrong=True)
+            return None
+        if record is None:
+            self._note_missing(custodian)
+            return None
+        return self._token_of(record)
+
+    def _note_missing(self, custodian: TokenCustodian) -> None:
+        seller = repr(custodian.key.seller)
+        if custodian.seed:
+            self._note(
+                f"Seller {seller} has a refresh token here that was not used yet; this test does not use it."
+            )
+        else:
+            self._note(
+                f"Seller {seller} has no refresh token: neither here nor in the token store. Put one into "
+                "the connection, or authorise the seller (feedamp sellers authorize).",
+                wrong=True,
+            )
+
+    def _token_of(self, record: TokenRecord) -> AccessToken | None:
         token = record.token()
-        facts.append(
-            f"The token store has seller {seller!r}: state {record.state}, generation {record.generation}"
+        if record.state is RecordState.REAUTH_REQUIRED:
+            self._note("A person has to authorise this seller again.", wrong=True)
+        self._note(
+            f"The token store has seller {record.key.seller!r}: state {record.state}, generation "
+            f"{record.generation}"
             + (f", access token until {token.expires_at.to_iso8601_string()}." if token else ".")
         )
-        ok = record.state is not RecordState.REAUTH_REQUIRED
-        if not ok:
-            facts.append("A person has to authorise this seller again.")
-    elif custodian.seed:
-        facts.append(
-            f"Seller {seller!r} has a refresh token here that was not used yet; this test does not use it."
-        )
-    else:
-        ok = False
-        facts.append(f"Seller {seller!r} has no refresh token: neither here nor in the token store.")
-    alive = token is not None and token.expires_at.timestamp() > custodian.now()
-    answered, fact = _ask(f"{config.base_url}/orders", token.value if token and alive else None)
-    return ok and answered, " ".join([*facts, fact])
+        return token
+
+
+def _is_on_a_worker() -> bool:
+    """Say whether this is Airflow's test on a worker (3.3): no task, so no way to Variables."""
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "client" and not hasattr(runner, "SUPERVISOR_COMMS")
+
+
+def _encrypts() -> bool:
+    try:
+        Sealer.configured().seal("")
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _ask(url: str, token: str | None) -> tuple[bool, str]:
     """Read one page of orders, with the present access token if there is one."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {"Authorization": ""}
+    answer: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+    # A thread, since nothing ends the look-up of a name early; its own deadline ends it a second later.
+    threading.Thread(target=_fetch, args=(url, token, answer), daemon=True).start()
     try:
-        answer = requests.get(
-            url, params={"page_size": 10}, headers=headers, timeout=_TIMEOUT, allow_redirects=False
-        )
-    except requests.RequestException as error:
-        return False, f"FeedAMP could not be reached ({type(error).__name__})."
-    if token and answer.ok:
+        status = answer.get(timeout=_DEADLINE)
+    except queue.Empty:
+        status = TimeoutError()
+    if isinstance(status, Exception):
+        return False, f"FeedAMP could not be reached: {_reason(status, urlsplit(url).hostname or '')}"
+    if token and 200 <= status < 300:
         return True, "FeedAMP accepts the present access token."
-    if token and answer.status_code == 401:
+    if token and status == 401:
         return True, "FeedAMP refuses the present access token (401); the next task renews it."
-    if not token and answer.status_code == 401:
+    if not token and status == 401:
         return True, "FeedAMP answers; Client ID and Secret are checked when the first token is obtained."
-    return (
-        False,
-        f"FeedAMP answers {answer.status_code}, which is not what its API does: is the base URL right?",
-    )
+    return False, f"FeedAMP answers {status}, which is not what its API does: is the base URL right?"
+
+
+def _fetch(url: str, token: str | None, answer: queue.SimpleQueue[int | Exception]) -> None:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with (
+            watched_session(Watch(_DEADLINE + 1)) as session,
+            # Streamed: the status says it all, so the body stays where it is, however large it be.
+            session.get(
+                url,
+                params={"page_size": 10},
+                headers=headers,
+                timeout=_DEADLINE,
+                allow_redirects=False,
+                stream=True,
+            ) as found,
+        ):
+            answer.put(found.status_code)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the person at the button reads it
+        answer.put(error)
+
+
+def _reason(error: Exception, host: str) -> str:
+    """Say why there was no answer, and what to do."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of {host} is not trusted ({cause.verify_message}). Check the base URL; "
+                "when a proxy in between has a certificate of its own, name its authority in "
+                "REQUESTS_CA_BUNDLE."
+            )
+    for kind, text in (
+        (requests.exceptions.ProxyError, "the proxy that HTTPS_PROXY names does not let the call through."),
+        (ssl.SSLError, f"{host} does not speak TLS as it should. Check scheme and port of the base URL."),
+        (socket.gaierror, f"the name {host} is unknown. Check the base URL, and DNS on this machine."),
+        (ConnectionRefusedError, f"{host} refuses the connection. Check the port of the base URL."),
+        (
+            (TimeoutError, requests.exceptions.Timeout),
+            f"no answer from {host} within {_DEADLINE:.0f} s. Does a firewall let this machine out?",
+        ),
+    ):
+        if any(isinstance(cause, kind) for cause in causes):
+            return text
+    broken = next((each.strerror for each in causes if isinstance(each, OSError) and each.strerror), None)
+    return f"no answer came from {host} ({broken or type(error).__name__}). Try again."
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -18,6 +18,13 @@ DEFAULT_BASE_URL = "https://marketplace-order-api.feedamp.feedonomics.com/api/v1
 _DEFAULT_PATH = "/api/v1"
 #: What Feedonomics recommends as the most for the lists of its other order APIs; this one names no limit.
 DEFAULT_LIST_REQUESTS_PER_SECOND = 2.0
+#: What Airflow 2's form has in place of a secret (``airflow.www.views``), and what comes back unchanged.
+AIRFLOW_2_MASK = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
+#: What Airflow shows for a secret. Airflow 2.11 stores its own when somebody empties the only extra: spent as
+#: a new token, it would cost the seller a visit.
+_MASKS = ("***", AIRFLOW_2_MASK)
+#: Where tokens live, which can name code to import, is no decision of whoever may edit a connection.
+_DEPLOYMENTS_DECISIONS = ("token_store", "token_store_conn_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,10 @@ class FeedAmpConnection:
     :param client_secret: The marketplace's Client Secret.
     :param refresh_token: A seller's refresh token, if the connection holds one.
     :param seller: The seller that the refresh token belongs to.
-    :param token_request_encoding: ``json`` or ``form``.
+    :param request_encoding: How the token endpoint is asked: ``json`` or ``form``.
     :param timeout: Seconds, or None for the default.
     :param requests_per_second: Pace of one seller's calls, or None for none.
     :param list_requests_per_second: Pace of one seller's list calls; 0 for none.
-    :param token_store: Name of the token store, or None for the configured one.
-    :param token_store_conn_id: The store's own connection, or None for the configured one.
     """
 
     conn_id: str
@@ -44,12 +49,10 @@ class FeedAmpConnection:
     client_secret: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
     seller: str
-    token_request_encoding: str
+    request_encoding: str
     timeout: float | None
     requests_per_second: float | None
     list_requests_per_second: float
-    token_store: str | None
-    token_store_conn_id: str | None
 
     @property
     def token_url(self) -> str:
@@ -88,23 +91,29 @@ class _Reader:
         if self.conn.conn_type != "feedamp":
             self._refuse(f"has type {self.conn.conn_type!r}", "Set its type (conn_type) to feedamp.")
         extra = self._extra()
-        encoding = self._text(extra, "token_request_encoding") or "json"
+        for name in _DEPLOYMENTS_DECISIONS:
+            if extra.get(name):
+                self._refuse(
+                    f"has an extra {name}, and where tokens live is not a connection's decision",
+                    f"Take it out, and set [feedamp] {name} (AIRFLOW__FEEDAMP__{name.upper()}) wherever "
+                    "Airflow runs.",
+                )
+        encoding = self._text(extra, "request_encoding") or "json"
         if encoding not in ("json", "form"):
-            self._refuse("has an extra token_request_encoding that is unknown", "Use json or form.")
+            self._refuse("has an extra request_encoding that is unknown", "Use json or form.")
         list_pace = self._number(extra, "list_requests_per_second", zero=True)
+        refresh_token = self._text(extra, "refresh_token")
         return FeedAmpConnection(
             conn_id=self.conn_id,
             base_url=self._base_url(),
             client_id=self._required(self.conn.login, "Client ID (login)"),
             client_secret=self._required(self.conn.password, "Client Secret (password)"),
-            refresh_token=self._text(extra, "refresh_token"),
+            refresh_token=None if refresh_token in _MASKS else refresh_token,
             seller=self._text(extra, "seller") or "default",
-            token_request_encoding=encoding,
+            request_encoding=encoding,
             timeout=self._number(extra, "timeout"),
             requests_per_second=self._number(extra, "requests_per_second"),
             list_requests_per_second=DEFAULT_LIST_REQUESTS_PER_SECOND if list_pace is None else list_pace,
-            token_store=self._text(extra, "token_store"),
-            token_store_conn_id=self._text(extra, "token_store_conn_id"),
         )
 
     def _base_url(self) -> str:

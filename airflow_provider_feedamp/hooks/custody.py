@@ -15,7 +15,6 @@ from airflow_provider_feedamp.tokens.windows import Windows
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.hooks.connection import FeedAmpConnection
-    from airflow_provider_feedamp.stores.base import TokenStore
 
 _SECTION = "feedamp"
 #: A lease must hold two calls, the pause between them and the writes.
@@ -38,11 +37,14 @@ def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
             url=connection.token_url,
             client_id=connection.client_id,
             client_secret=connection.client_secret,
-            encoding=connection.token_request_encoding,
+            encoding=connection.request_encoding,
             deadline=_seconds("token_deadline", 15.0, at_most=_LONGEST_DEADLINE),
             connection=f"the Airflow connection {connection.conn_id!r}",
         ),
-        store=_store(connection),
+        store=open_store(
+            conf.get(_SECTION, "token_store", fallback=None) or "variable",
+            conf.get(_SECTION, "token_store_conn_id", fallback=None) or None,
+        ),
         # The connection's refresh token belongs to the seller that the connection names, and to nobody else.
         seed=connection.refresh_token if seller == connection.seller else None,
         windows=Windows(
@@ -53,12 +55,6 @@ def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
         lock_wait=_seconds("lock_wait", 90.0),
         on_secret=mask_secret,
     )
-
-
-def _store(connection: FeedAmpConnection) -> TokenStore:
-    name = connection.token_store or conf.get(_SECTION, "token_store", fallback="variable")
-    conn_id = connection.token_store_conn_id or conf.get(_SECTION, "token_store_conn_id", fallback=None)
-    return open_store(name, conn_id or None)
 
 
 def _seconds(option: str, default: float, *, at_most: float = 86400.0) -> float:

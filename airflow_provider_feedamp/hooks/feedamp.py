@@ -9,9 +9,9 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, InputError
+from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.get_provider_info import get_provider_info
-from airflow_provider_feedamp.hooks.connection import FeedAmpConnection, read_connection
+from airflow_provider_feedamp.hooks.connection import AIRFLOW_2_MASK, FeedAmpConnection, read_connection
 from airflow_provider_feedamp.hooks.errors import task_errors
 
 if TYPE_CHECKING:
@@ -68,6 +68,14 @@ class FeedAmpHook(BaseHook):
         self._pool_size = pool_size
         self._unverified = unverified
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was read and made so far: it holds secrets, and is read and made anew."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if not isinstance(getattr(type(self), name, None), cached_property)
+        }
+
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the connection form's labels (Airflow up to 3.2; later ones read the manifest)."""
@@ -80,9 +88,9 @@ class FeedAmpHook(BaseHook):
         from wtforms import PasswordField, StringField
 
         return {
-            name: (PasswordField if field["schema"].get("format") == "password" else StringField)(
-                field["label"], description=field["description"]
-            )
+            name: PasswordField(field["label"], description=field["description"], widget=_kept_secret)
+            if field["schema"].get("format") == "password"
+            else StringField(field["label"], description=field["description"])
             for name, field in _connection_type()["conn-fields"].items()
         }
 
@@ -104,9 +112,10 @@ class FeedAmpHook(BaseHook):
         if self._seller is None:
             return self.config.seller
         if not isinstance(self._seller, str) or not self._seller.strip():
-            msg = f"seller is empty (connection {self.feedamp_conn_id!r}). Name a seller, or leave it out."
             with task_errors():
-                raise InputError(msg)
+                raise InputError(
+                    f"seller is empty (connection {self.feedamp_conn_id!r}). Name a seller, or leave it out."
+                )
         return self._seller
 
     def get_access_token(self, min_ttl: timedelta | None = None) -> str:
@@ -198,10 +207,12 @@ class FeedAmpHook(BaseHook):
         }
         return f"{self.config.base_url}/authorize?{urlencode(query)}"
 
-    def exchange_code(self, code: str) -> None:
+    def exchange_code(self, code: str, redirect_url: str | None = None) -> None:
         """Exchange the code that the browser brought back, and store the seller's tokens.
 
         :param code: The code; it works once.
+        :param redirect_url: The URL that :meth:`authorize_url` had, for a server that asks for it again (RFC
+            6749, 4.1.3). Default: not sent, as FeedAMP shows it.
         :raises CodeRefusedError: if FeedAMP does not take it.
         """
         with task_errors():
@@ -209,7 +220,7 @@ class FeedAmpHook(BaseHook):
                 raise InputError(
                     "code is empty. Pass the value of `code` out of the URL that the browser came back to."
                 )
-            self._custodian.exchange_code(code.strip())
+            self._custodian.exchange_code(code.strip(), redirect_url)
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection without spending a refresh token, and say what was checked.
@@ -218,10 +229,7 @@ class FeedAmpHook(BaseHook):
         """
         from airflow_provider_feedamp.hooks.check import check_connection
 
-        try:
-            return check_connection(self)
-        except FeedAmpError as error:
-            return False, str(error)
+        return check_connection(self)
 
     @cached_property
     def _custodian(self) -> TokenCustodian:
@@ -249,6 +257,16 @@ class HookTokens:
     def accepted(self, token: str) -> None:
         """Take note that FeedAMP has accepted a token."""
         self.hook._custodian.accepted(token)
+
+
+def _kept_secret(field: Any, **attributes: Any) -> Any:
+    """Render a stored secret as Airflow 2's own sign for "unchanged": saved empty, it would be deleted."""
+    from wtforms.widgets import PasswordInput
+
+    # What a person has just typed is not shown again, and must not turn into the stored secret either.
+    stored = field.data and (not field.raw_data or field.data == AIRFLOW_2_MASK)
+    value = AIRFLOW_2_MASK if stored else ""
+    return PasswordInput(hide_value=False)(field, **{**attributes, "class": "form-control", "value": value})
 
 
 def _connection_type() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import zlib
-from contextlib import closing
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -16,7 +16,7 @@ from urllib3 import connection, connectionpool
 from airflow_provider_feedamp.exceptions import AnswerLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from requests.auth import AuthBase
 
@@ -123,6 +123,24 @@ class _NoAuth(requests.auth.AuthBase):
 _NO_AUTH: AuthBase = _NoAuth()
 
 
+@contextmanager
+def watched_session(watch: Watch) -> Iterator[requests.Session]:
+    """Yield a session for one request on a fresh connection, without retries and stored credentials.
+
+    :param watch: The request's deadline, which begins now.
+    """
+    _current.watch = watch
+    try:
+        with requests.Session() as session, watch:
+            adapter = _WatchedAdapter(max_retries=0)
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            session.auth = _NO_AUTH
+            yield session
+    finally:
+        del _current.watch
+
+
 def post_once(
     url: str, watch: Watch, *, headers: Mapping[str, str], data: bytes
 ) -> tuple[requests.Response, bytes]:
@@ -135,23 +153,17 @@ def post_once(
     :raises requests.RequestException: if there was no answer; ``watch.sent`` says whether it was sent.
     :raises urllib3.exceptions.HTTPError: if the answer broke off.
     """
-    _current.watch = watch
-    try:
-        with requests.Session() as session, closing(_WatchedAdapter(max_retries=0)) as adapter, watch:
-            # A token's answer is short. Compressed on the way it could be anything.
-            asked = {"Accept-Encoding": "identity", **headers}
-            request = session.prepare_request(
-                requests.Request("POST", url, headers=asked, data=data, auth=_NO_AUTH)
-            )
-            settings: dict[str, Any] = {
-                **session.merge_environment_settings(request.url, {}, True, None, None),
-                "timeout": watch.left(),
-            }
-            # Not by the session: it reads the body of a redirect to its end, however long that is.
-            with adapter.send(request, **settings) as answer:
-                return answer, _body(answer)
-    finally:
-        del _current.watch
+    with watched_session(watch) as session:
+        # A token's answer is short. Compressed on the way it could be anything.
+        asked = {"Accept-Encoding": "identity", **headers}
+        request = session.prepare_request(requests.Request("POST", url, headers=asked, data=data))
+        settings: dict[str, Any] = {
+            **session.merge_environment_settings(request.url, {}, True, None, None),
+            "timeout": watch.left(),
+        }
+        # Not by the session: it reads the body of a redirect to its end, however long that is.
+        with session.get_adapter(url).send(request, **settings) as answer:
+            return answer, _body(answer)
 
 
 def _body(answer: requests.Response) -> bytes:

@@ -155,7 +155,7 @@ def test_listing_spends_nothing(shop: Shop) -> None:
 
 
 def test_a_client_without_sellers_is_told_how_to_get_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = shop.sandbox.connection("acme", refresh_token=None, token_store="memory")
+    connection = shop.sandbox.connection("acme", refresh_token=None)
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
 
     assert "feedamp sellers authorize SELLER" in run("sellers", "list").stdout

@@ -165,8 +165,7 @@ def test_a_failure_half_way_still_gives_the_account(shop: Shop, source: str) -> 
 def test_tokens_that_end_with_the_command_are_not_obtained(
     shop: Shop, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = shop.sandbox.connection("acme", token_store="memory")
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
 
     result = run("orders", "import", source)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 import threading
@@ -127,8 +126,7 @@ def test_nothing_pasted_is_misuse(shop: Shop) -> None:
 def test_tokens_are_not_obtained_for_a_store_that_ends_with_the_command(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    connection = shop.sandbox.connection("acme", token_store="memory")
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
 
     result = run("sellers", *command)
 

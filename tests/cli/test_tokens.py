@@ -211,7 +211,7 @@ def test_another_clients_records_are_refused(
     file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
     shop.put("zeta", **FULL)
     run("tokens", "export", file, *key)
-    connection = shop.sandbox.connection("acme", token_store="tests.cli.support.KeptStore")
+    connection = shop.sandbox.connection("acme")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps({**connection, "login": "client-2"}))
 
     result = run("tokens", "import", file, *key, "--force")

@@ -85,6 +85,7 @@ def deployment(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__FEEDAMP__LOCK_WAIT": "60",
+        "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": CONN_ID,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "PYTHONPATH": str(ROOT),

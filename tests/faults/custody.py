@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from tests.faults.conftest import CONN_ID
-
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.faults.conftest import Deployment, Result
@@ -36,13 +34,11 @@ class Seller:
     def __post_init__(self) -> None:
         if self.name not in self.sandbox.control.sellers():
             self.sandbox.control.connect(self.name)
-        self.connection = self.sandbox.connection(
-            self.name, token_store=self.store, token_store_conn_id=CONN_ID
-        )
+        self.connection = self.sandbox.connection(self.name)
 
     def job(self, do: str, **details: Any) -> dict[str, Any]:
         """Return a job for this seller."""
-        return {"do": do, "connection": self.connection, **self.manner, **details}
+        return {"do": do, "connection": self.connection, "store": self.store, **self.manner, **details}
 
     def begin(self) -> str:
         """Let a worker get the first token."""

@@ -36,7 +36,7 @@ def test_a_child_forked_while_the_token_is_renewed_gets_the_same_token_for_no_fu
 
 
 def test_a_child_forked_while_the_store_is_read_can_use_the_store(seller: Seller) -> None:
-    job = seller.job("while_reading", module="tests.faults.forked", store=seller.store)
+    job = seller.job("while_reading", module="tests.faults.forked")
     [result] = seller.deployment.results(job)
 
     assert result["child"] == seller.record()["access_token"] != result["refused"]

@@ -104,7 +104,8 @@ def test_100_renewals_during_an_import_refuse_no_order_and_stop_no_other_worker(
     with serve(
         SandboxSettings(rotation="revoke_family"), now=lambda: datetime.fromtimestamp(clock.now(), UTC)
     ) as sandbox:
-        connection = json.dumps(sandbox.connection("acme", token_store="memory"))
+        connection = json.dumps(sandbox.connection("acme"))
+        monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", connection)
 
         def renewing() -> None:

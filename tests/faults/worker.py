@@ -24,12 +24,14 @@ Job = dict[str, Any]
 
 
 def hook(job: Job) -> FeedAmpHook:
-    """Return a new hook on the job's connection, with the job's clock.
+    """Return a new hook on the job's connection and store, with the job's clock.
 
-    :param job: ``connection`` as a dictionary; ``clock``: seconds that this worker's wall clock is ahead;
-        ``deadline``: seconds of one token call, with the protocol's pauses shortened likewise.
+    :param job: ``connection`` as a dictionary; ``store`` by its name; ``clock``: seconds that this worker's
+        wall clock is ahead; ``deadline``: seconds of one token call, with the protocol's pauses shortened
+        likewise.
     """
     os.environ["AIRFLOW_CONN_FEEDAMP_DEFAULT"] = json.dumps(job["connection"])
+    os.environ["AIRFLOW__FEEDAMP__TOKEN_STORE"] = job["store"]
     if "deadline" in job:
         hurry(job["deadline"])
     made = FeedAmpHook()

@@ -21,7 +21,8 @@ class SetConnection(Protocol):
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_new_process() -> Iterator[None]:
+def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     CACHE.clear()
     open_store.cache_clear()
     yield
@@ -41,5 +42,5 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
 @pytest.fixture
 def feedamp(sandbox: RunningSandbox, set_connection: SetConnection) -> RunningSandbox:
     """Make the sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
-    set_connection(sandbox.connection("acme", token_store="memory"))
+    set_connection(sandbox.connection("acme"))
     return sandbox

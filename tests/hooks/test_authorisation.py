@@ -10,12 +10,17 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_feedamp.exceptions import CodeRefusedError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from tests.tokens.conftest import server
+from tests.tokens.edge import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.hooks.conftest import SetConnection
+    from tests.tokens.edge import TokenServer
+
+__all__ = ["server"]
 
 
 def token_posts(sandbox: RunningSandbox) -> int:
@@ -65,6 +70,22 @@ def test_a_code_makes_a_seller_ready(feedamp: RunningSandbox) -> None:
 
     assert hook.get_access_token() in feedamp.control.access_tokens("globex")
     assert token_posts(feedamp) == 1
+
+
+@pytest.mark.parametrize("redirect_url", [None, "https://shop.example/back"])
+def test_a_server_that_asks_for_the_redirect_url_again_gets_it(
+    server: TokenServer, set_connection: SetConnection, redirect_url: str | None
+) -> None:
+    server.will(answers(200, {"access_token": "an-access-token", "refresh_token": "a-refresh-token"}))
+    client = {"conn_type": "feedamp", "login": "client", "password": "client-secret"}
+    set_connection(client | {"host": server.url.removesuffix("/access_token")})
+
+    FeedAmpHook().exchange_code("a-code", redirect_url)
+
+    [request] = server.received
+    assert request.json["code"] == "a-code"
+    assert request.json.get("redirect_url") == redirect_url
+    assert "redirect_url" in request.json or redirect_url is None
 
 
 def spent_code(sandbox: RunningSandbox) -> str:

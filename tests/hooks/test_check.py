@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError
+from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.stores.crypto import Sealer
+from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens.models import TokenRecord
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from airflow_provider_feedamp.tokens.models import TokenKey
     from tests.hooks.conftest import SetConnection
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def posts(sandbox: RunningSandbox) -> int:
@@ -85,7 +82,7 @@ def test_a_seller_without_any_token_is_not_well(feedamp: RunningSandbox) -> None
 def test_a_base_url_that_is_not_the_apis_is_not_well(
     feedamp: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    connection = feedamp.connection("acme", token_store="memory")
+    connection = feedamp.connection("acme")
     set_connection(connection | {"host": feedamp.base_url.replace("/api/v1", "/elsewhere")})
 
     ok, message = check_without_a_post(feedamp)
@@ -95,16 +92,41 @@ def test_a_base_url_that_is_not_the_apis_is_not_well(
     assert "is the base URL right?" in message
 
 
-def test_a_feedamp_that_cannot_be_reached_is_not_well(
-    feedamp: RunningSandbox, set_connection: SetConnection, closed_port: int
-) -> None:
-    connection = feedamp.connection("acme", token_store="memory")
-    set_connection(connection | {"host": f"http://127.0.0.1:{closed_port}"})
+class AwayStore(MemoryStore):
+    """A store that cannot be read, as all of this provider's own say it."""
 
-    ok, message = FeedAmpHook().test_connection()
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        raise TokenStoreError("Airflow Variable 'feedamp_token_x' could not be read. Nothing was spent.")
+
+
+class LockedStore(MemoryStore):
+    """A store whose record was encrypted under a key that is not here."""
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        return TokenRecord.from_json(Sealer().open("not-ours", key).text, key)
+
+
+@pytest.mark.parametrize(
+    ("store", "reason"), [("AwayStore", "could not be read"), ("LockedStore", "cannot be decrypted")]
+)
+def test_a_store_that_cannot_be_read_is_no_store_without_a_record(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, store: str, reason: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", f"{__name__}.{store}")
+
+    ok, message = check_without_a_post(feedamp)
 
     assert not ok
-    assert "could not be reached (ConnectionError)" in message
+    assert message.startswith("The token store cannot be read: ")
+    assert reason in message
+    assert "refresh token" not in message
+    assert "FeedAMP answers; " in message
+
+
+def test_what_failed_comes_first(feedamp: RunningSandbox) -> None:
+    _, message = check_without_a_post(feedamp, seller="globex")
+
+    assert message.startswith("Seller 'globex' has no refresh token: neither here nor in the token store.")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +135,8 @@ def test_a_feedamp_that_cannot_be_reached_is_not_well(
         ({"conn_type": "http"}, "type 'http'"),
         ({"conn_type": "feedamp", "login": "client"}, "Client Secret"),
         (
-            {"conn_type": "feedamp", "login": "a", "password": "b", "extra": {"token_store": "no.Store"}},
-            "token store",
+            {"conn_type": "feedamp", "login": "a", "password": "b", "extra": {"timeout": "soon"}},
+            "extra timeout",
         ),
     ],
 )

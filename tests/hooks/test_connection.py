@@ -50,12 +50,10 @@ def test_every_field_is_read(set_connection: SetConnection) -> None:
     extra = {
         "refresh_token": REFRESH_TOKEN,
         "seller": "acme",
-        "token_request_encoding": "form",
+        "request_encoding": "form",
         "timeout": 7.5,
         "requests_per_second": 3,
         "list_requests_per_second": 0.5,
-        "token_store": "memory",
-        "token_store_conn_id": "my_store",
     }
     config = read(set_connection, extra=extra)
 
@@ -69,9 +67,8 @@ def test_what_may_be_left_out_has_a_default(set_connection: SetConnection) -> No
     config = read(set_connection, host=None, extra=None)
 
     assert config.base_url == DEFAULT_BASE_URL
-    assert (config.seller, config.token_request_encoding) == ("default", "json")
+    assert (config.seller, config.request_encoding) == ("default", "json")
     assert (config.refresh_token, config.timeout, config.requests_per_second) == (None, None, None)
-    assert (config.token_store, config.token_store_conn_id) == (None, None)
     assert config.list_requests_per_second == 2.0
 
 
@@ -84,12 +81,13 @@ def test_blank_and_null_extras_count_as_left_out(set_connection: SetConnection) 
         "requests_per_second": None,
         "list_requests_per_second": "",
         "token_store": "",
+        "token_store_conn_id": None,
     }
 
     config = read(set_connection, extra=blank)
 
     assert (config.refresh_token, config.seller, config.timeout) == (None, "default", None)
-    assert (config.requests_per_second, config.token_store) == (None, None)
+    assert config.requests_per_second is None
     assert config.list_requests_per_second == 2.0
 
 
@@ -215,10 +213,8 @@ def test_a_connection_of_another_type_is_refused(set_connection: SetConnection, 
         ({"refresh_token": [REFRESH_TOKEN]}, "refresh_token", "text"),
         ({"seller": {"acme": REFRESH_TOKEN}}, "seller", "text"),
         ({"seller": True}, "seller", "text"),
-        ({"token_store": 1}, "token_store", "text"),
-        ({"token_store_conn_id": []}, "token_store_conn_id", "text"),
-        ({"token_request_encoding": 1}, "token_request_encoding", "text"),
-        ({"token_request_encoding": "xml"}, "token_request_encoding", "json or form"),
+        ({"request_encoding": 1}, "request_encoding", "text"),
+        ({"request_encoding": "xml"}, "request_encoding", "json or form"),
         ({"timeout": "soon"}, "timeout", "number"),
         ({"timeout": 0}, "timeout", "number"),
         ({"timeout": -1}, "timeout", "number"),
@@ -240,6 +236,24 @@ def test_an_extra_of_the_wrong_kind_is_refused(
 
     assert f"extra {field} " in text
     assert advice in text
+
+
+@pytest.mark.parametrize("name", ["token_store", "token_store_conn_id"])
+@pytest.mark.parametrize("value", ["memory", 1, ["x"]])
+def test_where_tokens_live_is_not_a_connections_decision(
+    set_connection: SetConnection, name: str, value: object
+) -> None:
+    text = refusal(set_connection, extra=EXTRA | {name: value})
+
+    assert f"extra {name}, " in text
+    assert f"[feedamp] {name} (AIRFLOW__FEEDAMP__{name.upper()})" in text
+
+
+@pytest.mark.parametrize("mask", ["***", "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"])
+def test_what_airflow_shows_in_place_of_a_secret_is_no_refresh_token(
+    set_connection: SetConnection, mask: str
+) -> None:
+    assert read(set_connection, extra={"refresh_token": mask}).refresh_token is None
 
 
 @pytest.mark.parametrize("extra", [f"refresh_token={REFRESH_TOKEN}", f'{{"refresh_token": "{REFRESH_TOKEN}"'])

@@ -1,22 +1,34 @@
-"""What decides about tokens comes from the connection, else from the configuration, else from defaults."""
+"""What decides about tokens: the connection of a seller's, the configuration of the deployment's."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import ConfigurationError
 from airflow_provider_feedamp.hooks.custody import custodian_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.stores.base import TokenStore
 from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.windows import Windows
+from tests.house import ROOT
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.stores.base import TokenStore
+    import threading
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from airflow_provider_feedamp.stores.base import Lease
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from airflow_provider_feedamp.tokens.models import TokenKey
     from tests.hooks.conftest import SetConnection
 
 HERE = "tests.hooks.test_custody"
@@ -67,19 +79,19 @@ def store() -> TokenStore:
 # The store
 
 
-def test_tokens_live_in_airflow_variables_by_default(connect: SetConnection) -> None:
+@pytest.mark.parametrize("value", [None, ""])
+def test_tokens_live_in_airflow_variables_by_default(
+    connect: SetConnection, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.delenv("AIRFLOW__FEEDAMP__TOKEN_STORE")
+    if value is not None:
+        monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", value)
+
     assert isinstance(store(), VariableStore)
 
 
 def test_the_configuration_names_another_store(connect: SetConnection, configure: Configure) -> None:
     configure(token_store="memory")
-
-    assert isinstance(store(), MemoryStore)
-
-
-def test_the_connections_extra_beats_the_configuration(connect: SetConnection, configure: Configure) -> None:
-    configure(token_store="variable")
-    connect({"token_store": "memory"})
 
     assert isinstance(store(), MemoryStore)
 
@@ -94,34 +106,15 @@ def test_a_store_of_ones_own_gets_the_configured_connection_id(
     assert own.conn_id == "my_store"
 
 
-def test_the_connections_store_connection_beats_the_configured_one(
-    connect: SetConnection, configure: Configure
-) -> None:
-    configure(token_store=f"{HERE}.OwnStore", token_store_conn_id="my_store")
-    connect({"token_store_conn_id": "other_store"})
-    own = store()
-
-    assert isinstance(own, OwnStore)
-    assert own.conn_id == "other_store"
-
-
 def test_a_process_has_one_store_for_all_hooks(connect: SetConnection) -> None:
-    connect({"token_store": "memory"})
-
     assert store() is store()
 
 
 @pytest.mark.parametrize(
     "name", ["redis", "no.such.Store", f"{HERE}.NoStore", ".", "memory.", "json.nothing"]
 )
-@pytest.mark.parametrize("by", ["extra", "configuration"])
-def test_an_unknown_store_is_one_clear_error(
-    connect: SetConnection, configure: Configure, name: str, by: str
-) -> None:
-    if by == "extra":
-        connect({"token_store": name})
-    else:
-        configure(token_store=name)
+def test_an_unknown_store_is_one_clear_error(connect: SetConnection, configure: Configure, name: str) -> None:
+    configure(token_store=name)
 
     with pytest.raises(
         ConfigurationError, match=r"no token store.*memory, .*variable.*dotted path"
@@ -129,6 +122,65 @@ def test_an_unknown_store_is_one_clear_error(
         FeedAmpHook().get_access_token()
 
     assert repr(name) in str(caught.value)
+    assert isinstance(caught.value, AirflowFailException)
+
+
+class Strange(MemoryStore):
+    """What must not be built: its constructor would tell."""
+
+    def __init__(self, conn_id: str | None = None) -> None:
+        pytest.fail("a class was called before it was looked at")
+
+
+class Unbuildable(Strange):
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class ReadOnly(Strange):
+    write = None  # type: ignore[assignment]
+
+
+class Impatient(Strange):
+    def lock(self, key: TokenKey, *, stop: threading.Event) -> AbstractContextManager[Lease]:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class Demanding(Strange):
+    def keys(self, token_url: str, client_id: str, page: int) -> list[TokenKey]:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class Outline(TokenStore):
+    """A class that says it is a token store, and does nothing."""
+
+    def __init__(self, conn_id: str | None = None) -> None:
+        pytest.fail("a class was called before it was looked at")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("os.system", "class"),
+        ("subprocess.run", "class"),
+        ("subprocess.Popen", "method"),
+        (f"{HERE}.Unbuildable", "constructor that takes a connection id"),
+        (f"{HERE}.ReadOnly", r"method write\(self, record, expected\)"),
+        (f"{HERE}.Impatient", r"method lock\(self, key, wait, stop\)"),
+        (f"{HERE}.Demanding", r"method keys\(self, token_url, client_id\)"),
+        (f"{HERE}.Outline", r"method delete\(self, key\)"),
+    ],
+)
+def test_what_keeps_not_the_stores_protocol_is_not_called(
+    connect: SetConnection, configure: Configure, tmp_path: Path, name: str, what: str
+) -> None:
+    ran = tmp_path / "ran"
+    configure(token_store=name, token_store_conn_id=f"touch {ran}")
+
+    with pytest.raises(ConfigurationError, match=f"no token store: it has no {what}") as caught:
+        FeedAmpHook().get_access_token()
+
+    assert not ran.exists()
     assert isinstance(caught.value, AirflowFailException)
 
 
@@ -195,7 +247,7 @@ def test_two_sellers_never_share_a_key(connect: SetConnection) -> None:
 
 
 def test_the_endpoint_is_asked_as_the_connection_says(connect: SetConnection) -> None:
-    connect({"token_request_encoding": "form"})
+    connect({"request_encoding": "form"})
     endpoint = custodian().endpoint
 
     assert (endpoint.encoding, endpoint.client_id) == ("form", "client")
@@ -203,13 +255,54 @@ def test_the_endpoint_is_asked_as_the_connection_says(connect: SetConnection) ->
 
 
 def test_secrets_are_masked_before_anything_else_happens(
-    connect: SetConnection, monkeypatch: pytest.MonkeyPatch
+    connect: SetConnection, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masked: list[str] = []
     monkeypatch.setattr("airflow_provider_feedamp.hooks.custody.mask_secret", masked.append)
-    connect({"refresh_token": "acmes-token", "token_store": "no.such.Store"})
+    configure(token_store="no.such.Store")
+    connect({"refresh_token": "acmes-token"})
 
     with pytest.raises(ConfigurationError):
         custodian()
 
     assert masked == ["client-secret", "acmes-token"]
+
+
+KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
+# As Airflow's own commands do first.
+SEALED_AFTER_START = """
+from airflow.providers_manager import ProvidersManager
+from airflow_provider_feedamp.stores.crypto import Sealer
+ProvidersManager().initialize_providers_configuration()
+print("\\n" + Sealer.configured().seal("record"))
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"AIRFLOW__FEEDAMP__ENCRYPTION_KEY_CMD": f"echo {KEY}"},
+        {
+            "AIRFLOW__FEEDAMP__ENCRYPTION_KEY_SECRET": "feedamp_key",
+            "AIRFLOW__SECRETS__BACKEND": "tests.hooks.vault.Vault",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"options": {"feedamp_key": KEY}}),
+        },
+    ],
+    ids=["a command", "a secrets backend"],
+)
+def test_the_encryption_key_comes_from_where_airflow_takes_secrets(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    home = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__FERNET_KEY": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED_AFTER_START],
+        env=inherited | home | settings,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert Fernet(KEY).decrypt(done.stdout.splitlines()[-1]) == b"record"

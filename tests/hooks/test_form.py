@@ -76,7 +76,9 @@ def wtforms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for wtforms, which Airflow 3 does not bring along; it puts in a stand-in of its own."""
     stub = ModuleType("wtforms")
     for kind in ("StringField", "PasswordField"):
-        setattr(stub, kind, lambda label, *, description, kind=kind: Field(kind, label, description))
+        setattr(
+            stub, kind, lambda label, *, description, widget=None, kind=kind: Field(kind, label, description)
+        )
     monkeypatch.setitem(sys.modules, "wtforms", stub)
 
 

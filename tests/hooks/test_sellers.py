@@ -38,7 +38,7 @@ def test_the_connections_own_seller_is_named_once(feedamp: RunningSandbox) -> No
 def test_a_connection_without_a_refresh_token_has_the_sellers_of_the_store_only(
     sandbox: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    set_connection(sandbox.connection("acme", refresh_token=None, token_store="memory"))
+    set_connection(sandbox.connection("acme", refresh_token=None))
     store_record(sandbox, "zeta")
 
     assert FeedAmpHook().sellers() == ["zeta"]

@@ -13,11 +13,17 @@ else:
 
 
 class Vault(BaseSecretsBackend):
-    """Serves the connections that it was configured with."""
+    """Serves the connections and options that it was configured with."""
 
-    def __init__(self, connections: dict[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, connections: dict[str, str] | None = None, options: dict[str, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.connections = connections
+        self.connections = connections or {}
+        self.options = options or {}
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
         return self.connections.get(conn_id)
+
+    def get_config(self, key: str) -> str | None:
+        return self.options.get(key)

@@ -17,6 +17,7 @@ def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Running
     """Make the sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
     CACHE.clear()
     open_store.cache_clear()
-    connection = sandbox.connection("acme", token_store="memory", list_requests_per_second="0")
+    connection = sandbox.connection("acme", list_requests_per_second="0")
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return sandbox

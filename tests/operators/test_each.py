@@ -209,7 +209,7 @@ def test_making_one_reads_no_connection_and_takes_the_defaults_of_the_dag(kind: 
 def test_the_seller_and_the_connection_decide_whose_account_it_is(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = feedamp.connection("globex", token_store="memory")
+    connection = feedamp.connection("globex")
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
     place("A")
     arguments: dict[str, Any] = {"mp_order_numbers": ["A"], "feedamp_conn_id": "other", "seller": "globex"}

@@ -42,16 +42,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     orders = [order(f"A-{line}", currency="?" if line % 10 == 0 else "USD") for line in range(1, NUMBER + 1)]
     (folder / "orders.ndjson").write_bytes(lines(*orders))
     with serve(SandboxSettings(sellers=tuple(SELLERS.values()))) as sandbox:
-        connections = {
-            f"feedamp_{seller}": sandbox.connection(seller, token_store="memory")
-            for seller in SELLERS.values()
-        }
+        connections = {f"feedamp_{seller}": sandbox.connection(seller) for seller in SELLERS.values()}
         place = {"on": "place_order"}
         sandbox.control.fault("http_error", status=503, wait=500, every=60, seller="acme", **place)
         sandbox.control.fault("slow", seconds=0.05, times=60, seller="globex", **place)
         sandbox.control.fault("slow", seconds=0.1, times=70, seller="initech", **place)
         home = make_airflow(tmp_path_factory, DAGS, connections)
         settings = {
+            "AIRFLOW__FEEDAMP__TOKEN_STORE": "memory",
             "IMPORT_RETRIES_FOLDER": str(folder),
             "IMPORT_RETRIES_SANDBOX": connections["feedamp_acme"]["host"],
         }

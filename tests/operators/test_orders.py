@@ -301,7 +301,7 @@ def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_aga
 def test_the_seller_and_the_connection_decide_whose_account_it_is(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = feedamp.connection("globex", token_store="memory")
+    connection = feedamp.connection("globex")
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
 
     run(orders=[order("A")], feedamp_conn_id="other", seller="globex")

@@ -86,7 +86,7 @@ def test_a_reset_brings_the_start_back(sandbox: RunningSandbox, acme: Caller) ->
 
 
 def test_a_connection_is_what_airflow_takes_as_json(sandbox: RunningSandbox) -> None:
-    connection = sandbox.connection("globex", token_store="memory", seller=None)
+    connection = sandbox.connection("globex", timeout="5", seller=None)
     assert json.loads(json.dumps(connection)) == {
         "conn_type": "feedamp",
         "host": sandbox.base_url,
@@ -94,7 +94,7 @@ def test_a_connection_is_what_airflow_takes_as_json(sandbox: RunningSandbox) -> 
         "password": "demo-secret",
         "extra": {
             "refresh_token": sandbox.control.refresh_tokens("globex")[0],
-            "token_store": "memory",
+            "timeout": "5",
         },
     }
 

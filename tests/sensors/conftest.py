@@ -23,6 +23,7 @@ def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Running
     marketplace = Caller(sandbox, "acme")
     for number in "AB":
         assert marketplace.place(number).ok
-    connection = sandbox.connection("acme", token_store="memory", list_requests_per_second="0")
+    connection = sandbox.connection("acme", list_requests_per_second="0")
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return sandbox

@@ -48,7 +48,8 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Import]:
         serve(SandboxSettings(access_token_ttl=TOKEN_SECONDS)) as sandbox,
         pytest.MonkeyPatch.context() as patch,
     ):
-        connection = sandbox.connection("acme", token_store="memory")
+        connection = sandbox.connection("acme")
+        patch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         patch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         task = FeedAmpPlaceOrdersOperator(
             task_id="place_orders", source=str(REAL_ORDERS), rejects=str(rejects), max_rejects=None

@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -> A
     folder = tmp_path_factory.mktemp("dags")
     (folder / "deferred.py").write_text((DAGS / "deferred.py").read_text(encoding="utf-8"), encoding="utf-8")
     home = make_airflow(tmp_path_factory, folder, {})
-    connection = feedamp.connection("acme", token_store="variable")
+    connection = feedamp.connection("acme")
     add_connection(home, "feedamp_default", connection, json.dumps(connection["extra"]))
     return home
 

@@ -31,7 +31,8 @@ def feedamp(running: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Running
     running.control.reset()
     CACHE.clear()
     open_store.cache_clear()
-    connection = running.connection("acme", token_store="memory", list_requests_per_second="0")
+    connection = running.connection("acme", list_requests_per_second="0")
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return running
 

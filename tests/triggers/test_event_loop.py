@@ -67,9 +67,10 @@ def measure(triggers: int, seconds: float, asked: int) -> Measured:
             "host": f"http://127.0.0.1:{port}/api/v1",
             "login": "client",
             "password": "client-secret",
-            "extra": {"refresh_token": "first-token", "token_store": "memory"},
+            "extra": {"refresh_token": "first-token"},
         }
         patch.setenv("AIRFLOW_CONN_FEEDAMP_SLOW", json.dumps(connection))
+        patch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         patch.setenv("NO_PROXY", "127.0.0.1")
         begun = time.monotonic()
         events, worst = asyncio.run(_run(triggers))

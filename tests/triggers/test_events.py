@@ -39,7 +39,8 @@ def feedamp(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSandbox]:
         MARKETPLACE.append(
             Caller(sandbox, "acme")
         )  # it uses up a refresh token, before the connection gets one
-        connection = sandbox.connection("acme", token_store="memory", list_requests_per_second="0")
+        connection = sandbox.connection("acme", list_requests_per_second="0")
+        monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         yield sandbox
 
