@@ -206,7 +206,8 @@ def read(custodian: TokenCustodian, pipe: Connection) -> None:
 
 def opened(store: TokenStore) -> TokenStore:
     """Return the store; that on Variables without its settling time, which one worker alone needs not."""
-    from airflow_provider_feedamp.stores.variable import Timing, VariableStore
+    from airflow_provider_feedamp.stores.timed_lease import Timing
+    from airflow_provider_feedamp.stores.variable import VariableStore
 
     if isinstance(store, VariableStore):
         return VariableStore(timing=Timing(bound=10.0, settle=0.0))

@@ -40,6 +40,7 @@ from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     TokenBusyError,
     TokenConflictError,
+    TokenError,
     TokenStoreError,
 )
 from airflow_provider_feedamp.stores.base import Lease
@@ -279,7 +280,7 @@ class LeaseSeeker:
             self._announced = True
             log.info("Waiting for the access token of seller %r: %s renews it.", self._key.seller, look.owner)
 
-    def _given_up(self, wait: float) -> TokenStoreError:
+    def _given_up(self, wait: float) -> TokenError:
         seller = self._key.seller
         if self._slow:
             return TokenStoreError(

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.exceptions import FeedAmpError
     from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
 
 
-class Unsaved(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Unsaved:
     """A renewed record that exists in this process alone.
 
     :param record: It.
@@ -26,7 +27,7 @@ class Unsaved(NamedTuple):
     """
 
     record: TokenRecord
-    spent: str
+    spent: str = field(repr=False)
     replaces: str | None = None
 
 

@@ -20,12 +20,13 @@ from airflow_provider_feedamp.sandbox.control import SandboxControl
 from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
 from airflow_provider_feedamp.stores.sql import SqlStore
 from airflow_provider_feedamp.stores.sql_database import SqlDatabase
-from airflow_provider_feedamp.stores.variable import Timing, VariableStore
+from airflow_provider_feedamp.stores.timed_lease import Timing
+from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
 from airflow_provider_feedamp.tokens.models import RecordState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import Connection
 
@@ -101,9 +102,9 @@ class SteppedVariables(AirflowVariables):
         STEPS.take("read it back" if written else f"read the {_kind(name)}")
         return super().get(name)
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: str, description: str) -> None:
         STEPS.take(f"write the {_kind(name)}")
-        super().set(name, value)
+        super().set(name, value, description)
 
 
 class SteppedDatabase(SqlDatabase):
@@ -121,8 +122,15 @@ class _Purposeful:
     """Names what a store's steps are for."""
 
     @contextmanager
-    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
-        section = super().lock(key, wait=wait, stop=stop)  # type: ignore[misc]
+    def lock(
+        self,
+        key: TokenKey,
+        *,
+        wait: float,
+        stop: threading.Event,
+        enough: Callable[[TokenRecord | None], bool] | None = None,
+    ) -> Iterator[Lease]:
+        section = super().lock(key, wait=wait, stop=stop, enough=enough)  # type: ignore[misc]
         with STEPS.during("lock"):
             lease = section.__enter__()
         try:

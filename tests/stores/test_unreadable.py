@@ -195,7 +195,7 @@ def test_failing_reads_at_every_place_lose_nothing(
 
     for place in range(1, 25):
         supervisor.gets = 0
-        supervisor.fails = lambda number, place=place: place <= number < place + many
+        supervisor.fails = range(place, place + many).__contains__
         ends.add(outcome(bench.custodian(store=store(), seed=first if seeded else None)))
         reads = supervisor.gets
         supervisor.fails = lambda number: False
@@ -218,7 +218,7 @@ def test_a_seller_who_is_new_is_seeded_though_reads_failed_before(
         bench.control.reset()
         CACHE.clear()
         supervisor.gets = 0
-        supervisor.fails = lambda number, place=place: number == place
+        supervisor.fails = place.__eq__
         custodian = bench.seeded(store=store())
         outcome(custodian)
         supervisor.fails = lambda number: False
@@ -236,7 +236,7 @@ def test_a_lease_that_reads_as_none_lets_no_second_worker_in(bench: Bench, super
         posts = bench.posts()
         for place in range(1, 12):
             supervisor.gets = 0
-            supervisor.fails = lambda number, place=place: number == place
+            supervisor.fails = place.__eq__
             custodian = bench.custodian(store=store(), seed=first, lock_wait=0.05)
             with pytest.raises((TokenBusyError, TokenStoreError)):
                 custodian.token()
@@ -339,7 +339,8 @@ def test_airflow_3_0_gets_no_token_in_clear(
     monkeypatch.setattr("airflow.__version__", "3.0.6")
     monkeypatch.delenv("AIRFLOW__FEEDAMP__ENCRYPTION_KEY")
 
-    for ask in (bench.seeded(store=store()).token, lambda: bench.custodian(store=store()).exchange_code("c")):
+    exchange = partial(bench.custodian(store=store()).exchange_code, "code")
+    for ask in (bench.seeded(store=store()).token, exchange):
         with pytest.raises(Exception, match=r"scheduler's log, in clear.*encryption_key"):
             ask()
 

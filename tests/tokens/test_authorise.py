@@ -237,8 +237,7 @@ def test_the_redirect_url_is_sent_when_it_is_given(bench: Bench) -> None:
             sent.append(redirect_url)
             return super().exchange_code(code)
 
-    parts = {"url": bench.key().token_url, "client_id": "demo-client", "client_secret": "demo-secret"}
-    custodian = bench.custodian(endpoint=Noting(**parts))
+    custodian = bench.custodian(endpoint=Noting(bench.key().token_url, "demo-client", "demo-secret"))
     custodian.exchange_code(bench.control.authorize("acme"))
     custodian.exchange_code(bench.control.authorize("acme"), "https://shop.example/back")
 

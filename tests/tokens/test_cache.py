@@ -11,7 +11,7 @@ import pendulum
 import pytest
 
 from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.tokens.cache import CACHE, Slot, TokenCache
+from airflow_provider_feedamp.tokens.cache import CACHE, Slot, TokenCache, Unsaved
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
 from tests.tokens.conftest import endpoint_at
@@ -143,9 +143,9 @@ def test_a_slot_takes_no_refresh_token(key: TokenKey) -> None:
 
 
 def test_a_slot_shows_no_secret(key: TokenKey) -> None:
-    slot = Slot(token(), replaced=NEW_ACCESS_TOKEN, unsaved=(record(key), REFRESH_TOKEN))
+    slot = Slot(token(), replaced=NEW_ACCESS_TOKEN, unsaved=Unsaved(record(key), REFRESH_TOKEN))
 
-    assert secrets_in(f"{slot!r} {slot}") == []
+    assert secrets_in(f"{slot!r} {slot} {slot.unsaved!r}") == []
 
 
 def held_by_another_thread(lock: threading.Lock) -> threading.Event:
@@ -190,7 +190,7 @@ def test_a_forked_child_goes_on_with_its_parent_s_access_token(key: TokenKey) ->
 
 def test_a_record_that_is_not_saved_yet_stays_its_parent_s_to_save(key: TokenKey) -> None:
     slot = CACHE.slot(key)
-    slot.unsaved = (record(key), REFRESH_TOKEN)
+    slot.unsaved = Unsaved(record(key), REFRESH_TOKEN)
 
     assert in_child(lambda: CACHE.slot(key).unsaved is None) == 0
     assert slot.unsaved is not None

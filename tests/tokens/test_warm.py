@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved
 from airflow_provider_feedamp.tokens.windows import Windows
 from tests.tokens.custody import HOUR, Bench
 
@@ -70,7 +70,7 @@ def test_a_token_that_another_custodian_replaced_is_not_at_hand_any_more(
 
 
 def test_a_pair_that_is_not_saved_yet_is_looked_after_first(bench: Bench, custodian: TokenCustodian) -> None:
-    bench.slot().unsaved = (bench.record(), "spent")
+    bench.slot().unsaved = Unsaved(bench.record(), "spent")
     assert custodian.warm() is None
 
 
