@@ -1,7 +1,11 @@
-"""Connections that send a request in one piece."""
+"""Connections that send a request in one piece, and wait for its answer for a bounded time in all."""
 
 from __future__ import annotations
 
+import io
+import math
+import time
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -11,17 +15,81 @@ if TYPE_CHECKING:
     from urllib3.poolmanager import PoolManager
 
 
+#: Seconds that one sending and its answer may take in all, however short the read time-out is.
+LEAST_TOTAL = 120.0
+
+
+class Timed(io.RawIOBase):
+    """What one answer is read from, until its time is up.
+
+    A read time-out bounds the pause between two pieces: a server that sends a byte now and then never meets
+    it. So each wait for a piece is as long as the read time-out, or as what is left.
+
+    :param sock: The connection's socket, whose time-out is that of a read.
+    :param ends: When the time is up, by the monotonic clock.
+    """
+
+    def __init__(self, sock: Any, ends: float) -> None:
+        super().__init__()
+        self.ends = ends
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return the file that http.client reads the answer from; it asks a socket for one."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read a piece.
+
+        :raises TimeoutError: The time is up.
+        """
+        pause = self._sock.gettimeout()
+        left = self.ends - time.monotonic()
+        if pause is None or left >= pause:
+            return self._read(buffer)
+        if left <= 0:
+            raise TimeoutError("the whole answer took too long")
+        self._sock.settimeout(left)
+        try:
+            return self._read(buffer)
+        finally:
+            self._sock.settimeout(pause)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._raw.close()
+        super().close()
+
+    def _read(self, buffer: Any) -> int | None:
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+
 class _InOnePiece(HTTPConnection):
-    """Sends head and body of a request together.
+    """Sends head and body of a request together, and bounds the time until the end of the answer.
 
     urllib3 sends the head and then the body: a system call, a packet and two turns at the interpreter's lock
-    more, for each order.
+    more, for each order. The time is twice the read time-out, at least :data:`LEAST_TOTAL`, from the sending
+    on.
     """
 
     _pieces: list[bytes] | None = None
+    _began = 0.0
+    _timed: Timed
+
+    def connect(self) -> None:
+        """Connect; a proxy's answer to that has its time, too."""
+        self._began = time.monotonic()
+        super().connect()
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
         """Send a request; a body that is not bytes goes as it comes."""
+        self._began = time.monotonic()
         if not isinstance(body, bytes):
             super().request(method, url, body, *args, **options)
             return
@@ -40,6 +108,19 @@ class _InOnePiece(HTTPConnection):
         else:
             self._pieces.append(data)
 
+    def response_class(self, sock: Any, *args: Any, **options: Any) -> HTTPResponse:  # type: ignore[override]
+        """Begin to read an answer."""
+        pause = self.timeout  # that of the read by now
+        total = math.inf if pause is None else max(2 * pause, LEAST_TOTAL)
+        self._timed = Timed(sock, self._began + total)
+        return HTTPResponse(self._timed, *args, **options)  # type: ignore[arg-type]
+
+    def getresponse(self) -> Any:
+        """Return the answer, with what it is read from as ``timed``."""
+        answer = super().getresponse()
+        answer.timed = self._timed  # type: ignore[attr-defined]
+        return answer
+
 
 class _SecureInOnePiece(_InOnePiece, HTTPSConnection):
     pass
@@ -54,5 +135,5 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def in_one_piece(manager: PoolManager) -> None:
-    """Have a manager's connections send requests in one piece."""
+    """Have a manager's connections send requests in one piece, and bound the time of an answer."""
     manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
