@@ -31,30 +31,11 @@ class LeanAdapter(HTTPAdapter):
 
     A session of ours talks to one origin with one set of proxies and certificates, so that is nearly always
     the next request's, too. Anything else goes the way that requests goes. The cookies of an answer to a
-    :class:`Call` are left where they are. Each answer is read at once, up to :data:`LONGEST_ANSWER`; but one
-    that is asked for as a stream is its reader's own business, its size and its time.
+    :class:`Call` are left where they are.
     """
 
     _last: tuple[object, ConnectionPool] | None = None
     _verified: tuple[object, ...] = ()
-
-    def send(self, request: PreparedRequest, stream: bool = False, *args: Any, **options: Any) -> Response:
-        """Send a request and read the answer.
-
-        :raises ApiError: The answer is a success, and longer than an answer may be.
-        """
-        response = super().send(request, stream, *args, **options)
-        if stream:
-            response.raw.timed.ends = math.inf  # type: ignore[union-attr]
-            return response
-        try:
-            response._content = _body(response)
-        except ReadTimeoutError as error:
-            raise ReadTimeout(error, request=request) from error
-        except HTTPError as error:
-            raise ChunkedEncodingError(error, request=request) from error
-        response._content_consumed = True  # type: ignore[attr-defined]
-        return response
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Set up the connections that go straight to the server."""
@@ -107,14 +88,33 @@ class LeanAdapter(HTTPAdapter):
         super().close()
 
 
+def take_in(response: Response, stream: bool) -> None:
+    """Read an answer, or leave one that is asked for as a stream to its reader: its size, and its time.
+
+    :raises ApiError: The answer is a success, and longer than :data:`LONGEST_ANSWER`.
+    """
+    if stream:
+        answer: Any = response.raw._original_response
+        if answer.fp is not None:  # an answer without a body is at its end
+            answer.fp.raw.ends = math.inf
+        return
+    try:
+        response._content = _body(response)
+    except ReadTimeoutError as error:
+        raise ReadTimeout(error, request=response.request) from error
+    except HTTPError as error:
+        raise ChunkedEncodingError(error, request=response.request) from error
+    response._content_consumed = True  # type: ignore[attr-defined]
+
+
 def _body(response: Response) -> bytes:
     """Return an answer's body; of an error that is too long, its beginning."""
-    raw = response.raw
-    packed = raw.headers.get("Content-Encoding")
+    raw: Any = response.raw
+    packed = "Content-Encoding" in raw.headers  # to get what is not there takes three times as long
     if not packed and raw.length_remaining is not None and raw.length_remaining <= _PIECE:
         return bytes(raw.read())
     # Packed twice, a few bytes can be as many as they like at once.
-    if packed and "," in packed:
+    if packed and "," in raw.headers["Content-Encoding"]:
         raise _unusable(response, "packed more than once")
     body = bytearray()
     while piece := raw.read(_PIECE, decode_content=True):

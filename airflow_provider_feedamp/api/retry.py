@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ConnectTimeout, SSLError, Timeout
 from urllib3.exceptions import NewConnectionError
 
-from airflow_provider_feedamp.api.adapter import LeanAdapter
+from airflow_provider_feedamp.api.adapter import LeanAdapter, take_in
 from airflow_provider_feedamp.api.gate import Gate, backoff
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class RetryAdapter(LeanAdapter):
             self._go_ahead(request)
             try:
                 response = super().send(request, stream, *args, **options)
+                take_in(response, stream)  # here, as a connection cut in the body is a missing answer, too
             except (ConnectionError, Timeout, ChunkedEncodingError) as error:
                 repeatable = request.method in RETRIED_METHODS or never_sent(error)
                 wait = None if isinstance(error, SSLError) else self._wait(request, retry, repeatable)

@@ -18,6 +18,7 @@ from airflow_provider_feedamp.exceptions import (
     RateLimitError,
     ServerError,
     UnreachableError,
+    UnreadableError,
 )
 from tests.api.edge import Edge, Reply, Tokens
 
@@ -110,17 +111,17 @@ def test_a_write_succeeds_with_any_2xx_and_body(
 )
 def test_a_web_page_is_never_a_success(transport: Transport, edge: Edge, method: str, reply: Reply) -> None:
     edge.will_reply(reply)
-    with pytest.raises(ApiError, match="an HTML page") as caught:
+    with pytest.raises(UnreadableError, match="an HTML page") as caught:
         transport.request(method, ("orders", "A"), what="reading it")
-    assert (caught.value.status, caught.value.retryable) == (200, False)
+    assert (caught.value.status, caught.value.retryable) == (200, True)
 
 
 @pytest.mark.parametrize("body", [b"{", b"plain", b"\xff", b"[" * 100_000])
 def test_a_read_that_cannot_be_read_is_an_error(transport: Transport, edge: Edge, body: bytes) -> None:
     edge.will_reply(Reply(200, body))
-    with pytest.raises(ApiError, match="reading it") as caught:
+    with pytest.raises(UnreadableError, match="reading it") as caught:
         transport.request("GET", ("orders", "A"), what="reading it")
-    assert caught.value.status == 200
+    assert (caught.value.status, caught.value.retryable) == (200, True)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,9 @@ def test_a_read_that_cannot_be_read_is_an_error(transport: Transport, edge: Edge
         (Reply(429), RateLimitError, None, 4),
         (Reply(503, headers={"Retry-After": "7"}), ServerError, 7.0, 4),
         (Reply(500), ServerError, None, 4),
+        (Reply(522), ServerError, None, 4),
+        (Reply(408), ServerError, None, 4),
+        (Reply(425, headers={"Retry-After": "7"}), ServerError, 7.0, 4),
         (Reply(cut="before the answer"), UnreachableError, None, 4),
         (Reply(200, b"half", cut="in the body"), UnreachableError, None, 4),
     ],

@@ -156,9 +156,9 @@ def test_rejects_stand_in_the_order_of_the_source() -> None:
     lines: list[int] = []
 
     class Kept(RejectsFile):
-        def add(self, order: SourceOrder, reason: str, codes: Any = ()) -> None:
+        def add(self, order: SourceOrder, *args: Any, **words: Any) -> None:
             lines.append(order.line)
-            super().add(order, reason, codes)
+            super().add(order, *args, **words)
 
     rng = random.Random(3)
     pause = threading.Event()
@@ -172,7 +172,7 @@ def test_rejects_stand_in_the_order_of_the_source() -> None:
 
 def test_rejects_that_cannot_be_kept_end_the_run_before_they_are_counted() -> None:
     class Full(RejectsFile):
-        def add(self, order: SourceOrder, reason: str, codes: Any = ()) -> None:
+        def add(self, *args: Any, **words: Any) -> None:
             message = "No space left on device"
             raise RejectsFileError(message)
 
