@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_feedamp.api.retry import seconds_asked
@@ -98,14 +99,20 @@ def unreadable(response: Response, what: str) -> UnreadableError:
 
 
 def unreachable(error: RequestException, what: str, *, repeatable: bool) -> UnreachableError:
-    """Return the error for a call without an answer; requests' own text is left out: it holds the URL."""
+    """Return the error for a call without an answer; requests' own text is left out: it holds the URL.
+
+    requests' error is its cause, which a traceback shows, unless that quotes what came instead of an answer.
+    """
     inner: Any = error.args[0] if error.args else error
     name = type(getattr(inner, "reason", None) or error).__name__
     doubt = "" if repeatable else " FeedAMP may have received it, so it was not repeated blindly."
     message = (
         f"No answer from FeedAMP to {what} ({name}).{doubt} Check the connection's host and the network."
     )
-    return UnreachableError(message)
+    unreached = UnreachableError(message)
+    quotes = any(isinstance(each, HTTPException) for each in getattr(inner, "args", ()))
+    unreached.__cause__ = None if quotes else error
+    return unreached
 
 
 def _request_id(response: Response) -> str | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_feedamp.exceptions import (
     NotFoundError,
     RateLimitError,
     ServerError,
+    UnreachableError,
 )
 from airflow_provider_feedamp.triggers.outcome import failed
 from tests.api.edge import Edge, Reply
@@ -172,6 +174,13 @@ def test_the_words_of_the_server_are_in_nothing_that_is_printed_or_kept(
     assert "Smith" in error.server_message
     assert (type(again), str(again), again.codes, again.status) == (BadRequestError, str(error), ("A",), 400)
     assert again.server_message == ""
+
+
+def test_what_comes_instead_of_an_answer_is_not_quoted(transport: Transport, edge: Edge) -> None:
+    edge.otherwise = Reply(wire=[b"Jane Smith, 1 Elm Street\r\n\r\n"])
+    with pytest.raises(UnreachableError, match=r"\(ConnectionError\)") as caught:
+        transport.request("POST", ("orders", "600A"), what=WHAT)
+    assert "Smith" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_body_without_codes_is_never_shown(transport: Transport, edge: Edge) -> None:
