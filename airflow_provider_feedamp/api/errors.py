@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from requests.exceptions import ProxyError, SSLError
+
 from airflow_provider_feedamp.api.retry import seconds_asked
 from airflow_provider_feedamp.exceptions import (
     ApiError,
@@ -106,13 +108,21 @@ def unreachable(error: RequestException, what: str, *, repeatable: bool) -> Unre
     inner: Any = error.args[0] if error.args else error
     name = type(getattr(inner, "reason", None) or error).__name__
     doubt = "" if repeatable else " FeedAMP may have received it, so it was not repeated blindly."
-    message = (
-        f"No answer from FeedAMP to {what} ({name}).{doubt} Check the connection's host and the network."
-    )
-    unreached = UnreachableError(message)
+    unreached = UnreachableError(f"No answer from FeedAMP to {what} ({name}).{doubt} {_to_check(error)}")
     quotes = any(isinstance(each, HTTPException) for each in getattr(inner, "args", ()))
     unreached.__cause__ = None if quotes else error
     return unreached
+
+
+def _to_check(error: RequestException) -> str:
+    if isinstance(error, ProxyError):
+        return "The proxy failed: check HTTPS_PROXY, its address and its login."
+    if isinstance(error, SSLError):
+        return (
+            "TLS failed: check the connection's host, and its certificate. If a company's own authority "
+            "issued that, REQUESTS_CA_BUNDLE names the file that has the authority's."
+        )
+    return "Check the connection's host and the network."
 
 
 def _request_id(response: Response) -> str | None:
@@ -130,6 +140,8 @@ def _class_for(status: int) -> type[ApiError]:
 
 
 def _hint(kind: type[ApiError], response: Response) -> str:
+    if response.status_code == 407:
+        return "A proxy asks for its own login; put it into HTTPS_PROXY."
     if response.is_redirect:
         return "It redirects the call, which is not followed; check the connection's host."
     if kind is AuthenticationError and response.status_code == 403:

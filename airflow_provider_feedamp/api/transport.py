@@ -46,6 +46,10 @@ class Transport:
         self._pacers = (pacer,) if pacer else ()
         self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
 
+    def authorise(self) -> None:
+        """Obtain an access token, as :meth:`FeedAmpSession.authorise` does."""
+        self._session.authorise()
+
     def request(
         self,
         method: str,

@@ -100,7 +100,9 @@ class _Run:
         self._most_open = max(_OPEN_PER_WORKER * max_workers, _LEAST_OPEN)
         self._most_held = _HELD_PER_WORKER * max_workers
         # A quarter, so that the threads have orders left while this one looks at what came back.
-        self.workers = Workers(lambda order: _answer(order, api), max_workers, self._most_open // 4)
+        self.workers = Workers(
+            api.authorise, lambda order: _answer(order, api), max_workers, self._most_open // 4
+        )
         stop.wakes(self.workers.wake)
         self._rejects = rejects
         self._counts = counts

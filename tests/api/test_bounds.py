@@ -90,6 +90,14 @@ def test_the_time_begins_anew_with_each_sending(transport: Transport, edge: Edge
 
 
 @pytest.mark.usefixtures("short")
+def test_the_time_begins_anew_on_a_connection_that_is_used_again(transport: Transport, edge: Edge) -> None:
+    for _ in range(2):
+        transport.request("GET", ("orders", "A"), what="x")
+        time.sleep(1.0)
+    assert len(edge.received) == 2
+
+
+@pytest.mark.usefixtures("short")
 def test_a_users_own_request_is_cut_too_unless_it_is_a_stream(session: FeedAmpSession, edge: Edge) -> None:
     edge.will_reply(Reply(wire=dripping(*DRIPS["body"])), Reply(200, {"a": 1}))
     assert session.get("orders").json() == {"a": 1}

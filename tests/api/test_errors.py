@@ -225,6 +225,10 @@ def test_a_401_to_a_fresh_token_says_so_and_what_was_asked(transport: Transport,
     assert "A fresh access token was refused as well" in str(error)
 
 
+def test_a_407_names_the_proxy(transport: Transport, edge: Edge) -> None:
+    assert "A proxy asks for its own login" in str(refused(transport, edge, Reply(407)))
+
+
 def test_a_403_does_not_blame_the_token(transport: Transport, edge: Edge) -> None:
     assert "a new token cannot help" in str(refused(transport, edge, Reply(403)))
 

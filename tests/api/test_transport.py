@@ -177,6 +177,21 @@ def test_an_unreachable_server_is_named_by_its_fault_and_shows_neither_query_nor
     assert caught.value.status is None
 
 
+def test_a_tls_failure_names_the_certificate_and_a_dead_proxy_the_proxy(
+    edge: Edge, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base_url = edge.base_url.replace("http:", "https:")
+    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), retries=0) as session:
+        with pytest.raises(UnreachableError, match=r"TLS failed.*certificate.*REQUESTS_CA_BUNDLE"):
+            Transport(session).request("GET", ("orders",), what="x")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("http_proxy", raising=False)
+    base_url = "http://feedamp.invalid/api/v1"
+    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), retries=0) as session:
+        with pytest.raises(UnreachableError, match="The proxy failed: check HTTPS_PROXY"):
+            Transport(session).request("GET", ("orders",), what="x")
+
+
 def test_a_second_401_is_an_authentication_error(transport: Transport, edge: Edge, tokens: Tokens) -> None:
     edge.otherwise = Reply(401, {"message": "no"})
     with pytest.raises(AuthenticationError, match="fresh access token was refused") as caught:

@@ -297,16 +297,28 @@ def test_a_file_that_somebody_made_meanwhile_is_narrowed(tmp_path: Path) -> None
     assert rights(path) == "0o600"
 
 
-def test_a_file_of_somebody_else_is_refused_before_anything_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def not_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file's rights be changed, as if all were somebody else's."""
+
+    def refuse(file: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+
+
+@pytest.mark.usefixtures("loose_umask", "not_the_owner")
+def test_a_new_file_is_private_from_its_first_moment(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused")
+    assert rights(path) == "0o600"
+
+
+@pytest.mark.usefixtures("not_the_owner")
+def test_a_file_of_somebody_else_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "rejects.ndjson"
     path.write_text("kept\n")
     path.chmod(0o666)
-
-    def not_the_owner(file: int, mode: int) -> None:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "fchmod", not_the_owner)
     with pytest.raises(InputError, match="Operation not permitted"), RejectsFile(str(path), Kept(1, 5)):
         pass
