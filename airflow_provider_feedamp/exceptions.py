@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,8 @@ class FeedAmpError(Exception):
     :param codes: FeedAMP's own error codes, as the answer gave them.
     :param request_id: The server's id of the request, where it sent one.
     :param retry_after: Seconds that the server asked to wait, where it did.
+    :param server_message: FeedAMP's own words, shortened. They may quote a customer, so they stand in no
+        text, repr or pickle of the error: who shows them decides that.
     """
 
     #: Whether the same call can succeed later without a person changing anything.
@@ -44,12 +46,18 @@ class FeedAmpError(Exception):
         codes: Sequence[str] = (),
         request_id: str | None = None,
         retry_after: float | None = None,
+        server_message: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.codes = tuple(codes)
         self.request_id = request_id
         self.retry_after = retry_after
+        self.server_message = server_message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what a pickle holds: everything but the server's own words."""
+        return type(self), self.args, {**self.__dict__, "server_message": ""}
 
 
 class ConfigurationError(FeedAmpError):
@@ -88,7 +96,7 @@ class RateLimitError(ApiError):
 
 
 class ServerError(ApiError):
-    """FeedAMP failed (5xx), and the retries of this call are used up."""
+    """FeedAMP failed (5xx) or has not begun (408, 425), and the retries of this call are used up."""
 
     retryable = True
 
@@ -97,6 +105,12 @@ class UnreachableError(ApiError):
     """No answer came from FeedAMP: name look-up, connection, TLS, time-out or a connection cut off."""
 
     retryable = True
+
+
+class UnreadableError(ApiError):
+    """FeedAMP answered with half a JSON, a web page, or a page of a list that leads nowhere."""
+
+    retryable = True  # Something between here and FeedAMP answered, or the answer was cut: it passes.
 
 
 class TokenError(FeedAmpError):

@@ -74,6 +74,7 @@ class Timed:
 
     def __init__(self, orders: OrdersApi) -> None:
         self._orders = orders
+        self.authorise = orders.authorise
         self.seconds: list[float] = []
 
     def place(self, order: dict[str, Any], *, body: bytes | None = None) -> PlacedOrder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.bulk.sql_source import read_sql
@@ -131,6 +131,12 @@ def unreadable(scene: Scene) -> None:
     list(FeedAmpHook().client.orders.list())
 
 
+def too_long(scene: Scene) -> None:
+    scene.monkeypatch.setattr("airflow_provider_feedamp.api.adapter.LONGEST_ANSWER", 9)
+    scene.monkeypatch.setattr("airflow_provider_feedamp.api.adapter._PIECE", 9)
+    list(FeedAmpHook().client.orders.list())
+
+
 def reauthorization(scene: Scene) -> None:
     scene.control.revoke("acme")
     FeedAmpHook().get_access_token()
@@ -225,9 +231,10 @@ def refunds_not_processed(scene: Scene) -> None:
 
 
 def rejects_not_written(scene: Scene) -> None:
-    scene.monkeypatch.setattr(
-        "airflow_provider_feedamp.bulk.rejects.open_storage", lambda *_: open("/dev/full", "wb", buffering=0)
-    )
+    def full(path: str, mode: str) -> IO[bytes]:
+        return open("/dev/full" if mode == "wb" else path, mode, buffering=0)
+
+    scene.monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects._private", full)
     orders, rejects = [{"mp_order_number": "A"}], str(scene.folder / "rejects.ndjson")
     FeedAmpPlaceOrdersOperator(task_id="place", orders=orders, rejects=rejects).execute({})
 
@@ -278,7 +285,8 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     rate_limit: exceptions.RateLimitError,
     server: exceptions.ServerError,
     unreachable: exceptions.UnreachableError,
-    unreadable: exceptions.ApiError,
+    unreadable: exceptions.UnreadableError,
+    too_long: exceptions.ApiError,
     reauthorization: exceptions.ReauthorizationRequiredError,
     client_refused: exceptions.ClientRefusedError,
     code_refused: exceptions.CodeRefusedError,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from requests.exceptions import ProxyError, SSLError
 
 from airflow_provider_feedamp.exceptions import (
     ApiError,
@@ -15,22 +18,29 @@ from airflow_provider_feedamp.exceptions import (
     RateLimitError,
     ServerError,
     UnreachableError,
+    UnreadableError,
 )
 from airflow_provider_feedamp.retry_after import seconds_asked
 
 if TYPE_CHECKING:
     from requests import RequestException, Response
 
-#: Characters of FeedAMP's messages that an error shows; more would be a body, and a body may name a person.
-_SHOWN = 300
-_MOST_CODES = 20
+#: Characters of FeedAMP's own words that an error keeps; more would be a body.
+_LONGEST_WORDS = 1000
+#: Codes, and names of fields, that an error has at most.
+_MOST = 20
 _REQUEST_ID_HEADERS = ("X-Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "CF-Ray")
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_EMAIL = re.compile(r"[^\s'\"<>(),;:]+@[^\s'\"<>(),;:]+")
+_FIELD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+_NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9_.:/+=-]")
+_CODES = ("code", "error_code", "error")
+_MESSAGES = ("message", "error_description", "error_message", "detail", "title", "msg")
 _CLASSES: dict[int, type[ApiError]] = {
     401: AuthenticationError,
     403: AuthenticationError,
     404: NotFoundError,
+    408: ServerError,
+    425: ServerError,
     429: RateLimitError,
 }
 _HINTS: dict[type[ApiError], str] = {
@@ -41,9 +51,10 @@ _HINTS: dict[type[ApiError], str] = {
 
 
 class Problem(NamedTuple):
-    """One entry of an error body: FeedAMP's code and its words, each empty when there is none."""
+    """One entry of an error body: FeedAMP's code, the field and its words, each empty when there is none."""
 
     code: str
+    field: str
     message: str
 
 
@@ -51,44 +62,73 @@ def error_from(response: Response, what: str) -> ApiError:
     """Return the error for an answer that is not a success.
 
     FeedAMP does not document its error bodies, so a list of ``{code, message}``, an object with ``message``,
-    ``error`` or ``errors``, an OAuth error, text, HTML and nothing at all are understood.
+    ``error`` or ``errors``, an OAuth error, text, HTML and nothing at all are understood. Its text has codes
+    and names of fields alone: FeedAMP's words may quote a customer, whatever they are about.
 
     :param response: The answer.
     :param what: The call in words, such as ``placing order '600A'``.
     """
     status = response.status_code
-    request_id = next((found for name in _REQUEST_ID_HEADERS if (found := response.headers.get(name))), None)
+    request_id = _request_id(response)
     problems = list(_problems(_body_without_token(response)))
-    codes = list(dict.fromkeys(code for code, _ in problems if code))[:_MOST_CODES]
+    codes = list(dict.fromkeys(each.code for each in problems if each.code))[:_MOST]
+    fields = list(dict.fromkeys(each.field for each in problems if each.field))[:_MOST]
     kind = _class_for(status)
-    said = _said(problems) or _described(response)
-    where = f"HTTP {status}" + (f", request id {request_id[:128]}" if request_id else "")
+    said = ", ".join(codes) or _described(response)
+    said += f" (fields: {', '.join(fields)})" if fields else ""
+    where = f"HTTP {status}" + (f", request id {request_id}" if request_id else "")
     hint = _hint(kind, response)
     verb = "failed at" if kind is ServerError else "refused"
     message = f"FeedAMP {verb} {what} ({where}): {said}" + (f". {hint}" if hint else "")
     return kind(
-        message, status=status, codes=codes, request_id=request_id, retry_after=seconds_asked(response)
+        message,
+        status=status,
+        codes=codes,
+        request_id=request_id,
+        retry_after=seconds_asked(response),
+        server_message=_words(problems),
     )
 
 
-def unreadable(response: Response, what: str) -> ApiError:
+def unreadable(response: Response, what: str) -> UnreadableError:
     """Return the error for a success whose body is not what the API promises."""
     message = (
         f"FeedAMP answered {what} with HTTP {response.status_code} and {_described(response)}, which cannot "
-        "be read. Check that the connection's host is the base URL of the order API."
+        "be read. If it stays so, check that the connection's host is the base URL of the order API, and for "
+        "a proxy in between."
     )
-    return ApiError(message, status=response.status_code)
+    return UnreadableError(message, status=response.status_code)
 
 
 def unreachable(error: RequestException, what: str, *, repeatable: bool) -> UnreachableError:
-    """Return the error for a call without an answer; requests' own text is left out: it holds the URL."""
+    """Return the error for a call without an answer; requests' own text is left out: it holds the URL.
+
+    requests' error is its cause, which a traceback shows, unless that quotes what came instead of an answer.
+    """
     inner: Any = error.args[0] if error.args else error
     name = type(getattr(inner, "reason", None) or error).__name__
     doubt = "" if repeatable else " FeedAMP may have received it, so it was not repeated blindly."
-    message = (
-        f"No answer from FeedAMP to {what} ({name}).{doubt} Check the connection's host and the network."
-    )
-    return UnreachableError(message)
+    unreached = UnreachableError(f"No answer from FeedAMP to {what} ({name}).{doubt} {_to_check(error)}")
+    quotes = any(isinstance(each, HTTPException) for each in getattr(inner, "args", ()))
+    unreached.__cause__ = None if quotes else error
+    return unreached
+
+
+def _to_check(error: RequestException) -> str:
+    if isinstance(error, ProxyError):
+        return "The proxy failed: check HTTPS_PROXY, its address and its login."
+    if isinstance(error, SSLError):
+        return (
+            "TLS failed: check the connection's host, and its certificate. If a company's own authority "
+            "issued that, REQUESTS_CA_BUNDLE names the file that has the authority's."
+        )
+    return "Check the connection's host and the network."
+
+
+def _request_id(response: Response) -> str | None:
+    """Return the server's id of the request, of harmless characters only: it is shown."""
+    found = next((found for name in _REQUEST_ID_HEADERS if (found := response.headers.get(name))), "")
+    return _NOT_OF_AN_ID.sub("", found)[:128] or None
 
 
 def _class_for(status: int) -> type[ApiError]:
@@ -100,6 +140,8 @@ def _class_for(status: int) -> type[ApiError]:
 
 
 def _hint(kind: type[ApiError], response: Response) -> str:
+    if response.status_code == 407:
+        return "A proxy asks for its own login; put it into HTTPS_PROXY."
     if response.is_redirect:
         return "It redirects the call, which is not followed; check the connection's host."
     if kind is AuthenticationError and response.status_code == 403:
@@ -124,21 +166,42 @@ def _body_without_token(response: Response) -> Any:
 
 
 def _problems(body: Any, depth: int = 0) -> Iterator[Problem]:
-    """Find codes and messages in the shapes that error bodies have."""
+    """Find codes, fields and messages in the shapes that error bodies have."""
     if depth > 3:
         return
     if isinstance(body, list):
         for entry in body:
             yield from _problems(entry, depth + 1)
     elif isinstance(body, Mapping):
-        code = _first_text(body, "code", "error_code", "error")
-        message = _first_text(body, "message", "error_description", "error_message", "detail", "title")
-        if code and not _CODE.fullmatch(code):
-            code, message = "", message or code
-        if code or message:
-            yield Problem(code, message)
-        for name in ("errors", "error"):
+        yield from _problem(body)
+        for name in ("errors", "error", "detail"):
             yield from _problems(body.get(name), depth + 1)
+        yield from _by_field(body.get("errors"), depth + 1)
+
+
+def _problem(body: Mapping[Any, Any]) -> Iterator[Problem]:
+    """Find one problem that an object is about."""
+    code, field, message = _first_text(body, *_CODES), body.get("field"), _first_text(body, *_MESSAGES)
+    if code and not _CODE.fullmatch(code):
+        code, message = "", message or code
+    place = body.get("loc")
+    if isinstance(place, list):  # such as ["body", "order_lines", 0, "sku"]
+        field = ".".join(str(step) for step in place if isinstance(step, str | int))
+    if not isinstance(field, str) or not _FIELD.fullmatch(field):
+        field = ""
+    if code or field or message:
+        yield Problem(code, field, message)
+
+
+def _by_field(errors: object, depth: int) -> Iterator[Problem]:
+    """Find the problems of an object that has them by the name of the field."""
+    if not isinstance(errors, Mapping) or any(name in errors for name in (*_CODES, *_MESSAGES)):
+        return
+    for name, found in errors.items():
+        entries = found if isinstance(found, list) else [found]
+        if _FIELD.fullmatch(str(name)):
+            yield Problem("", str(name), "; ".join(each for each in entries if isinstance(each, str)))
+        yield from _problems(entries, depth + 1)
 
 
 def _first_text(body: Mapping[Any, Any], *names: str) -> str:
@@ -146,21 +209,21 @@ def _first_text(body: Mapping[Any, Any], *names: str) -> str:
     return next((str(value) for value in found if isinstance(value, str | int) and value), "")
 
 
-def _said(problems: list[Problem]) -> str:
-    """Return codes and messages as one line, shortened and without e-mail addresses."""
+def _words(problems: list[Problem]) -> str:
+    """Return what FeedAMP said as one line, shortened."""
     parts = (": ".join(filter(None, problem)) for problem in problems)
-    line = " ".join(_EMAIL.sub("***", "; ".join(dict.fromkeys(parts))).split())
-    return line if len(line) <= _SHOWN else line[:_SHOWN] + "…"
+    line = " ".join("; ".join(dict.fromkeys(parts)).split())
+    return line if len(line) <= _LONGEST_WORDS else line[:_LONGEST_WORDS] + "…"
 
 
 def _described(response: Response) -> str:
-    """Say what a body without codes and messages is, without showing it."""
+    """Say what a body without codes is, without showing it."""
     size = len(response.content)
     if not size:
         return "an empty body"
     if is_html(response):
         return f"an HTML page of {size} bytes"
-    return f"a body of {size} bytes without a code or message"
+    return f"a body of {size} bytes without a code"
 
 
 def is_html(response: Response) -> bool:

@@ -27,7 +27,10 @@ def check_order(order: object) -> None:
 
     :raises InputError: Names the order and all that is wrong with it.
     """
-    problems = order_problems(order)
+    try:
+        problems = order_problems(order)
+    except Exception as error:  # noqa: BLE001 - one order of millions must not end an import, whatever is in it
+        problems = [f"it could not be checked: {type(error).__name__}"]
     if problems:
         number = order.get("mp_order_number") if isinstance(order, Mapping) else None
         name = (

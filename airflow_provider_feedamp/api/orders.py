@@ -31,6 +31,13 @@ class OrdersApi:
         self._transport = transport
         self._unverified = unverified or Unverified()
 
+    def authorise(self) -> None:
+        """Obtain the access token now, so that threads that begin together need not do so all at once.
+
+        :raises TokenError: There is none to be had.
+        """
+        self._transport.authorise()
+
     def get(self, mp_order_number: str) -> Order:
         """Return one order.
 

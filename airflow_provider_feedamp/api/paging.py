@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_feedamp.api.answers import objects_under
+from airflow_provider_feedamp.exceptions import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from airflow_provider_feedamp.api.transport import Transport
 
-log = logging.getLogger(__name__)
+#: Pages in a row without an entry that was not there before: more are no list, but a circle.
+_MOST_STALE = 10
+
+
+class _Found(NamedTuple):
+    """What a list is in words, the fields that identify an entry, and the entries so far."""
+
+    what: str
+    key: Sequence[str]
+    seen: set[Hashable]
+
+    def is_new(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry was not there before: nothing says that a list stands still while it is read."""
+        values = tuple(entry.get(name) for name in self.key)
+        # What cannot be told apart is all passed on: once too often is better than not at all.
+        if not all(isinstance(value, str | int) for value in values):
+            return True
+        before = len(self.seen)
+        self.seen.add(values)
+        return len(self.seen) > before
 
 
 def listed(
@@ -23,11 +42,12 @@ def listed(
     :param name: The list's path below the base URL, and its name in the answer.
     :param calls: The filters of each call; more than one where a filter is too long for one call.
     :param key: The fields that identify an entry together.
+    :raises UnreadableError: The pages do not come to an end.
     """
     seen: set[Hashable] = set()
     for params in calls:
-        pages = _pages(transport, (name,), params, what=f"listing {name}", listing=True)
-        yield from _new(pages, seen, key)
+        found = _Found(f"listing {name}", key, seen)
+        yield from _pages(transport, (name,), params, found, listing=True)
 
 
 def listed_of_order(
@@ -37,44 +57,37 @@ def listed_of_order(
 
     :param name: ``refunds`` or ``returns``.
     :param key: The fields that identify an entry together.
+    :raises UnreadableError: The pages do not come to an end.
     """
     what = f"listing the {name} of order {mp_order_number!r}"
-    return _new(
-        _pages(transport, ("orders", mp_order_number, name), {}, what=what, listing=False), set(), key
-    )
+    return _pages(transport, ("orders", mp_order_number, name), {}, _Found(what, key, set()), listing=False)
 
 
 def _pages(
-    transport: Transport, path: Sequence[str], params: Mapping[str, str], *, what: str, listing: bool
+    transport: Transport, path: Sequence[str], params: Mapping[str, str], found: _Found, *, listing: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield the entries of all pages.
+    """Yield the new entries of all pages.
 
-    The filters are sent along with each cursor, as nothing says that a cursor holds them.
+    The filters are sent along with each cursor, as nothing says that a cursor holds them. A list that leads
+    in a circle is an error: to end there would pass for the whole list, and what is behind would be missed.
     """
     cursors: set[str] = set()
     params = dict(params)
+    stale = 0
     while True:
-        answer = transport.request("GET", path, params=params, what=what, listing=listing)
-        yield from objects_under(path[-1], answer, what)
+        answer = transport.request("GET", path, params=params, what=found.what, listing=listing)
+        new = [entry for entry in objects_under(path[-1], answer, found.what) if found.is_new(entry)]
+        yield from new
         cursor = str(answer.body.get("next_cursor") or "")
         if not cursor:
             return
-        if cursor in cursors:
-            log.warning("FeedAMP gave a cursor for the second time while %s; the list ends here", what)
-            return
+        stale = 0 if new else stale + 1
+        wrong = "the same cursor for the second time" if cursor in cursors else ""
+        if stale == _MOST_STALE:
+            wrong = f"{stale} pages in a row without a new entry"
+        if wrong:
+            raise UnreadableError(
+                f"FeedAMP answered {found.what} with {wrong}, so the list has no end. Try again later."
+            )
         cursors.add(cursor)
         params["cursor"] = cursor
-
-
-def _new(
-    entries: Iterable[dict[str, Any]], seen: set[Hashable], key: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    """Yield what was not there before: nothing says that a list stands still while it is read."""
-    for entry in entries:
-        values = tuple(entry.get(name) for name in key)
-        # What cannot be told apart is all passed on: once too often is better than not at all.
-        if all(isinstance(value, str | int) for value in values):
-            if values in seen:
-                continue
-            seen.add(values)
-        yield entry

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.api.order_check import LONGEST_NUMBER
-from airflow_provider_feedamp.exceptions import ApiError, InputError, ServerError, UnreachableError
+from airflow_provider_feedamp.exceptions import (
+    ApiError,
+    InputError,
+    ServerError,
+    UnreachableError,
+    UnreadableError,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.api.transport import Transport
@@ -74,7 +80,7 @@ def _post(
     for send in range(1, sends + 1):
         try:
             transport.request("POST", path, json=json, what=what)
-        except (UnreachableError, ServerError) as error:
+        except (UnreachableError, ServerError, UnreadableError) as error:
             unclear = error
         else:
             return

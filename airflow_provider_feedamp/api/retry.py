@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ConnectTimeout, SSLError, Timeout
 from urllib3.exceptions import NewConnectionError
 
-from airflow_provider_feedamp.api.adapter import LeanAdapter
+from airflow_provider_feedamp.api.adapter import LeanAdapter, take_in
 from airflow_provider_feedamp.api.gate import Gate, backoff
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Repeating these changes nothing on the server (a PUT is keyed by its path). A POST may append twice.
 RETRIED_METHODS = frozenset({"GET", "PUT"})
-RETRIED_STATUSES = frozenset({500, 502, 503, 504})
+#: 520 to 524 are Cloudflare's, when the server behind it is away or slow.
+RETRIED_STATUSES = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
+#: The server has not waited for the whole request, or not yet dared to look at it: it did nothing.
+NOT_PROCESSED = frozenset({408, 425})
 #: With jitter eight retries bridge at least a minute.
 DEFAULT_RETRIES = 8
 #: Seconds. When the server asks for more there is no retry here: the error says how long, the slot is free.
@@ -73,8 +76,7 @@ class RetryAdapter(LeanAdapter):
             self._go_ahead(request)
             try:
                 response = super().send(request, stream, *args, **options)
-                if not stream:
-                    response.content  # noqa: B018  a connection cut in the body is a missing answer, too
+                take_in(response, stream)  # here, as a connection cut in the body is a missing answer, too
             except (ConnectionError, Timeout, ChunkedEncodingError) as error:
                 repeatable = request.method in RETRIED_METHODS or never_sent(error)
                 wait = None if isinstance(error, SSLError) else self._wait(request, retry, repeatable)
@@ -87,10 +89,11 @@ class RetryAdapter(LeanAdapter):
                         continue
                     return response
                 self._gate.taken()
-                if response.status_code not in RETRIED_STATUSES:
+                status = response.status_code
+                if status not in RETRIED_STATUSES and status not in NOT_PROCESSED:
                     return response
-                asked = seconds_asked(response) or 0.0
-                wait = self._wait(request, retry, request.method in RETRIED_METHODS, asked)
+                repeatable = status in NOT_PROCESSED or request.method in RETRIED_METHODS
+                wait = self._wait(request, retry, repeatable, seconds_asked(response) or 0.0)
                 if wait is None:
                     return response
                 response.close()

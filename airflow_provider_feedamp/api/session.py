@@ -119,6 +119,13 @@ class FeedAmpSession(requests.Session):
         final: Response = dispatch_hook("response", call.hooks, answer, **options)  # type: ignore[no-untyped-call]
         return final
 
+    def authorise(self) -> None:
+        """Obtain the access token that the next request will use, and send nothing to the order API.
+
+        :raises TokenError: There is none to be had.
+        """
+        self.auth(Call("GET", self._short_way[0], {}, None))
+
     @cached_property
     def _short_way(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """The base URL, headers and options of all calls, as requests makes them out for one request."""

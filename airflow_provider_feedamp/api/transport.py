@@ -46,6 +46,10 @@ class Transport:
         self._pacers = (pacer,) if pacer else ()
         self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
 
+    def authorise(self) -> None:
+        """Obtain an access token, as :meth:`FeedAmpSession.authorise` does."""
+        self._session.authorise()
+
     def request(
         self,
         method: str,
@@ -81,7 +85,8 @@ class Transport:
         except requests.RequestException as error:
             forget_variables(error)
             repeatable = method in RETRIED_METHODS or never_sent(error)
-            raise unreachable(error, what, repeatable=repeatable) from error
+            unreached = unreachable(error, what, repeatable=repeatable)
+            raise unreached from unreached.__cause__
         log.debug("%s %s: %s in %.3f s", method, place, response.status_code, time.monotonic() - started)
         if not 200 <= response.status_code < 300:
             raise error_from(response, what)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 _KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+_LONGEST_KEY = 64  # Characters that a reason shows.
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -58,7 +59,20 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+class _TwiceError(ValueError):
+    """One of two values would be lost, and the next reader may choose the other one."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _TwiceError(f"has the key {twice[:_LONGEST_KEY]!r} twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
 
 
 def _why_not_json(error: Exception) -> str:
@@ -68,6 +82,8 @@ def _why_not_json(error: Exception) -> str:
         return f"is not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
+    if isinstance(error, _TwiceError):
+        return str(error)
     return f"is not JSON: {error}"
 
 

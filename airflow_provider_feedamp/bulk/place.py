@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_feedamp.bulk.counts import PlaceCounts
 from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
-from airflow_provider_feedamp.bulk.rejects import RejectsFile, order_number
 from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
 from airflow_provider_feedamp.exceptions import (
-    ApiError,
     BadRequestError,
     FeedAmpError,
     ImportStoppedError,
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.orders import OrdersApi
     from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.rejects import RejectsFile
     from airflow_provider_feedamp.bulk.workers import Answer
 
 __all__ = ["DEFAULT_WORKERS", "PlaceCounts", "place_orders"]
@@ -101,7 +100,9 @@ class _Run:
         self._most_open = max(_OPEN_PER_WORKER * max_workers, _LEAST_OPEN)
         self._most_held = _HELD_PER_WORKER * max_workers
         # A quarter, so that the threads have orders left while this one looks at what came back.
-        self.workers = Workers(lambda order: _answer(order, api), max_workers, self._most_open // 4)
+        self.workers = Workers(
+            api.authorise, lambda order: _answer(order, api), max_workers, self._most_open // 4
+        )
         stop.wakes(self.workers.wake)
         self._rejects = rejects
         self._counts = counts
@@ -192,8 +193,9 @@ class _Run:
     def _count(self, slot: Slot) -> None:
         counts, answer = self._counts, slot.answer
         if isinstance(answer, FeedAmpError) and slot.order is not None:
-            self._rejects.add(slot.order, str(answer), answer.codes)
-            _log_reject(slot.order, answer, self._rejects)
+            self._rejects.add(slot.order, str(answer), answer.codes, answer.server_message)
+            if self._rejects.count <= _LOGGED_REJECTS:
+                log.warning("Rejected line %d: %s", slot.order.line, answer)
             self._held_bytes -= slot.size
             counts.rejected += 1
         else:
@@ -235,14 +237,3 @@ def _answer(order: SourceOrder, api: OrdersApi) -> Answer:
         if not error.is_about_one:
             raise
         return error
-
-
-def _log_reject(order: SourceOrder, error: FeedAmpError, rejects: RejectsFile) -> None:
-    """Log one reject. FeedAMP's own words may quote the order, so only the rejects file has them."""
-    if rejects.count > _LOGGED_REJECTS:
-        return
-    reason = str(error)
-    if isinstance(error, ApiError):
-        codes = ", ".join(error.codes) or "no code"
-        reason = f"order {order_number(order)!r} was refused by FeedAMP (HTTP {error.status}, {codes})"
-    log.warning("Rejected line %d: %s", order.line, reason)

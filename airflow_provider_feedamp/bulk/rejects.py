@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import stat
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from airflow_provider_feedamp.bulk.paths import is_web, local_path, open_storage, shown, storage_path
@@ -31,7 +32,8 @@ class RejectsFile:
 
     Entering it replaces a rejects file of an earlier run at the same path and finds out whether a local one
     can be written, before any order is sent. Each reject is written out at once: on a local disk it is there
-    whatever happens next, other storage keeps it when the file is closed.
+    whatever happens next, other storage keeps it when the file is closed. A local file can be read by its
+    owner only.
 
     :param path: A local path or any URL that Airflow's object storage can write; ``.gz`` compresses it. None
         counts the rejects and keeps nothing.
@@ -73,14 +75,15 @@ class RejectsFile:
                 f"{self._failed(failure)} Some of its {self.count} rejects may be missing."
             ) from failure
 
-    def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = ()) -> None:
+    def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = (), words: str = "") -> None:
         """Write one rejected order with its reason and FeedAMP's codes.
 
+        :param words: FeedAMP's own words. They may quote the order, so they stand beside it and nowhere else.
         :raises RejectsFileError: If it could not be written; the order is then not counted.
         """
         if self.path is not None:
             try:
-                line = _reject_line(order, reason, codes)
+                line = _reject_line(order, f"{reason} FeedAMP said: {words}" if words else reason, codes)
                 self._write(line)
                 self.size += len(line)
             except OSError as error:
@@ -102,7 +105,7 @@ class RejectsFile:
         if os.path.exists(local) and not os.path.isfile(local):
             raise InputError(f"Rejects file {shown(path)} is a directory or a device; name a file.")
         os.makedirs(os.path.dirname(local), exist_ok=True)
-        with open(local, "ab") as file:
+        with _private(local, "ab") as file:
             if self.size:
                 file.truncate(self.size)
                 return
@@ -111,7 +114,8 @@ class RejectsFile:
     def _write(self, line: bytes) -> None:
         if self._file is None:
             path = str(self.path)
-            self._file = open_storage(path, "ab" if self.size else "wb", "Rejects file")
+            local, mode = local_path(path), "ab" if self.size else "wb"
+            self._file = _private(local, mode) if local else open_storage(path, mode, "Rejects file")
             if path.lower().endswith(".gz"):
                 self._compressed = gzip.GzipFile(fileobj=self._file, mode="wb")
         out = self._compressed or self._file
@@ -124,6 +128,22 @@ class RejectsFile:
             "Make room or name another file, and run the task again: orders are keyed, so sending them "
             "again is safe."
         )
+
+
+def _private(local: str, mode: str) -> IO[bytes]:
+    """Open a file that its owner alone may read, as orders name people; a wider one is narrowed.
+
+    :raises OSError: It cannot be opened, or it is somebody else's and cannot be narrowed.
+    """
+    file = open(local, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
+    try:
+        rights = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if rights & ~0o600:
+            os.fchmod(file.fileno(), rights & 0o600)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def can_be_continued(path: str | None) -> bool:

@@ -129,9 +129,10 @@ def _checked(value: Any) -> tuple[str, str | None]:
     """Return a value as JSON, or as a JSON text and why it cannot be sent."""
     try:
         return _json_of(value), None
-    except _UnfitError as error:
+    except Exception as error:  # noqa: BLE001 - one row of millions must not end an import, whatever is in it
         text = bytes(value).decode("utf-8", "backslashreplace") if _is_binary(value) else str(value)
-        return json.dumps(text), str(error)
+        why = str(error) if isinstance(error, _UnfitError) else f"cannot be written: {type(error).__name__}"
+        return json.dumps(text), why
 
 
 def _is_binary(value: Any) -> bool:

@@ -48,13 +48,20 @@ class Workers:
     Orders with the same number are never on their way together: a later one waits behind the earlier one, and
     holds up no other number.
 
+    :param prepare: Is called once, by the first thread, before anything is placed; the others wait for it.
     :param place: Places one order and returns the answer to it. What it raises is not about that order: no
         order is begun after it.
     :param most: How many threads there may be; one is started per order until then.
     :param batch: How many orders have to come back until it is worth a look.
     """
 
-    def __init__(self, place: Callable[[SourceOrder], Answer], most: int, batch: int) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        place: Callable[[SourceOrder], Answer],
+        most: int,
+        batch: int,
+    ) -> None:
         self.failure: BaseException | None = None
         #: Orders that were given and have not come back, with those that wait behind another one.
         self.open = 0
@@ -64,6 +71,8 @@ class Workers:
         self.wake: SimpleQueue[None] = SimpleQueue()
         self._back: SimpleQueue[tuple[Slot, Answer | _NoAnswer]] = SimpleQueue()
         self._waiting = False
+        self._prepare = prepare
+        self._prepared = threading.Event()
         self._place = place
         self._most = most
         self._batch = batch
@@ -104,10 +113,11 @@ class Workers:
     def halt(self) -> None:
         """Begin no order any more; those that are under way come back, with an answer or without."""
         self._halted = True
+        self._prepared.set()
 
     def end(self) -> None:
         """Let the threads end when they have nothing under way."""
-        self._halted = True
+        self.halt()
         for _ in range(self._threads):
             self._todo.put(None)
 
@@ -116,7 +126,8 @@ class Workers:
             name = f"feedamp-place-{self._threads + 1}"
             context = contextvars.copy_context()
             # A daemon: an order that gets no answer must not keep a task that was told to stop from ending.
-            threading.Thread(target=context.run, args=(self._work,), name=name, daemon=True).start()
+            work = (self._work, not self._threads)
+            threading.Thread(target=context.run, args=work, name=name, daemon=True).start()
             self._threads += 1
         self.under_way += 1
         self._todo.put(slot)
@@ -132,7 +143,15 @@ class Workers:
         if number is not None and self._last_of.get(number) is slot:
             del self._last_of[number]
 
-    def _work(self) -> None:
+    def _work(self, first: bool) -> None:
+        if first:
+            # A token that cannot be had is asked for once, not by each thread.
+            try:
+                self._prepare()
+            except BaseException as error:  # noqa: BLE001 - raised by the thread that owns this
+                self.failure = error
+            self._prepared.set()
+        self._prepared.wait()
         while (slot := self._todo.get()) is not None:
             order = slot.order
             answer: Answer | _NoAnswer = NO_ANSWER

@@ -28,6 +28,7 @@ def as_task_error(error: FeedAmpError) -> FeedAmpError:
         codes=error.codes,
         request_id=error.request_id,
         retry_after=error.retry_after,
+        server_message=error.server_message,
     )
     task_error.__cause__ = error.__cause__
     return task_error.with_traceback(error.__traceback__)

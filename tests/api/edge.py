@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass
 class Reply:
-    """One answer: a body that is not bytes is sent as JSON; ``cut`` ends the connection before its time."""
+    """One answer: a body that is not bytes is sent as JSON; ``cut`` ends the connection before its time.
+
+    ``wire`` is sent instead of all else, piece by piece, as long as somebody reads it.
+    """
 
     status: int = 200
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: Literal["", "before the answer", "in the body"] = ""
+    wire: Iterable[bytes] = ()
 
 
 class Received(NamedTuple):
@@ -98,6 +106,12 @@ def _handler_for(edge: Edge) -> type[BaseHTTPRequestHandler]:
             reply = edge.replies.popleft() if edge.replies else edge.otherwise
             if reply.cut == "before the answer":
                 self.close_connection = True
+                return
+            if reply.wire:
+                self.close_connection = True
+                with suppress(OSError):
+                    for piece in reply.wire:
+                        self.connection.sendall(piece)
                 return
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_response_only(reply.status)

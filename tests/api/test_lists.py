@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_feedamp.api.client import FeedAmpClient
 from airflow_provider_feedamp.api.pacing import Pacer
 from airflow_provider_feedamp.api.transport import Transport
-from airflow_provider_feedamp.exceptions import ApiError, InputError
+from airflow_provider_feedamp.exceptions import ApiError, InputError, UnreadableError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
@@ -78,10 +78,30 @@ def test_a_list_ends_without_a_cursor(
 
 
 @every_list
-def test_a_list_ends_at_a_repeated_cursor(client: FeedAmpClient, edge: Edge, name: str) -> None:
+def test_a_cursor_that_comes_back_is_an_error_and_not_the_end(
+    client: FeedAmpClient, edge: Edge, name: str
+) -> None:
     edge.will_reply(page(name, 1, cursor="a"), page(name, 2, cursor="b"), page(name, 3, cursor="a"))
-    assert len(list(getattr(client, name).list())) == 3
+    found = getattr(client, name).list()
+    assert [next(found) for _ in range(3)] == [entry(name, number) for number in (1, 2, 3)]
+    with pytest.raises(UnreadableError, match=f"listing {name} with the same cursor") as caught:
+        next(found)
+    assert caught.value.retryable
     assert len(edge.received) == 3
+
+
+@every_list
+@pytest.mark.parametrize("numbers", [(), (1,)])
+def test_ten_pages_in_a_row_without_a_new_entry_are_an_error(
+    client: FeedAmpClient, edge: Edge, name: str, numbers: tuple[int, ...]
+) -> None:
+    stale = [page(name, *numbers, cursor=f"c{cursor}") for cursor in range(19)]
+    edge.will_reply(page(name, 1, cursor="a"), *stale[:9], page(name, 2, cursor="b"), *stale[9:])
+    found = getattr(client, name).list()
+    assert [next(found) for _ in range(2)] == [entry(name, 1), entry(name, 2)]
+    with pytest.raises(UnreadableError, match="10 pages in a row without a new entry"):
+        next(found)
+    assert len(edge.received) == 1 + 9 + 1 + 10
 
 
 @every_list

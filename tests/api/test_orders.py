@@ -186,12 +186,6 @@ def test_a_list_ends_without_a_cursor(orders: OrdersApi, edge: Edge, end: dict[s
     assert len(edge.received) == 1
 
 
-def test_a_list_ends_at_a_repeated_cursor(orders: OrdersApi, edge: Edge) -> None:
-    edge.will_reply(page("1", cursor="a"), page("2", cursor="b"), page("3", cursor="a"))
-    assert listed(orders) == ["1", "2", "3"]
-    assert len(edge.received) == 3
-
-
 def test_an_empty_page_with_a_cursor_does_not_end_a_list(orders: OrdersApi, edge: Edge) -> None:
     edge.will_reply(page(cursor="a"), page("1"))
     assert listed(orders) == ["1"]

@@ -14,6 +14,7 @@ from airflow_provider_feedamp.exceptions import (
     RateLimitError,
     ServerError,
     UnreachableError,
+    UnreadableError,
 )
 from tests.api.edge import Edge, Reply
 
@@ -75,8 +76,10 @@ each_unclear_failure = pytest.mark.parametrize(
         (Reply(500), ServerError),
         (Reply(503), ServerError),
         (Reply(504), ServerError),
+        (Reply(522), ServerError),
+        (Reply(200, b"<html>a proxy's page"), UnreadableError),
     ],
-    ids=["cut", "500", "503", "504"],
+    ids=["cut", "500", "503", "504", "522", "a web page"],
 )
 
 

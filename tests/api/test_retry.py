@@ -31,7 +31,7 @@ def an_answer(status: int, **headers: str) -> requests.Response:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 def test_a_call_that_changes_nothing_twice_is_repeated(
     edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
 ) -> None:
@@ -41,7 +41,7 @@ def test_a_call_that_changes_nothing_twice_is_repeated(
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 521, 522, 523, 524])
 def test_a_call_that_may_not_be_repeated_is_sent_once(
     edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
 ) -> None:
@@ -50,7 +50,7 @@ def test_a_call_that_may_not_be_repeated_is_sent_once(
     assert (len(edge.received), slept) == (1, [])
 
 
-@pytest.mark.parametrize("status", [400, 404, 409, 413, 501])
+@pytest.mark.parametrize("status", [400, 404, 409, 413, 421, 423, 501, 525])
 def test_an_answer_that_will_not_change_is_returned(
     edge: Edge, session: FeedAmpSession, slept: list[float], status: int
 ) -> None:
@@ -81,10 +81,11 @@ def test_a_post_is_not_repeated_when_its_connection_is_cut(
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_a_refusal_for_too_many_calls_is_repeated_whatever_the_call(
-    edge: Edge, session: FeedAmpSession, slept: list[float], method: str
+@pytest.mark.parametrize("status", [408, 425, 429])
+def test_a_call_that_was_not_processed_is_repeated_whatever_it_is(
+    edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
 ) -> None:
-    edge.will_reply(Reply(429), Reply(201))
+    edge.will_reply(Reply(status), Reply(201))
     assert session.request(method, "orders/A1/errors", data=b"[]").status_code == 201
     assert slept == [1.0]
     assert [request.body for request in edge.received] == [b"[]", b"[]"]

@@ -18,6 +18,7 @@ from airflow_provider_feedamp.exceptions import (
     RateLimitError,
     ServerError,
     UnreachableError,
+    UnreadableError,
 )
 from tests.api.edge import Edge, Reply, Tokens
 
@@ -110,17 +111,17 @@ def test_a_write_succeeds_with_any_2xx_and_body(
 )
 def test_a_web_page_is_never_a_success(transport: Transport, edge: Edge, method: str, reply: Reply) -> None:
     edge.will_reply(reply)
-    with pytest.raises(ApiError, match="an HTML page") as caught:
+    with pytest.raises(UnreadableError, match="an HTML page") as caught:
         transport.request(method, ("orders", "A"), what="reading it")
-    assert (caught.value.status, caught.value.retryable) == (200, False)
+    assert (caught.value.status, caught.value.retryable) == (200, True)
 
 
 @pytest.mark.parametrize("body", [b"{", b"plain", b"\xff", b"[" * 100_000])
 def test_a_read_that_cannot_be_read_is_an_error(transport: Transport, edge: Edge, body: bytes) -> None:
     edge.will_reply(Reply(200, body))
-    with pytest.raises(ApiError, match="reading it") as caught:
+    with pytest.raises(UnreadableError, match="reading it") as caught:
         transport.request("GET", ("orders", "A"), what="reading it")
-    assert caught.value.status == 200
+    assert (caught.value.status, caught.value.retryable) == (200, True)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,9 @@ def test_a_read_that_cannot_be_read_is_an_error(transport: Transport, edge: Edge
         (Reply(429), RateLimitError, None, 4),
         (Reply(503, headers={"Retry-After": "7"}), ServerError, 7.0, 4),
         (Reply(500), ServerError, None, 4),
+        (Reply(522), ServerError, None, 4),
+        (Reply(408), ServerError, None, 4),
+        (Reply(425, headers={"Retry-After": "7"}), ServerError, 7.0, 4),
         (Reply(cut="before the answer"), UnreachableError, None, 4),
         (Reply(200, b"half", cut="in the body"), UnreachableError, None, 4),
     ],
@@ -171,6 +175,21 @@ def test_an_unreachable_server_is_named_by_its_fault_and_shows_neither_query_nor
     assert "abc" not in text
     assert "first-token" not in text
     assert caught.value.status is None
+
+
+def test_a_tls_failure_names_the_certificate_and_a_dead_proxy_the_proxy(
+    edge: Edge, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base_url = edge.base_url.replace("http:", "https:")
+    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), retries=0) as session:
+        with pytest.raises(UnreachableError, match=r"TLS failed.*certificate.*REQUESTS_CA_BUNDLE"):
+            Transport(session).request("GET", ("orders",), what="x")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("http_proxy", raising=False)
+    base_url = "http://feedamp.invalid/api/v1"
+    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), retries=0) as session:
+        with pytest.raises(UnreachableError, match="The proxy failed: check HTTPS_PROXY"):
+            Transport(session).request("GET", ("orders",), what="x")
 
 
 def test_a_second_401_is_an_authentication_error(transport: Transport, edge: Edge, tokens: Tokens) -> None:

@@ -24,11 +24,15 @@ class Orders:
         self.held: dict[str, Any] = {}
         self.calls: list[str] = []
         self.at_each = at_each
+        self.authorised = 0
         self.together = 0
         self.most_together = 0
         self.overlaps: list[str] = []
         self._under_way: Counter[str] = Counter()
         self._lock = threading.Lock()
+
+    def authorise(self) -> None:
+        self.authorised += 1
 
     def place(self, order: Mapping[str, Any], *, body: bytes | None = None) -> PlacedOrder:
         number = order["mp_order_number"]

@@ -14,7 +14,12 @@ from airflow_provider_feedamp.bulk.interrupt import Stop
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
-from airflow_provider_feedamp.exceptions import ImportStoppedError, RejectsFileError, ServerError
+from airflow_provider_feedamp.exceptions import (
+    ImportStoppedError,
+    ReauthorizationRequiredError,
+    RejectsFileError,
+    ServerError,
+)
 from tests.bulk.feedamps import PATIENCE, Gate, Orders
 
 if TYPE_CHECKING:
@@ -38,6 +43,66 @@ def test_as_many_orders_as_workers_are_on_their_way_together() -> None:
     counts = place([order(line) for line in range(1, 41)], api, max_workers=8)
 
     assert (counts.placed, api.most_together) == (40, 8)
+
+
+class Authorising(Orders):
+    """Takes its time to get a token, and may get none."""
+
+    def __init__(self, seconds: float, error: Exception | None = None) -> None:
+        super().__init__(self._note)
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+        self.too_early: list[str] = []
+        self._seconds = seconds
+        self._error = error
+
+    def _note(self, number: str) -> None:
+        if not self.may_end.is_set():
+            self.too_early.append(number)
+
+    def authorise(self) -> None:
+        super().authorise()
+        self.begun.set()
+        self.may_end.wait(self._seconds)
+        if self._error:
+            raise self._error
+        self.may_end.set()
+
+
+def test_a_token_is_taken_once_before_any_order_is_sent() -> None:
+    api = Authorising(0.3)
+
+    counts = place([order(line) for line in range(1, 41)], api, max_workers=8)
+
+    assert (counts.placed, api.authorised, api.too_early) == (40, 1, [])
+
+
+def test_a_token_that_cannot_be_had_is_asked_for_once_and_ends_the_run() -> None:
+    error = ReauthorizationRequiredError("authorise again")
+    api = Authorising(0.1, error)
+
+    with pytest.raises(ReauthorizationRequiredError) as caught:
+        place([order(line) for line in range(1, 41)], api, max_workers=8)
+
+    assert caught.value is error
+    assert (api.authorised, api.calls) == (1, [])
+
+
+def test_a_run_that_is_told_to_stop_does_not_wait_for_a_token(caplog: pytest.LogCaptureFixture) -> None:
+    api, stop = Authorising(PATIENCE), Stop()
+
+    def orders() -> Iterator[SourceOrder]:
+        yield from (order(line) for line in range(1, 9))
+        assert api.begun.wait(PATIENCE)
+        stop.request()
+        yield order(9)
+
+    with pytest.raises(ImportStoppedError):
+        place(orders(), api, max_workers=8, stop=stop)
+
+    assert api.calls == []
+    assert "had no answer" not in caplog.text  # the orders came back unsent
+    api.may_end.set()
 
 
 def test_orders_with_the_same_number_go_one_after_the_other_and_the_last_one_holds() -> None:
@@ -156,9 +221,9 @@ def test_rejects_stand_in_the_order_of_the_source() -> None:
     lines: list[int] = []
 
     class Kept(RejectsFile):
-        def add(self, order: SourceOrder, reason: str, codes: Any = ()) -> None:
+        def add(self, order: SourceOrder, *args: Any, **words: Any) -> None:
             lines.append(order.line)
-            super().add(order, reason, codes)
+            super().add(order, *args, **words)
 
     rng = random.Random(3)
     pause = threading.Event()
@@ -172,7 +237,7 @@ def test_rejects_stand_in_the_order_of_the_source() -> None:
 
 def test_rejects_that_cannot_be_kept_end_the_run_before_they_are_counted() -> None:
     class Full(RejectsFile):
-        def add(self, order: SourceOrder, reason: str, codes: Any = ()) -> None:
+        def add(self, *args: Any, **words: Any) -> None:
             message = "No space left on device"
             raise RejectsFileError(message)
 

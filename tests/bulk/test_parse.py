@@ -30,6 +30,11 @@ def test_an_order_keeps_the_bytes_it_was_read_from() -> None:
         (b'{"a": "\xed\xa0\x80"}', "is not UTF-8 at byte 8"),
         (b'{"a":' + b"[" * 100_000, "is nested too deeply"),
         (b"", "nothing stands here: there is a comma too many"),
+        (b'{"a": 1, "b": 2, "a": 1}', "has the key 'a' twice in one object"),
+        (b'{"l": [{"sku": "A", "sku": "B"}]}', "has the key 'sku' twice in one object"),
+        (b'{"a": {"b": {"c": 1, "\\u0063": null}}}', "has the key 'c' twice in one object"),
+        (b'{"line": 1, "reason": "", "order": {"a": 1}, "order": {}}', "has the key 'order' twice"),
+        (b'{"\\n%s": 1, "\\n%s": 2}' % (b"k" * 99, b"k" * 99), "has the key '\\n" + "k" * 63 + "' twice"),
     ],
 )
 def test_what_is_not_json_is_a_problem_that_keeps_the_text(text: bytes, problem: str) -> None:

@@ -114,6 +114,31 @@ def test_a_bad_order_is_not_sent_but_kept_whole_and_the_others_go_on(
     assert reason in reject["reason"]
 
 
+def test_an_order_that_the_check_cannot_bear_is_a_reject_and_the_others_go_on(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    line = {"mp_line_number": "1", "sku": "S", "quantity": 1, "unit_price": 10**309}
+
+    counts = place_in_turn(orders_of([make_order("A", order_lines=[line]), make_order("B")]), api, rejects)
+
+    assert (counts.placed, counts.rejected, edge.numbers) == (1, 1, ["B"])
+    [reject] = kept(rejects)
+    assert reject["reason"] == "Order 'A' was not sent: it could not be checked: OverflowError"
+    assert reject["order"]["order_lines"] == [line]
+
+
+def test_an_order_with_a_key_twice_is_a_reject(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    text = json.dumps(make_order("A")).replace('"currency"', '"currency": "EUR", "currency"').encode()
+
+    counts = place_in_turn([parse_order(1, text), order_of(2, make_order("B"))], api, rejects)
+
+    assert (counts.rejected, edge.numbers) == (1, ["B"])
+    [reject] = kept(rejects)
+    assert (reject["reason"], reject["raw"]) == ("has the key 'currency' twice in one object", text.decode())
+
+
 def test_an_empty_object_is_a_bad_order(api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile) -> None:
     counts = place_in_turn([parse_order(1, b"{}")], api, rejects)
 
@@ -148,7 +173,7 @@ def test_an_order_that_feedamp_refuses_is_kept_with_its_codes_and_the_others_go_
     assert counts == PlaceCounts(read=2, placed=1, inserted=1, updated=0, rejected=1)
     [reject] = kept(rejects)
     assert (reject["line"], reject["order"], reject["codes"]) == (1, make_order("A"), ["FIELD_INVALID_VALUE"])
-    assert "'currency' is odd" in reject["reason"]
+    assert reject["reason"].endswith("FeedAMP said: FIELD_INVALID_VALUE: 'currency' is odd")
 
 
 @pytest.mark.parametrize(
@@ -259,5 +284,6 @@ def test_the_log_has_nothing_of_the_customer_nor_of_feedamps_words(
 
     assert "Secretname" not in caplog.text
     assert "Hidden" not in caplog.text
-    assert "Rejected line 1: order 'A' was refused by FeedAMP (HTTP 400, FIELD_INVALID_VALUE)" in caplog.text
+    refused = "Rejected line 1: FeedAMP refused placing order 'A' (HTTP 400): FIELD_INVALID_VALUE"
+    assert refused in caplog.text
     assert rejects.count == 3

@@ -4,17 +4,18 @@ import errno
 import gzip
 import json
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import pytest
 
 from airflow_provider_feedamp.bulk import rejects as rejects_module
 from airflow_provider_feedamp.bulk.parse import parse_order
-from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.rejects import Kept, RejectsFile
 from airflow_provider_feedamp.bulk.source import read_orders
 from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ORDER = parse_order(7, b'{"mp_order_number": "A-1", "p": 1.10}')
@@ -156,7 +157,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_done(tmp_path: 
 def test_a_file_that_cannot_be_made_is_told_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(rejects_module, "open", full, raising=False)
@@ -198,6 +199,17 @@ class FullDisk:
         return 0
 
 
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
+    """Let a rejects file be opened, and fail later."""
+    real = rejects_module._private
+
+    def opened(local: str, mode: str) -> IO[bytes]:
+        file = real(local, mode)
+        return cast("IO[bytes]", FullDisk(fails_at, file)) if mode == "wb" else file
+
+    monkeypatch.setattr(rejects_module, "_private", opened)
+
+
 @pytest.mark.parametrize("suffix", [".ndjson", ".ndjson.gz"])
 @pytest.mark.parametrize(("fails_at", "counted"), [("write", 0), ("flush", 0), ("close", 1)])
 def test_a_full_disk_is_a_clear_error_that_a_retry_can_help(
@@ -205,10 +217,7 @@ def test_a_full_disk_is_a_clear_error_that_a_retry_can_help(
 ) -> None:
     path = f"{tmp_path}/rejects{suffix}"
 
-    def open_full(path: str, mode: str, what: str) -> FullDisk:
-        return FullDisk(fails_at, open(path, mode))
-
-    monkeypatch.setattr(rejects_module, "open_storage", open_full)
+    fill_the_disk(monkeypatch, fails_at)
     rejects = RejectsFile(path)
 
     with pytest.raises(RejectsFileError) as error, rejects:
@@ -221,13 +230,95 @@ def test_a_full_disk_is_a_clear_error_that_a_retry_can_help(
 
 
 def test_the_order_that_could_not_be_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_full(path: str, mode: str, what: str) -> FullDisk:
-        return FullDisk("write", open(path, mode))
-
-    monkeypatch.setattr(rejects_module, "open_storage", open_full)
+    fill_the_disk(monkeypatch, "write")
 
     with (
-        pytest.raises(RejectsFileError, match=r"line 7 .*\(quantity is 0\)"),
+        pytest.raises(RejectsFileError, match=r"line 7 .*\(quantity is 0\)") as error,
         RejectsFile(f"{tmp_path}/r") as rejects,
     ):
-        rejects.add(ORDER, "quantity is 0")
+        rejects.add(ORDER, "quantity is 0", words="Jane Secretname")
+    assert "Jane" not in str(error.value)
+
+
+def test_the_words_of_feedamp_stand_beside_the_order(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused.", words="A: 'Jane' is odd")
+    assert json.loads(path.read_text())["reason"] == "refused. FeedAMP said: A: 'Jane' is odd"
+
+
+def rights(path: Path) -> str:
+    return oct(path.stat().st_mode & 0o777)
+
+
+@pytest.fixture
+def loose_umask() -> Iterator[None]:
+    """Files that nobody takes care of can be read and written by all."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("loose_umask")
+@pytest.mark.parametrize("name", ["rejects.ndjson", "rejects.ndjson.gz"])
+@pytest.mark.parametrize("old", [None, 0o644])
+def test_a_local_file_can_be_read_by_its_owner_only(tmp_path: Path, name: str, old: int | None) -> None:
+    path = tmp_path / name
+    if old:
+        path.touch(old)
+
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused")
+        assert rights(path) == "0o600"
+
+
+@pytest.mark.usefixtures("loose_umask")
+@pytest.mark.parametrize(("old", "new"), [(0o666, 0o600), (0o640, 0o600), (0o600, 0o600)])
+def test_a_file_that_is_gone_on_with_is_narrowed_before_anything_is_added(
+    tmp_path: Path, old: int, new: int
+) -> None:
+    path = tmp_path / "rejects.ndjson"
+    path.touch(old)
+    path.write_text("kept\n")
+
+    with RejectsFile(str(path), Kept(1, 5)) as rejects:
+        assert rights(path) == oct(new)
+        rejects.add(ORDER, "refused")
+
+    assert (path.read_text()[:5], rights(path)) == ("kept\n", oct(new))
+
+
+@pytest.mark.usefixtures("loose_umask")
+def test_a_file_that_somebody_made_meanwhile_is_narrowed(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    with RejectsFile(str(path)) as rejects:
+        path.touch(0o666)
+        rejects.add(ORDER, "refused")
+    assert rights(path) == "0o600"
+
+
+@pytest.fixture
+def not_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file's rights be changed, as if all were somebody else's."""
+
+    def refuse(file: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+
+
+@pytest.mark.usefixtures("loose_umask", "not_the_owner")
+def test_a_new_file_is_private_from_its_first_moment(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    with RejectsFile(str(path)) as rejects:
+        rejects.add(ORDER, "refused")
+    assert rights(path) == "0o600"
+
+
+@pytest.mark.usefixtures("not_the_owner")
+def test_a_file_of_somebody_else_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.ndjson"
+    path.write_text("kept\n")
+    path.chmod(0o666)
+    with pytest.raises(InputError, match="Operation not permitted"), RejectsFile(str(path), Kept(1, 5)):
+        pass

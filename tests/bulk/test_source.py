@@ -117,6 +117,15 @@ def test_an_empty_source_is_refused_unless_that_is_allowed(write: Write, suffix:
     assert list(read_orders(path, allow_empty=True)) == []
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_order_with_a_key_twice_is_a_problem_in_every_kind_of_file(write: Write, suffix: str) -> None:
+    bad, good = b'{"a": [{"sku": 1, "sku": 2}]}', b'{"b": 2}'
+    text = b"[%s, %s]" % (bad, good) if suffix in (".json", ".json.gz") else bad + b"\n" + good
+    first, second = read_orders(write(f"orders{suffix}", text))
+    assert (first.body, first.problem) == (bad, "has the key 'sku' twice in one object")
+    assert (second.body, second.problem) == (good, None)
+
+
 def test_an_empty_array_is_an_empty_source(write: Write) -> None:
     path = write("orders.json", b" [ ] ")
 

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tracemalloc
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -174,6 +175,14 @@ def test_a_row_that_cannot_be_an_order_is_told_and_the_others_go_on(
 
     assert first.problem == second.problem == reason
     assert (first.line, second.line) == (1, 2)
+
+
+def test_a_value_that_cannot_be_written_does_not_end_the_import() -> None:
+    # PostgreSQL gives such a time in a session whose zone is east of UTC.
+    first = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))
+    order = sql_source._reader(["a", "b"], CONN_ID)(7, ["x", first])
+    assert order.problem == "column b cannot be written: OverflowError"
+    assert order.order == {"a": "x", "b": "0001-01-01 00:00:00+09:00"}
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,9 @@ class TimedOrders:
     api: OrdersApi
     clock: Clock
 
+    def authorise(self) -> None:
+        self.api.authorise()
+
     def place(self, order: Mapping[str, Any], *, body: bytes | None = None) -> PlacedOrder:
         with self.clock.order():
             return self.api.place(order, body=body)

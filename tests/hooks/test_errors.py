@@ -33,13 +33,15 @@ def test_both_kinds_exist() -> None:
 
 @pytest.mark.parametrize("kind", FINAL)
 def test_a_final_error_is_its_own_class_and_one_that_airflow_does_not_retry(kind: type[FeedAmpError]) -> None:
-    error = raised(kind("no", status=400, codes=["X"], request_id="r-1", retry_after=2.0))
+    error = raised(
+        kind("no", status=400, codes=["X"], request_id="r-1", retry_after=2.0, server_message="Jane")
+    )
 
     assert isinstance(error, kind)
     assert isinstance(error, AirflowFailException)
     assert type(error).__name__ == kind.__name__
     assert (str(error), error.status, error.codes) == ("no", 400, ("X",))
-    assert (error.request_id, error.retry_after) == ("r-1", 2.0)
+    assert (error.request_id, error.retry_after, error.server_message) == ("r-1", 2.0, "Jane")
 
 
 @pytest.mark.parametrize("kind", RETRYABLE)

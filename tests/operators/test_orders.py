@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
@@ -287,10 +287,12 @@ def test_a_failing_feedamp_fails_the_task_so_that_airflow_tries_again(
 def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_again(
     feedamp: RunningSandbox, rejects: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: object) -> None:
+    def full(path: str, mode: str) -> IO[bytes]:
+        if mode == "ab":  # the look at the beginning, whether it can be written
+            return open(path, mode)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects.open_storage", full)
+    monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects._private", full)
 
     with pytest.raises(RejectsFileError, match=r"No space left on device.*line 2 is not in it") as error:
         run(orders=[order("A"), order("B", currency="?")], rejects=str(rejects))
