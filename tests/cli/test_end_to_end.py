@@ -28,7 +28,7 @@ class Operator:
 
     def __init__(self, home: AirflowHome) -> None:
         self.environment = home.settings({})
-        self.seen = ""
+        self.seen = self.told = ""
 
     def runs(self, *arguments: str) -> str:
         """Run the command to its good end and return its standard output."""
@@ -42,6 +42,7 @@ class Operator:
             check=False,
         )
         self.seen += done.stdout + done.stderr
+        self.told += done.stderr
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -56,6 +57,7 @@ class Operator:
             page = requests.get(browse(f"{url}&sandbox_seller={seller}"), timeout=30)
             output, errors = process.communicate(timeout=60)
         self.seen += url + output + errors
+        self.told += errors
         assert process.returncode == 0, errors
         assert "You can close this window" in page.text
 
@@ -87,6 +89,12 @@ def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed
     assert (before["globex"]["state"], before["globex"]["generation"]) == ("active", 1)
     assert imported == "1 imported, 0 already here, 0 refused.\n"
     assert after == before
+    lines = person.told.splitlines()
+    assert "The code is here; storing the tokens." in lines
+    # What the provider tells stands there once, and plain: without a time, a level and a place in the code.
+    told = [line for line in lines if "Renewed the access token" in line]
+    assert len(told) == 2
+    assert all(line.startswith("Renewed the access token of seller 'globex'") for line in told)
     assert sandbox.control.counters()["token_posts"] == 2
     tokens = [*sandbox.control.access_tokens("globex"), *sandbox.control.refresh_tokens("globex")]
     assert len(tokens) >= 2
