@@ -171,8 +171,15 @@ def test_refresh_renews_tokens_that_are_still_good(shop: Shop) -> None:
     assert shop.sandbox.control.counters()["token_posts"] == 2
 
 
-def test_what_the_provider_tells_is_a_plain_line_for_the_person(shop: Shop) -> None:
-    result = run("sellers", "refresh", "acme")
+@pytest.mark.parametrize("logging_level", [logging.INFO, logging.WARNING])
+def test_what_the_provider_tells_is_a_plain_line_for_the_person(shop: Shop, logging_level: int) -> None:
+    airflows = logging.getLogger()
+    former = airflows.level
+    airflows.setLevel(logging_level)
+    try:
+        result = run("sellers", "refresh", "acme")
+    finally:
+        airflows.setLevel(former)
 
     (line,) = result.stderr.splitlines()
     assert line.startswith("Renewed the access token of seller 'acme': generation 1, valid until 2")
