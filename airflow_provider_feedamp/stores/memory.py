@@ -20,7 +20,7 @@ _LEASE_SECONDS = 60.0
 
 
 #: Seconds between two looks at whether the waiting was called off.
-_SLICE = 0.05
+_SLICE = 0.01
 
 
 class MemoryStore:
@@ -30,7 +30,7 @@ class MemoryStore:
 
     def __init__(self, conn_id: str | None = None) -> None:
         self._records: dict[TokenKey, TokenRecord] = {}
-        self._locks: dict[TokenKey, threading.Lock] = {}
+        self._held: dict[str, Lease] = {}
         self._guard = threading.Lock()
 
     def read(self, key: TokenKey) -> TokenRecord | None:
@@ -59,20 +59,21 @@ class MemoryStore:
         enough: Callable[[TokenRecord | None], bool] | None = None,
     ) -> Iterator[Lease]:
         """Hold the key's lock within this process."""
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
+        # Taken and given back without a call in between: a signal may raise after any call.
+        name, held, lease = key.digest, self._held, Lease(_LEASE_SECONDS)
         deadline = time.monotonic() + wait
-        while not lock.acquire(timeout=_SLICE):
-            over = stop.is_set() or time.monotonic() >= deadline
-            if over or (enough is not None and enough(self.read(key))):
-                raise TokenBusyError(
-                    f"Another thread renews the token of seller {key.seller!r}. Waited {wait:.0f} s; try "
-                    "again."
-                )
         try:
-            yield Lease(_LEASE_SECONDS)
+            while held.setdefault(name, lease) is not lease:
+                over = stop.wait(_SLICE) or time.monotonic() >= deadline
+                if over or (enough is not None and enough(self.read(key))):
+                    raise TokenBusyError(
+                        f"Another thread renews the token of seller {key.seller!r}. Waited {wait:.0f} s; try "
+                        "again."
+                    )
+            yield lease
         finally:
-            lock.release()
+            if name in held and held[name] is lease:
+                del held[name]
 
     def delete(self, key: TokenKey) -> None:
         """Forget the record."""

@@ -1,27 +1,12 @@
 """Token records in Airflow Variables: for every deployment, with nothing to install.
 
-Variables offer neither compare-and-set nor create-if-absent: the last writer wins, and that is all. That is
-an atomic register, and mutual exclusion over atomic registers has a known answer: M. Fischer's timed
-algorithm, to which L. Lamport gives credit in "A fast mutual exclusion algorithm" (ACM TOCS 5(1), 1987).
+Who may spend is decided by a timed lease, :mod:`airflow_provider_feedamp.stores.timed_lease`.
 
-With ``B`` the longest time allowed from the start of a look to the acknowledgement of the write after it, and
-a settling delay ``D > B``::
-
-    repeat
-      look    read the lease, then the record; free if there is no lease, or the record names its nonce as
-              released, or the lease stood unchanged for a whole TTL of my own clock; else look again later
-      take    write a lease with a new nonce; if more than B has passed since the look began: stand back, that
-              is, start again, with this late lease to wait out like anybody else's
-      settle  sleep D, then read the lease: if it is mine, and enough of the TTL is left, enter
-
-*Why two workers never enter together.* Let A enter: it wrote its lease, slept ``D`` and still found it. If C
-enters as well while A's lease holds, C's lease was written after A's last read, so more than ``D`` after A's
-write. C looked at most ``B < D`` before its own write was acknowledged (or it stood back), so after A's
-write: it saw A's lease, not released and not a TTL old, and did not take. Only durations on one machine's
-monotonic clock are compared, so the clocks of the workers may differ as they like.
-
-*Why leaving writes nothing to the lease.* A delayed "clear" would wipe out the next owner's lease. The last
-write of the record carries the lease's nonce instead, in the one atomic write that it needs anyway.
+*Why None is not believed.* Airflow gives None for a Variable that cannot be read. Where it can be proved that
+there is none, :class:`AirflowVariables` does so. A task of Airflow 3.0 to 3.2 cannot; there a lease says
+whether a record was seen, a canary Variable must be readable whenever something else reads as None, and what
+read as None is read once more after it. What remains there is an API server that lacks the Fernet key: it
+reads back the canary that it writes itself.
 
 What remains: a *record* write that lands after its lease has run out could overwrite a newer record. The
 writer looks before and reads back after; who needs more than that uses a SQL store.
@@ -29,44 +14,66 @@ writer looks before and reads back after; who needs more than that uses a SQL st
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
-import os
-import socket
+import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
     FeedAmpError,
-    TokenBusyError,
     TokenConflictError,
     TokenRecordError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
-from airflow_provider_feedamp.stores.base import Lease
+from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables, unreadable
+from airflow_provider_feedamp.stores.crypto import Sealer
+from airflow_provider_feedamp.stores.timed_lease import LeaseSeeker, Look, Register, Timing
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
+    from airflow_provider_feedamp.stores.base import Lease
+
 log = logging.getLogger(__name__)
 
 #: What a record's Variable is called before its key's digest; "token" makes Airflow mask the value.
 _RECORDS = "feedamp_token_"
+#: Says that this deployment's Variables can be read: nothing of ours may be taken for absent while it cannot.
+_CANARY = "feedamp_canary"
+#: How a Fernet token begins, which JSON never does.
+_FERNET = "gAAAA"
+#: Stands between a key's digest and its seller in a Variable's name.
+_SEPARATOR = "."
+#: Names that stand there as they are: no letter that differs from another one by its case alone.
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+#: The longest name that Airflow takes has 250 characters; a longer seller's name is left out.
+_LONGEST = 250
 
 
 class Variables(Protocol):
     """What the store needs of Airflow Variables: an atomic register for each name."""
 
+    @property
+    def proves_absence(self) -> bool:
+        """Whether None from :meth:`get` is proof that there is no such Variable."""
+        ...
+
+    @property
+    def logs_values(self) -> bool:
+        """Whether what is written comes into a log in clear."""
+        ...
+
     def get(self, name: str) -> str | None:
         """Return the value, or None."""
         ...
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: str, description: str) -> None:
         """Write the value; returns when every worker's next read sees it."""
         ...
 
@@ -74,36 +81,26 @@ class Variables(Protocol):
         """Take the name out."""
         ...
 
-    def starting_with(self, prefix: str) -> dict[str, str]:
-        """Return the values of all names that begin with the prefix, by name."""
+    def names(self, prefix: str) -> list[str]:
+        """Return the names that begin with the prefix, reading no value."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The lease's times, in seconds; the module's text says what each is for.
-
-    :param bound: ``B``: from the start of the look to the acknowledged write. From a task a Variable takes
-        about 15 ms to read and 22 ms to write.
-    :param settle: ``D``: how long a lease settles before its owner enters; more than ``bound``.
-    :param ttl: After this time an unreleased lease is void; it holds two POSTs, the pause between them and
-        the writes.
-    :param poll: Between two looks at a lease that somebody else holds.
-    """
-
-    bound: float = 1.0
-    settle: float = 1.5
-    ttl: float = 60.0
-    poll: float = 0.5
+    def values(self, prefix: str) -> dict[str, str | None]:
+        """Return the values of all names that begin with the prefix, None where unreadable."""
+        ...
 
 
 class VariableStore:
     """Keeps each record in one Airflow Variable, which Airflow encrypts with the deployment's Fernet key.
 
+    With ``[feedamp] encryption_key`` the record is encrypted before it leaves this process.
+
     :param conn_id: Not used; Variables need no connection.
-    :param timing: The lease's times; the same for all workers.
+    :param timing: The lease's times; the same for all workers. Default: the ``[feedamp]`` configuration's.
     :param variables: Where the Variables are. Default: Airflow's own.
+    :param sealer: Encrypts records. Default: with the keys of the ``[feedamp]`` configuration.
     :param clock: This machine's monotonic clock.
+    :param now: The wall clock, epoch seconds.
     :param sleep: Waits while a lease settles.
     """
 
@@ -118,107 +115,170 @@ class VariableStore:
         *,
         timing: Timing | None = None,
         variables: Variables | None = None,
+        sealer: Sealer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._timing = timing or Timing()
+        self._timing = timing or Timing.configured()
         self._variables = variables or AirflowVariables()
+        self._sealer = sealer or Sealer.configured()
         self._clock = clock
+        self._now = now
         self._sleep = sleep
 
+    # Records
+
     def read(self, key: TokenKey) -> TokenRecord | None:
-        """Return the record, or None."""
+        """Return the record, or None when there is none; what cannot be read is an error."""
         name = _record_name(key)
-        text = self._variables.get(name)
-        try:
-            return None if text is None else TokenRecord.from_json(text, key)
-        except TokenRecordError as error:
-            raise TokenRecordError(
-                f"{error} It is Airflow Variable {name!r}, or what a secrets backend puts in its place."
-            ) from None
+        text = self._get(name)
+        if text is None:
+            if not self._variables.proves_absence and Look(self._get(_lease_name(key)), None).lease.get(
+                "record"
+            ):
+                raise TokenStoreError(
+                    f"{unreadable(name)} (The lease beside it says that there was a record. If a person has "
+                    f"removed it, remove {_lease_name(key)!r} too.)"
+                )
+            return None
+        return self._opened(text, key)
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         """Look, replace the record, and read it back: writes can be refused or shadowed without an error."""
         key = record.key
+        self._check_secrecy()
         stored = self.read(key)
         if (stored.revision if stored else None) != expected:
             raise TokenConflictError(f"The token record of seller {key.seller!r} has changed meanwhile.")
         written = record.changed(revision=(expected or 0) + 1)
         name = _record_name(key)
-        self._variables.set(name, written.to_json())
+        text = written.to_json()
+        self._variables.set(name, self._sealer.seal(text) if self._sealer.own else text, _described(key))
         if self.read(key) != written:
             raise TokenStoreError(_not_written(name, key))
         return written
 
     def delete(self, key: TokenKey) -> None:
-        """Forget the record and its lease."""
+        """Forget the record and its lease, readable or not."""
         for name in (_record_name(key), _lease_name(key)):
-            if self._variables.get(name) is not None:
+            try:
+                there = self._variables.get(name) is not None
+            except TokenStoreError:
+                there = True
+            if there:
                 self._variables.delete(name)
 
     def keys(self, token_url: str, client_id: str) -> list[TokenKey]:
         """Return the keys of all records of a client.
 
-        In a task this needs Airflow 3.3; elsewhere it asks the metadata database.
+        In a task this needs Airflow 3.3; elsewhere it asks the metadata database. The names of the Variables
+        say whose they are, so no value is read, save for sellers with very long names.
         """
-        keys = [_key(name, text) for name, text in self._variables.starting_with(_RECORDS).items()]
-        return [key for key in keys if key and (key.token_url, key.client_id) == (token_url, client_id)]
+        found = []
+        for name in self._variables.names(_RECORDS):
+            key = _key(name, token_url, client_id)
+            if key is None and _SEPARATOR not in name:
+                key = self._key_within(name)
+            if key is not None and (key.token_url, key.client_id) == (token_url, client_id):
+                found.append(key)
+        return found
+
+    def records(
+        self, token_url: str, client_id: str
+    ) -> Iterator[tuple[TokenKey, TokenRecord | TokenStoreError | None]]:
+        """Yield the keys of all records of a client with the records, as ``records_of`` describes it."""
+        values = self._variables.values(_RECORDS)
+        for key in self.keys(token_url, client_id):
+            name = _record_name(key)
+            if name not in values:
+                continue
+            text = values[name]
+            try:
+                yield key, TokenStoreError(unreadable(name)) if text is None else self._opened(text, key)
+            except TokenStoreError as error:
+                yield key, error
+
+    def _get(self, name: str) -> str | None:
+        """Return a Variable's value; None only when it can be relied on that there is none.
+
+        :raises TokenStoreError: if it cannot.
+        """
+        text = self._variables.get(name)
+        if text is not None or self._variables.proves_absence:
+            return text
+        if self._variables.get(_CANARY) is None:
+            about = "Lets airflow-provider-feedamp see that Variables can be read. Leave it here."
+            self._variables.set(_CANARY, "readable", about)
+            if self._variables.get(_CANARY) is None:
+                raise TokenStoreError(unreadable(_CANARY))
+        return self._variables.get(name)
+
+    def _opened(self, text: str, key: TokenKey) -> TokenRecord:
+        name, sealed_with = _record_name(key), ""
+        if text.startswith(_FERNET):
+            text, sealed_with = self._sealer.open(text, key)
+        try:
+            return TokenRecord.from_json(text, key).changed(sealed_with=sealed_with)
+        except TokenRecordError as error:
+            raise TokenRecordError(
+                f"{error} It is Airflow Variable {name!r}, or what a secrets backend puts in its place."
+            ) from None
+
+    def _key_within(self, name: str) -> TokenKey | None:
+        """Return whose record a Variable holds that does not say so in its name."""
+        try:
+            text = self._variables.get(name) or ""
+            text = self._sealer.open(text, TokenKey("", "", name)).text if text.startswith(_FERNET) else text
+            key = TokenKey(**json.loads(text)["key"])
+        except (ValueError, TypeError, KeyError, TokenStoreError):
+            key = None
+        if key is None or _record_name(key) != name:
+            log.warning("Airflow Variable %r holds no token record that can be read.", name)
+            return None
+        return key
+
+    def _check_secrecy(self) -> None:
+        if self._variables.logs_values and not self._sealer.own:
+            raise ConfigurationError(
+                "Airflow 3.0 writes each Variable that a task sets into the scheduler's log, in clear. So "
+                "the token store 'variable' needs [feedamp] encryption_key there (`feedamp keygen` makes "
+                "one; set AIRFLOW__FEEDAMP__ENCRYPTION_KEY to the same key wherever Airflow runs). Or use the "
+                "token store 'sql', or a later Airflow. Nothing was spent."
+            )
+
+    # The lease
 
     @contextmanager
-    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
+    def lock(
+        self,
+        key: TokenKey,
+        *,
+        wait: float,
+        stop: threading.Event,
+        enough: Callable[[TokenRecord | None], bool] | None = None,
+    ) -> Iterator[Lease]:
         """Hold the key's timed lease; the module's text says why no two workers do."""
-        lease = self._take(key, wait, stop)
+        self._check_secrecy()
+        name = _lease_name(key)
+        register = Register(
+            look=lambda: self._look(key),
+            lease=lambda: self._get(name),
+            write=lambda text: self._variables.set(name, text, f"Who renews: {_described(key)}"),
+            clock=self._clock,
+            now=self._now,
+            sleep=self._sleep,
+        )
+        lease = LeaseSeeker(key, self._timing, register).take(wait, stop, enough)
         try:
             yield lease
         finally:
             self._release(key, lease)
 
-    def _take(self, key: TokenKey, wait: float, stop: threading.Event) -> Lease:
-        deadline = self._clock() + wait
-        watched, watched_since = None, 0.0
-        while True:
-            since = self._clock()
-            nonce, free = self._look(key)
-            if nonce != watched:
-                # From now, not from the start of the look: the lease may have been written while we read it.
-                watched, watched_since = nonce, self._clock()
-            if free or since - watched_since >= self._timing.ttl:
-                lease = self._try(key, since, nonce)
-                if lease is not None:
-                    return lease
-            left = deadline - since
-            if left <= 0 or stop.wait(min(self._timing.poll, left)):
-                raise TokenBusyError(
-                    f"Another worker renews the token of seller {key.seller!r}. Waited {wait:.0f} s; "
-                    "nothing was spent. Try again."
-                )
-
-    def _look(self, key: TokenKey) -> tuple[str | None, bool]:
-        """Return the nonce of the lease that is there, and whether the way is free."""
+    def _look(self, key: TokenKey) -> Look:
         # The lease first: a record that was read earlier could not know of a later lease's end.
-        text = self._variables.get(_lease_name(key))
-        if text is None:
-            return None, True
-        nonce = _nonce(text)
-        record = self.read(key)
-        return nonce, record is not None and record.released == nonce
-
-    def _try(self, key: TokenKey, since: float, before: str | None) -> Lease | None:
-        """Write a lease of our own in place of the one before, and return it if it still stands later."""
-        lease = Lease(self._timing.ttl, since, clock=self._clock)
-        name = _lease_name(key)
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._variables.set(name, json.dumps({"nonce": lease.nonce, "owner": owner}))
-        if self._clock() - since > self._timing.bound:
-            log.warning("Airflow Variables answer slowly; standing back from seller %r.", key.seller)
-            return None
-        # Not cut short by a signal: the lease is written, and leaving early would save nobody anything.
-        self._sleep(self._timing.settle)
-        text = self._variables.get(name)
-        found = None if text is None else _nonce(text)
-        if found == before:
-            raise TokenStoreError(_not_written(name, key))
-        return lease if found == lease.nonce else None
+        text = self._get(_lease_name(key))
+        return Look(text, self.read(key))
 
     def _release(self, key: TokenKey, lease: Lease) -> None:
         """Make sure that the record names the lease as released; a spend's last write has done so already."""
@@ -238,36 +298,45 @@ class VariableStore:
 
 
 def _record_name(key: TokenKey) -> str:
-    return f"{_RECORDS}{key.digest}"
+    """Return the name of a record's Variable: its key's digest, and the seller for people and for listing."""
+    name = f"{_RECORDS}{key.digest}"
+    seller = key.seller
+    if not _PLAIN.fullmatch(seller):
+        coded = base64.b32encode(seller.encode(errors="surrogatepass")).decode()
+        seller = f"={coded.rstrip('=').lower()}"
+    named = f"{name}{_SEPARATOR}{seller}"
+    return named if len(named) <= _LONGEST else name
 
 
-def _key(name: str, text: str) -> TokenKey | None:
-    """Return whose record a Variable holds; one that cannot be read must not hide the others."""
-    try:
-        key = TokenKey(**json.loads(text)["key"])
-        if _record_name(key) == name:
-            return key
-    except (ValueError, TypeError, KeyError):
-        pass
-    log.warning("Airflow Variable %r holds no token record of this provider.", name)
-    return None
+def _key(name: str, token_url: str, client_id: str) -> TokenKey | None:
+    """Return the key of a record by its Variable's name, if it is of this client."""
+    _, _, seller = name.partition(_SEPARATOR)
+    if seller.startswith("="):
+        coded = seller[1:].upper()
+        try:
+            seller = base64.b32decode(coded + "=" * (-len(coded) % 8)).decode(errors="surrogatepass")
+        except ValueError:
+            return None
+    key = TokenKey(token_url, client_id, seller)
+    return key if seller and _record_name(key) == name else None
 
 
 def _lease_name(key: TokenKey) -> str:
     return f"feedamp_lease_{key.digest}"
 
 
-def _nonce(lease: str) -> str:
-    """Return a stored lease's nonce; what cannot be read is the lease of somebody who never releases it."""
-    try:
-        return str(json.loads(lease)["nonce"])
-    except (ValueError, TypeError, KeyError):
-        return lease
+def _described(key: TokenKey) -> str:
+    """Return what Airflow's page of Variables shows beside a Variable of ours."""
+    return (
+        f"FeedAMP tokens of seller {key.seller[:100]!r}, client {key.client_id[:100]!r}. Belongs to "
+        "airflow-provider-feedamp: do not edit; `feedamp sellers forget` removes it."
+    )
 
 
 def _not_written(name: str, key: TokenKey) -> str:
     return (
         f"Airflow Variable {name!r} (of seller {key.seller!r}) was written and reads back as something else. "
         "Either the write was refused (may this task write Variables?), or a secrets backend defines the "
-        "same Variable and shadows it: remove it there."
+        "same Variable and shadows it (remove it there), or with [core] multi_team the Variable belongs to "
+        "another team than this task (use the token store 'sql')."
     )

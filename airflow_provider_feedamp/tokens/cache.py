@@ -9,10 +9,25 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from airflow_provider_feedamp.exceptions import FeedAmpError
     from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+
+
+class Unsaved(NamedTuple):
+    """A renewed record that exists in this process alone.
+
+    :param record: It.
+    :param spent: The refresh token that it replaces.
+    :param replaces: The family of tokens that it replaces whatever has become of them: a person has
+        authorised the seller anew.
+    """
+
+    record: TokenRecord
+    spent: str
+    replaces: str | None = None
 
 
 @dataclass(slots=True)
@@ -25,7 +40,9 @@ class Slot:
     :param retry_at: Monotonic time before which no renewal ahead of time is tried again after a failure.
     :param replaced: The access token that was obtained because FeedAMP refused the one before, until FeedAMP
         has accepted it.
-    :param unsaved: A renewed record that the store has not taken yet, with the refresh token that it spent.
+    :param unsaved: A renewed record that the store has not taken yet.
+    :param save_at: Monotonic time before which storing it is not tried again.
+    :param failure: How the last renewal failed, and when (monotonic): who waited for it shares it.
     """
 
     token: AccessToken | None = None
@@ -33,7 +50,9 @@ class Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     retry_at: float = 0.0
     replaced: str | None = field(default=None, repr=False)
-    unsaved: tuple[TokenRecord, str] | None = field(default=None, repr=False)
+    unsaved: Unsaved | None = field(default=None, repr=False)
+    save_at: float = 0.0
+    failure: tuple[float, FeedAmpError] | None = None
 
     def take(self, record: TokenRecord) -> None:
         """Hold the access token of a record that is safely stored."""
@@ -41,10 +60,17 @@ class Slot:
 
 
 class TokenCache:
-    """One :class:`Slot` for each key, made when first asked for."""
+    """One :class:`Slot` for each key, made when first asked for.
+
+    Attributes are shared by all sellers of a client: ``refused`` holds how FeedAMP last refused a client, or
+    the kind of request, and when (monotonic), by what it was asked with. ``bare`` holds when a seller's
+    refresh token was last refused without an OAuth code (monotonic), by client and seller.
+    """
 
     def __init__(self) -> None:
         self._slots: dict[TokenKey, Slot] = {}
+        self.refused: dict[tuple[str, ...], tuple[float, FeedAmpError]] = {}
+        self.bare: dict[tuple[str, str], dict[str, float]] = {}
         self._guard = threading.Lock()
 
     def slot(self, key: TokenKey) -> Slot:
@@ -61,6 +87,8 @@ class TokenCache:
             for slot in self._slots.values():
                 slot.token = None  # for custodians that have it at hand
             self._slots.clear()
+            self.refused.clear()
+            self.bare.clear()
 
     def after_fork(self) -> None:
         """Make the child's locks anew: a lock that another thread of the parent held would never be released.

@@ -7,34 +7,41 @@ process's cache -> the caller's bearer header.
 
 from __future__ import annotations
 
+import inspect
 import logging
+import threading
 import time
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_feedamp.exceptions import FeedAmpError, TokenBusyError
 from airflow_provider_feedamp.tokens.authorise import exchange_code
 from airflow_provider_feedamp.tokens.cache import CACHE, Slot
+from airflow_provider_feedamp.tokens.exchange import NotProcessedError
 from airflow_provider_feedamp.tokens.save import Saver
-from airflow_provider_feedamp.tokens.shield import shielded
+from airflow_provider_feedamp.tokens.shield import Shield
 from airflow_provider_feedamp.tokens.spend import Spender
 from airflow_provider_feedamp.tokens.windows import Freshness, Windows
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
 
-    from airflow_provider_feedamp.stores.base import TokenStore
+    from airflow_provider_feedamp.stores.base import Lease, TokenStore
     from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
     from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Seconds without a further try after a renewal ahead of time has failed: the present token still works.
 _ADVISORY_PAUSE = 30.0
 #: Seconds between two looks at whether the waiting for another thread was called off.
 _SLICE = 0.1
+#: Seconds between two looks at the record while a store without eyes of its own waits for its lock.
+_LOOK = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,11 @@ class TokenCustodian:
         :raises ClientRefusedError: if FeedAMP refuses the client.
         :raises TokenNotRenewedError: if a later try can succeed.
         :raises TokenStoreError: if the store fails; nothing was spent.
-        :raises InputError: if FeedAMP's tokens never live as long as ``min_ttl``.
+        :raises InputError: if not even the token obtained just now lives as long as ``min_ttl``.
         """
         slot = CACHE.slot(self.key)
-        if slot.unsaved is not None:
-            self._saver(slot).save_late()
+        if slot.unsaved is not None and time.monotonic() >= slot.save_at:
+            self._save_late(slot)
         cached = slot.token if self._knows_seed(slot) else None
         freshness = self.windows.judge(cached, self.key, self.now(), min_ttl)
         if cached is not None and freshness is Freshness.FRESH:
@@ -91,7 +98,8 @@ class TokenCustodian:
             return self.windows.judge(token, self.key, self.now(), min_ttl) is not Freshness.MANDATORY
 
         token = self._renew(slot, usable, self.lock_wait)
-        self.windows.judge(token, self.key, self.now(), min_ttl)  # refuses a min_ttl that no token ever has
+        if token.renewed:
+            self.windows.check(token, min_ttl)
         return token
 
     def warm(self) -> AccessToken | None:
@@ -100,7 +108,9 @@ class TokenCustodian:
         It is asked for each order, so it costs a few comparisons: no lock, no store.
         """
         for slot, token, until in self._warm:
-            if slot.token is token and slot.unsaved is None and self.now() < until:
+            if slot.token is not token or self.now() >= until:
+                continue
+            if slot.unsaved is None or time.monotonic() < slot.save_at:
                 return token
         return None
 
@@ -134,17 +144,23 @@ class TokenCustodian:
         if slot.replaced == value:
             slot.replaced = None
 
-    def exchange_code(self, code: str) -> AccessToken:
+    def exchange_code(self, code: str, redirect_url: str | None = None) -> AccessToken:
         """Exchange an authorisation code, and store the seller's new token pair in place of any earlier one.
 
+        :param code: The code; it works once.
+        :param redirect_url: Sent along when given (RFC 6749 section 4.1.3); FeedAMP's pages show none.
         :raises CodeRefusedError: if the code was refused: used, expired or another client's.
         :raises TokenError: as :meth:`token` does.
         """
         slot = CACHE.slot(self.key)
 
-        def exchange(stop: threading.Event) -> AccessToken:
-            with self.store.lock(self.key, wait=self.lock_wait, stop=stop) as lease:
-                return exchange_code(self._spender(slot), code, lease)
+        def exchange(shield: Shield) -> AccessToken:
+            self.store.read(self.key)  # imports and connections of the first read are no part of the lease
+            with self.store.lock(self.key, wait=self.lock_wait, stop=threading.Event()) as lease:
+                try:
+                    return exchange_code(self._spender(slot, shield), code, redirect_url, lease)
+                finally:
+                    shield.up = True  # the lock is left undisturbed
 
         return self._alone(slot, self.lock_wait, exchange)
 
@@ -178,42 +194,105 @@ class TokenCustodian:
             )
             return present
 
+    def _save_late(self, slot: Slot) -> None:
+        """Try again to store a pair that the store did not take, if no other thread is at work."""
+        with suppress(TokenBusyError):
+            self._alone(slot, 0, lambda shield: self._saver(slot).save_late())
+
     def _renew(self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float) -> AccessToken:
         """Adopt a usable token that another thread or worker obtained, else spend the refresh token."""
 
-        def renew(stop: threading.Event) -> AccessToken:
+        def renew(shield: Shield) -> AccessToken:
             if slot.token is not None and self._knows_seed(slot) and usable(slot.token):
                 return slot.token
-            return self._renew_alone(slot, usable, wait, stop)
+            if slot.failure is not None and slot.failure[0] >= asked_at:
+                raise copy(slot.failure[1])  # whoever waited for a renewal shares how it failed
+            try:
+                return self._renew_alone(slot, usable, wait, shield)
+            except TokenBusyError:
+                raise
+            except FeedAmpError as error:
+                slot.failure = (time.monotonic(), copy(error))  # a traceback would hold on to tokens
+                raise
 
-        return self._alone(slot, wait, renew)
+        began, waited, pause = time.monotonic(), 0.0, 1.0
+        while True:
+            asked_at = time.monotonic()
+            try:
+                return self._alone(slot, wait, renew)
+            except NotProcessedError as error:
+                # Nothing was spent, and no lease is held: queue again while the time lasts.
+                pause = max(2 * pause, error.retry_after or 0.0)
+                if max(waited, time.monotonic() - began) + pause >= wait:
+                    raise
+                self.sleep(pause)
+                waited += pause
 
     def _renew_alone(
-        self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float, stop: threading.Event
+        self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float, shield: Shield
     ) -> AccessToken:
-        spender = self._spender(slot)
+        spender = self._spender(slot, shield, patient=wait > 0)
         spender.saver.check_saved()
-        record = spender.read()
+        adopted: list[AccessToken] = []
+
+        def enough(stored: TokenRecord | None) -> bool:
+            """Adopt the token that another worker has stored, or raise what it has met."""
+            record = spender.current(stored)
+            token = record.token() if record is not None else None
+            if record is None or token is None or not usable(token):
+                spender.spendable(record)
+                return False
+            self.on_secret(token.value)
+            slot.take(record)
+            adopted.append(token)
+            return True
+
         # Most renewals end here: another worker has done it, and no lock was needed to see that.
-        if (token := self._adopt(slot, record, usable)) is not None:
-            return token
-        spender.spendable(record)
-        with self.store.lock(self.key, wait=wait, stop=stop) as lease:
-            record = spender.read()
-            if (token := self._adopt(slot, record, usable)) is not None:
-                return token
-            return spender.refresh(record, lease)
+        if enough(self.store.read(self.key)):
+            return adopted[0]
+        try:
+            with self._lock(wait, enough) as lease:
+                try:
+                    stored = self.store.read(self.key)
+                    return adopted[-1] if enough(stored) else spender.refresh(stored, lease)
+                finally:
+                    shield.up = True  # the lock is left undisturbed
+        except TokenBusyError:
+            if adopted:
+                return adopted[-1]
+            raise
 
-    def _adopt(
-        self, slot: Slot, record: TokenRecord | None, usable: Callable[[AccessToken], bool]
-    ) -> AccessToken | None:
-        token = record.token() if record is not None else None
-        if record is None or token is None or not usable(token):
-            return None
-        slot.take(record)
-        return token
+    @contextmanager
+    def _lock(self, wait: float, enough: Callable[[TokenRecord | None], bool]) -> Iterator[Lease]:
+        """Hold the store's lock, unless ``enough`` ends the waiting for it with TokenBusyError."""
+        stop = threading.Event()
+        if "enough" in inspect.signature(self.store.lock).parameters:
+            with self.store.lock(self.key, wait=wait, stop=stop, enough=enough) as lease:
+                yield lease
+            return
+        # A store of a user's own that does not look while it waits: a thread beside it does.
+        over = threading.Event()
+        looker = threading.Thread(target=self._look, args=(enough, stop, over), daemon=True)
+        looker.start()
+        try:
+            with self.store.lock(self.key, wait=wait, stop=stop) as lease:
+                over.set()
+                yield lease
+        finally:
+            over.set()
 
-    def _spender(self, slot: Slot) -> Spender:
+    def _look(
+        self, enough: Callable[[TokenRecord | None], bool], stop: threading.Event, over: threading.Event
+    ) -> None:
+        """Read the record now and then until the wait for the lock is over; end it when that is enough."""
+        while not over.wait(_LOOK):
+            try:
+                if enough(self.store.read(self.key)):
+                    return stop.set()
+            except FeedAmpError:
+                continue  # the next look may succeed, and the lock has its own end
+
+    def _spender(self, slot: Slot, shield: Shield, *, patient: bool = True) -> Spender:
         return Spender(
             key=self.key,
             endpoint=self.endpoint,
@@ -222,26 +301,26 @@ class TokenCustodian:
             seed=self.seed,
             now=self.now,
             sleep=self.sleep,
+            shield=shield,
+            patient=patient,
         )
 
     def _saver(self, slot: Slot) -> Saver:
         return Saver(self.key, self.store, slot, self.on_secret, self.sleep)
 
-    def _alone(self, slot: Slot, wait: float, work: Callable[[threading.Event], AccessToken]) -> AccessToken:
-        """Do the work in one thread of this process at a time, where no signal cuts it."""
-        deadline = time.monotonic() + wait
-
-        def run(stop: threading.Event) -> AccessToken:
+    def _alone(self, slot: Slot, wait: float, work: Callable[[Shield], T]) -> T:
+        """Do the work in one thread of this process at a time; no signal leaves the slot locked."""
+        with Shield() as shield:
+            deadline = time.monotonic() + wait
             while not slot.lock.acquire(timeout=min(_SLICE, wait)):
-                if stop.is_set() or time.monotonic() >= deadline:
+                if shield.pending or time.monotonic() >= deadline:
                     raise TokenBusyError(
                         f"Another thread renews the token of seller {self.key.seller!r}. "
                         f"Waited {wait:.0f} s; try again."
                     )
             try:
-                return work(stop)
+                shield.lower()
+                return work(shield)
             finally:
+                shield.up = True  # a plain assignment: no signal comes between it and the release
                 slot.lock.release()
-
-        # The lock is taken in there too: here, a signal right after it was taken would leave it held.
-        return shielded(run)

@@ -50,6 +50,8 @@ class GrantRefusedError(TokenError):
 
     #: Whether an earlier answer to the same refresh token was lost: then it had worked, and was used up.
     answer_lost = False
+    #: Whether the refusal carried no OAuth code: it may be a gateway's.
+    bare = False
 
 
 class NotProcessedError(TokenNotRenewedError):
@@ -106,9 +108,13 @@ class TokenEndpoint:
         """
         return self._post({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
-    def exchange_code(self, code: str) -> TokenGrant:
-        """Exchange an authorisation code; raises as :meth:`refresh` does."""
-        return self._post({"grant_type": "authorization_code", "code": code})
+    def exchange_code(self, code: str, redirect_url: str | None = None) -> TokenGrant:
+        """Exchange an authorisation code; raises as :meth:`refresh` does.
+
+        :param redirect_url: Sent along when given (RFC 6749 section 4.1.3); FeedAMP's pages show none.
+        """
+        redirect = {"redirect_url": redirect_url} if redirect_url else {}
+        return self._post({"grant_type": "authorization_code", "code": code, **redirect})
 
     def _post(self, grant: Mapping[str, str]) -> TokenGrant:
         fields = {**grant, "client_id": self.client_id, "client_secret": self.client_secret}
@@ -179,7 +185,9 @@ def _failure(
     if status >= 500 or status < 300:
         return AnswerLostError(f"{said}.", **details)
     if status == 401:
-        return GrantRefusedError(f"{said}.", **details)
+        refused = GrantRefusedError(f"{said}.", **details)
+        refused.bare = True
+        return refused
     if status < 400:
         msg = (
             f"{said}, a redirect, which is not followed with a secret: set the new URL as host of "

@@ -1,96 +1,149 @@
-"""Runs a critical section where no signal can cut it."""
+"""Keeps signals, and the end of the process, out of a section that must not be cut.
+
+SIGTERM, SIGINT and Airflow's ``execution_timeout`` (SIGALRM) raise in the main thread, between any two
+instructions. A :class:`Shield` puts handlers of its own in their place: while it is up they only take note,
+and what was noted is raised when it comes down. Other threads never see a signal; what can cut those is the
+end of the process, which waits for the sections in flight.
+"""
 
 from __future__ import annotations
 
-import _thread
-import contextvars
+import atexit
+import os
+import signal
 import threading
-from typing import TYPE_CHECKING, Generic, TypeVar
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from types import FrameType
 
-T = TypeVar("T")
-
-#: Seconds of one wait. A signal that comes just before a wait, or that the system delivers to another thread,
-#: does not end it: the handler runs at the next turn.
-_SLICE = 0.2
-
-
-def shielded(work: Callable[[threading.Event], T]) -> T:
-    """Run ``work`` to its end in a helper thread, whatever is raised in the calling thread meanwhile.
-
-    Python delivers signals to the main thread only, so SIGTERM and Airflow's ``execution_timeout`` (SIGALRM)
-    raise here, where nothing is under way but waiting. The exception is kept until the work has ended, and
-    then raised in place of the result. One that arrives before the work has begun is raised at once, and the
-    work is not begun any more.
-
-    :param work: Is handed an event that is set once such an exception has arrived: work that has not yet
-        begun what must not be cut should then give up.
-    :return: What ``work`` returns.
-    :raises BaseException: what arrived while waiting; else what ``work`` raised.
-    """
-    caller = threading.current_thread()
-    if caller is not threading.main_thread() and not caller.daemon:
-        return work(threading.Event())
-    helper = _Helper(work)
-    interrupts: list[BaseException] = []
-    launched = False
-    while True:
-        try:
-            if not launched:
-                launched = True
-                _thread.start_new_thread(helper.launch, ())
-            helper.wait()  # not a loop here: Python 3.12 lets a signal past the try where the loop turns
-            break
-        except BaseException as error:
-            if helper.claim.acquire(blocking=False):
-                raise
-            interrupts.append(error)
-            helper.stop.set()
-    for failure in (*interrupts, *helper.failures):
-        raise failure
-    return helper.results[0]
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP)
+#: Seconds of one wait: a signal does not end the wait for a lock, its handler runs at the next turn.
+_SLICE = 0.05
+#: Seconds that the interpreter's end waits for sections in other threads: two POSTs and their writes.
+_LONGEST = 60.0
 
 
-class _Helper(Generic[T]):
-    """The thread that does the work.
+class Shield:
+    """Defers signals in the main thread while it is ``up``; in other threads there is nothing to defer.
 
-    The caller must not wait for an Event, nor inside ``Thread.start()``, which does: an exception at the
-    wrong moment would leave the lock inside the Event held, and everybody would wait for ever. So the caller
-    waits for a bare lock, and a passing thread starts the one that counts.
+    As a context manager it puts its handlers in place, and begins ``up``. Where ``up`` is set by plain
+    assignment, no signal can come between the assignment and what stands before it.
     """
 
-    def __init__(self, work: Callable[[threading.Event], T]) -> None:
-        self.stop = threading.Event()
-        #: Taken by the helper when it begins, or by the caller to call it off: work runs once or not at all.
-        self.claim = threading.Lock()
-        #: Held until the work has ended.
-        self.running = threading.Lock()
-        self.running.acquire()
-        self.results: list[T] = []
-        self.failures: list[BaseException] = []
-        self._work = work
-        self._context = contextvars.copy_context()
-        # Not a daemon: the interpreter does not end before the work has.
-        self._thread = threading.Thread(target=self._run, name="feedamp-token", daemon=False)
+    def __init__(self) -> None:
+        #: Whether signals are noted (True) or go to the handlers that were there before (False).
+        self.up = True
+        self._noted: list[tuple[int, FrameType | None]] = []
+        self._former: dict[int, Any] = {}
 
-    def wait(self) -> None:
-        while not (self.results or self.failures):
-            self.running.acquire(timeout=_SLICE)
+    @property
+    def pending(self) -> bool:
+        """Whether somebody has told this thread to stop."""
+        return bool(self._noted)
 
-    def launch(self) -> None:
+    def __enter__(self) -> Shield:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         try:
-            self._thread.start()
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self.failures.append(error)
-            self.running.release()
+            for number in _SIGNALS:
+                former = signal.getsignal(number)
+                if former is None or former == signal.SIG_IGN:
+                    continue  # nobody's in Python, or nobody cares
+                self._former[number] = former
+                signal.signal(number, self._handle)
+        except BaseException:
+            self.up = False  # a handler that is left behind passes everything on
+            self._restore()
+            raise
+        return self
 
-    def _run(self) -> None:
-        if not self.claim.acquire(blocking=False):
-            return
+    def __exit__(self, *exc: object) -> None:
         try:
-            self.results.append(self._context.run(self._work, self.stop))
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self.failures.append(error)
-        self.running.release()
+            self._restore()
+        finally:
+            self.lower()
+
+    def lower(self) -> None:
+        """Let signals through from here on; those that were noted raise now."""
+        self.up = False
+        while self._noted:
+            number, frame = self._noted.pop(0)
+            self._pass_on(number, frame)
+
+    @contextmanager
+    def section(self) -> Iterator[None]:
+        """Run a section that nothing may cut: no signal, and no end of the process."""
+        self.up = True
+        try:
+            with _flights:
+                yield
+        finally:
+            self.lower()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.up:
+            self._noted.append((number, frame))
+        else:
+            self._pass_on(number, frame)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        former = self._former[number]
+        if callable(former):
+            former(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _restore(self) -> None:
+        for number, former in self._former.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, former)
+
+
+class _Flights:
+    """Counts the sections in flight in this process."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at nought, as a forked child does: its parent's threads are not in it."""
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.count += 1
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self.count -= 1
+
+
+_flights = _Flights()
+
+
+def in_flight() -> int:
+    """Return how many protected sections run in this process now."""
+    return _flights.count
+
+
+def wait_idle(seconds: float = _LONGEST) -> bool:
+    """Wait until no protected section runs in this process.
+
+    :param seconds: To wait at the most.
+    :return: Whether none runs.
+    """
+    end = time.monotonic() + seconds
+    while _flights.count and time.monotonic() < end:
+        time.sleep(_SLICE)
+    return not _flights.count
+
+
+os.register_at_fork(after_in_child=_flights.reset)
+# The interpreter joins threads, save daemons, before it ends: a daemon's renewal would be cut.
+atexit.register(wait_idle)

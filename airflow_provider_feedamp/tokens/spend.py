@@ -13,27 +13,35 @@ The steps run under the store's lock, and where no signal cuts them:
 from __future__ import annotations
 
 import logging
+import math
 import random
+import time
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_feedamp.exceptions import (
+    ClientRefusedError,
+    ConfigurationError,
     FeedAmpError,
     ReauthorizationRequiredError,
     TokenBusyError,
     TokenConflictError,
+    TokenNotRenewedError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.exchange import AnswerLostError, GrantRefusedError
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState, seeded
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.exchange import AnswerLostError, GrantRefusedError, NotProcessedError
+from airflow_provider_feedamp.tokens.models import AccessToken, Attempt, RecordState, TokenKey, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_feedamp.stores.base import Lease, TokenStore
     from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
-    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.models import TokenRecord
     from airflow_provider_feedamp.tokens.save import Saver
+    from airflow_provider_feedamp.tokens.shield import Shield
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +51,27 @@ _REPLAY_PAUSE = (2.0, 5.0)
 _SAVE_RESERVE = 5.0
 #: An announced spend this old cannot be in flight any more, whatever the clocks of two machines say.
 _LONG_AGO = 900.0
+#: Seconds before a request that was not processed is repeated, unless FeedAMP asks for more.
+_BACKOFF = (1.0, 2.0, 4.0, 8.0)
+#: Seconds of one wait between two looks at whether we are told to stop.
+_SLICE = 0.5
+#: Seconds for which a refusal of the client is not asked for again, and counts for its other sellers.
+_REFUSAL_LASTS = 60.0
+#: Seconds between two refusals without a reason that condemn a refresh token together.
+_STRIKES_APART = 600.0
+#: How often, and how many seconds apart, a record that they have condemned is asked again.
+_PROBES, _PROBES_APART = 24, 3600.0
 #: The lost-answer reason, told to the person who then has to authorise again.
 _LOST = "an earlier answer of FeedAMP was lost, and with it the refresh token that it brought"
 
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """Spends refresh tokens of one key; the custodian describes the parameters."""
+    """Spends refresh tokens of one key; the custodian describes the parameters.
+
+    :param shield: Keeps signals out of what must not be cut.
+    :param patient: Whether a request that was not processed is repeated; nobody waits for it otherwise.
+    """
 
     key: TokenKey
     endpoint: TokenEndpoint
@@ -58,6 +80,8 @@ class Spender:
     seed: str | None
     now: Callable[[], float]
     sleep: Callable[[float], None]
+    shield: Shield
+    patient: bool = True
 
     @property
     def secret(self) -> str:
@@ -66,15 +90,11 @@ class Spender:
 
     # 1. read
 
-    def read(self) -> TokenRecord | None:
+    def current(self, stored: TokenRecord | None) -> TokenRecord | None:
         """Return the record to go by: the stored one, or the connection's refresh token if that is newer."""
-        record = self.store.read(self.key)
-        if record is None:
+        if stored is None:
             return seeded(self.key, self.seed, now=self.now()) if self.seed else None
-        for secret in (record.refresh_token, record.access_token):
-            if secret:
-                self.saver.on_secret(secret)
-        return record.with_seed(self.seed, self.secret)
+        return stored.with_seed(self.seed, self.secret)
 
     def spendable(self, record: TokenRecord | None) -> TokenRecord:
         """Return the record if its refresh token may be spent.
@@ -88,53 +108,64 @@ class Spender:
         if record.refuses(self.seed, self.secret):
             raise ReauthorizationRequiredError(self._ask_person(_refused_seed(self.endpoint.connection)))
         condemned = record.state is RecordState.REAUTH_REQUIRED and record.refused_secret in ("", self.secret)
-        if condemned or not record.refresh_token:
+        if (condemned and not self._may_probe(record)) or not record.refresh_token:
             raise ReauthorizationRequiredError(self._ask_person(record.reason))
         return record
 
-    def refresh(self, record: TokenRecord | None, lease: Lease) -> AccessToken:
+    def refresh(self, stored: TokenRecord | None, lease: Lease) -> AccessToken:
         """Spend the record's refresh token and return the new access token.
 
-        :param record: What :meth:`read` returned under this lease.
+        :param stored: What the store holds under this lease.
         """
-        record = self.spendable(record)
-        try:
-            return self._spend(record, lease)
-        except GrantRefusedError as error:
-            moved_on = self._refused(record, error, lease)
-        # Only the string that was sent is condemned: another worker has stored a later one meanwhile.
-        try:
-            return self._spend(moved_on, lease)
-        except GrantRefusedError as error:
-            self._refused(moved_on, error, lease)
-            raise TokenBusyError(
-                f"The token record of seller {self.key.seller!r} changes under our hands; try again."
-            ) from error
+        record = self.spendable(self.current(stored))
+        self._share_refusal()
+        for _ in range(2):
+            outcome = self._spend(record, lease)
+            if isinstance(outcome, AccessToken):
+                return outcome
+            # Only the string that was sent is condemned: another worker has stored a later one meanwhile.
+            record = outcome
+        raise TokenBusyError(
+            f"The token record of seller {self.key.seller!r} changes under our hands; try again."
+        )
 
-    def _spend(self, record: TokenRecord, lease: Lease) -> AccessToken:
+    def _spend(self, record: TokenRecord, lease: Lease) -> AccessToken | TokenRecord:
+        """Return the new access token, or the record that another worker has stored meanwhile."""
+        self.saver.on_secret(record.refresh_token)
         unclear = record.state in (RecordState.REFRESHING, RecordState.UNCERTAIN)
         if record.state is RecordState.REFRESHING and record.attempt is not None:
             self._wait_for_the_dead(record.attempt)
         self._check_time(lease)
-        intent = self._announce(record, lease)
-        sent_at = self.now()
-        try:
-            # A slow store may have used the lease up, and somebody else may spend now.
-            self._check_time(lease)
-            grant = self.endpoint.refresh(intent.refresh_token)
-        except AnswerLostError as error:
-            if unclear:
-                self._settle(intent, RecordState.UNCERTAIN, lease)
+        # From the announcement on nothing cuts this; told to stop before, nothing is announced or spent.
+        with self.shield.section():
+            intent = self._announce(record, lease)
+            try:
+                sent_at, grant = self._obtain(intent, lease, unclear=unclear)
+            except GrantRefusedError as error:
+                return self._refused(record, error, lease)
+            except FeedAmpError as error:
+                # If it was surely not processed, the refresh token is as good as before.
+                lost = unclear or isinstance(error, AnswerLostError)
+                self._note_refusal(error)
+                outcome = _uncertain(intent) if lost else record.changed(attempt=None)
+                self._write_over(intent, outcome.changed(released=lease.nonce))
                 raise
-            sent_at, grant = self._replay(intent, lease, error)
+            return self.saver.renewed(intent, grant, sent_at, lease)
+
+    def _obtain(self, intent: TokenRecord, lease: Lease, *, unclear: bool) -> tuple[float, TokenGrant]:
+        """Spend the refresh token; a lost answer is asked for once more.
+
+        :param unclear: Whether an earlier answer to the same refresh token was lost.
+        """
+        try:
+            return self.ask(lambda: self.endpoint.refresh(intent.refresh_token), lease)
+        except AnswerLostError as lost:
+            if unclear:
+                raise
+            return self._replay(intent, lease, lost)
         except GrantRefusedError as error:
             error.answer_lost = unclear
             raise
-        except FeedAmpError:
-            # Surely not processed, or a matter of the client: the refresh token is as good as before.
-            self._settle(intent, RecordState.UNCERTAIN if unclear else RecordState.ACTIVE, lease)
-            raise
-        return self.saver.renewed(intent, grant, sent_at, lease)
 
     def _check_time(self, lease: Lease) -> None:
         if lease.left() < self.endpoint.deadline + _SAVE_RESERVE:
@@ -157,6 +188,68 @@ class Spender:
 
     # 3. post
 
+    def ask(self, post: Callable[[], TokenGrant], lease: Lease) -> tuple[float, TokenGrant]:
+        """Make one POST that is processed, and return when it was sent (epoch seconds) and what it granted.
+
+        A request that was surely not processed is free to repeat, and the only one that is.
+
+        :param post: Makes the request.
+        :param lease: Has to hold each request and the write after it.
+        """
+        waited = 0.0
+        for pause in (*_BACKOFF, None):
+            # A slow store may have used the lease up, and somebody else may spend now.
+            self._check_time(lease)
+            sent_at = self.now()
+            try:
+                return sent_at, post()
+            except NotProcessedError as error:
+                if pause is None or not self.patient:
+                    raise
+                pause = max(pause, error.retry_after or 0.0)
+                if lease.left() - waited < pause + self.endpoint.deadline + _SAVE_RESERVE:
+                    raise
+                log.info(
+                    "FeedAMP did not process the renewal for seller %r; asking again in %.1f s. %s",
+                    self.key.seller,
+                    pause,
+                    error,
+                )
+                if not self._pause(pause):
+                    raise
+                waited += pause
+        raise AssertionError
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait between two requests; False when we are told to stop meanwhile."""
+        while seconds > 0 and not self.shield.pending:
+            self.sleep(min(seconds, _SLICE))
+            seconds -= _SLICE
+        return not self.shield.pending
+
+    def _share_refusal(self) -> None:
+        """Raise a refusal of the client again that FeedAMP gave within the last minute, asking nothing.
+
+        It meets all sellers and all threads alike, and many of them ask at the same time.
+        """
+        since, error = CACHE.refused.get(self._asked_with, (-math.inf, None))
+        if error is not None and time.monotonic() - since < _REFUSAL_LASTS:
+            raise copy(error)
+
+    def _note_refusal(self, error: FeedAmpError) -> None:
+        if isinstance(error, ClientRefusedError | ConfigurationError):
+            CACHE.refused[self._asked_with] = (time.monotonic(), copy(error))
+
+    @property
+    def _asked_with(self) -> tuple[str, ...]:
+        """What decides whether FeedAMP takes the client and the kind of request."""
+        return (
+            self.endpoint.url,
+            self.endpoint.client_id,
+            TokenKey(self.endpoint.url, self.endpoint.client_id, "").fingerprint(self.endpoint.client_secret),
+            self.endpoint.encoding,
+        )
+
     def _wait_for_the_dead(self, attempt: Attempt) -> None:
         """Give a spend that a vanished worker announced the time to end, so that two are never in flight."""
         if self.now() - attempt.started_at < _LONG_AGO:
@@ -169,7 +262,7 @@ class Spender:
 
     def _replay(self, intent: TokenRecord, lease: Lease, lost: AnswerLostError) -> tuple[float, TokenGrant]:
         """Ask once more with the same refresh token, because nobody knows whether it was spent."""
-        self._settle(intent, RecordState.UNCERTAIN, None)
+        self._write_over(intent, _uncertain(intent))
         pause = random.uniform(*_REPLAY_PAUSE)  # noqa: S311 - spreads load, hides nothing
         if lease.left() < pause + self.endpoint.deadline + _SAVE_RESERVE:
             raise lost
@@ -179,22 +272,20 @@ class Spender:
             pause,
             lost,
         )
-        self.sleep(pause)
+        if not self._pause(pause):
+            raise lost
         sent_at = self.now()
         try:
             return sent_at, self.endpoint.refresh(intent.refresh_token)
         except GrantRefusedError as error:
             error.answer_lost = True
             raise
-
-    def _settle(self, intent: TokenRecord, state: RecordState, lease: Lease | None) -> None:
-        """Record how an unsuccessful spend ended. If even that fails, the announced intent says enough."""
-        reason = "FeedAMP's answer to the last renewal was lost" if state is RecordState.UNCERTAIN else ""
-        attempt = intent.attempt if state is RecordState.UNCERTAIN else None
-        settled = intent.changed(state=state, reason=reason, attempt=attempt)
-        self._write_over(intent, settled.changed(released=lease.nonce) if lease else settled)
+        except FeedAmpError as error:
+            # Whatever became of the second request, the first one's answer is still lost.
+            raise lost from error
 
     def _write_over(self, intent: TokenRecord, outcome: TokenRecord) -> None:
+        """Record how an unsuccessful spend ended. If even that fails, the announced intent says enough."""
         try:
             stored = self.store.read(self.key)
             if stored is not None and stored.attempt == intent.attempt:
@@ -211,24 +302,84 @@ class Spender:
         if stored is not None and stored.refresh_token not in (record.refresh_token, record.superseded):
             return stored
         said = f"FeedAMP refused its refresh token ({self.key.fingerprint(record.refresh_token)}): {error}"
+        if error.bare and not error.answer_lost and not record.imported:
+            record = self._struck(record, said, error, stored, lease)
+        else:
+            record = record.changed(bare_since=0.0)
         if record.superseded:
             said = _refused_seed(self.endpoint.connection)
             verdict = record.changed(
                 refresh_token=record.superseded,
                 superseded=None,
                 seeds=record.seeds[:-1],
+                family=self.key.fingerprint(record.superseded),
                 refused_seed=record.seeds[-1],
                 state=RecordState.ACTIVE,
+                bare_since=0.0,
             )
         else:
             said += f" Reason: {_LOST}." if error.answer_lost else ""
             verdict = record.changed(state=RecordState.REAUTH_REQUIRED, reason=said, access_token=None)
-        verdict = verdict.changed(attempt=None, refused_secret=self.secret, released=lease.nonce)
-        if stored is not None:
-            self.store.write(verdict, expected=stored.revision)
+        self._judge(verdict, stored, lease)
         raise ReauthorizationRequiredError(
             self._ask_person(said), status=error.status, codes=error.codes, request_id=error.request_id
         ) from error
+
+    def _judge(self, verdict: TokenRecord, stored: TokenRecord | None, lease: Lease) -> None:
+        if stored is not None:
+            verdict = verdict.changed(attempt=None, refused_secret=self.secret, released=lease.nonce)
+            self.store.write(verdict, expected=stored.revision)
+
+    # A refusal without an OAuth code may be a gateway's
+
+    def _struck(
+        self,
+        record: TokenRecord,
+        said: str,
+        error: GrantRefusedError,
+        stored: TokenRecord | None,
+        lease: Lease,
+    ) -> TokenRecord:
+        """Return the record to condemn after a refusal that names no reason.
+
+        The first one condemns nothing, nor does one within minutes of it, or beside another seller's: a
+        gateway or the client may be the cause. A record that is condemned in this way is asked again later.
+
+        :raises TokenNotRenewedError: if the refusal condemns nothing; it is noted.
+        """
+        now = self.now()
+        if record.state is RecordState.REAUTH_REQUIRED:
+            return record.changed(probes=record.probes + 1, probed_at=now)
+        alone = self._alone_refused()
+        since = record.bare_since or now
+        if alone and now - since >= _STRIKES_APART:
+            return record.changed(bare_since=since, probes=0, probed_at=now)
+        noted = record.changed(state=RecordState.ACTIVE, reason=said, bare_since=since if alone else 0.0)
+        self._judge(noted, stored, lease)
+        raise TokenNotRenewedError(
+            f"{said} It named no reason"
+            + ("" if alone else ", and refused another seller of this client in the same minute")
+            + ". A gateway or the client may be the cause, so nothing is decided yet: try again later.",
+            status=error.status,
+            request_id=error.request_id,
+        ) from error
+
+    def _alone_refused(self) -> bool:
+        """Note a refusal, and say whether no other seller of the client met one within the last minute."""
+        now = time.monotonic()
+        sellers = CACHE.bare.setdefault((self.key.token_url, self.key.client_id), {})
+        sellers[self.key.seller] = now
+        return all(
+            now - at > _REFUSAL_LASTS for seller, at in list(sellers.items()) if seller != self.key.seller
+        )
+
+    def _may_probe(self, record: TokenRecord) -> bool:
+        """Whether a record that only refusals without a reason have condemned is to be asked again."""
+        return (
+            bool(record.bare_since)
+            and record.probes < _PROBES
+            and self.now() - record.probed_at >= _PROBES_APART
+        )
 
     def _ask_person(self, why: str, *, authorised: bool = True) -> str:
         again = "again " if authorised else ""
@@ -241,9 +392,13 @@ class Spender:
         )
 
 
+def _uncertain(intent: TokenRecord) -> TokenRecord:
+    reason = "FeedAMP's answer to the last renewal was lost"
+    return intent.changed(state=RecordState.UNCERTAIN, reason=reason)
+
+
 def _refused_seed(connection: str) -> str:
     return (
         f"FeedAMP refused the new refresh token in {connection}. The one that was in use before is kept: "
-        "put back "
-        "the former value (or none) to go on with it"
+        "put back the former value (or none) to go on with it"
     )

@@ -44,19 +44,29 @@ class Windows:
         :param key: Whose it is; decides where the seller lies within ``jitter``.
         :param now: Epoch seconds.
         :param min_ttl: Widens the mandatory window for this call.
-        :raises InputError: if no token of this server ever lives as long as ``min_ttl``.
         """
         if token is None:
             return Freshness.MANDATORY
         left = token.expires_at.timestamp() - now
         mandatory, advisory = self._of(token, key)
         if min_ttl is not None:
-            if min_ttl.total_seconds() >= token.lifetime:
-                raise InputError(_never(min_ttl, token))
             mandatory = max(mandatory, min_ttl.total_seconds())
         if left <= mandatory:
             return Freshness.MANDATORY
         return Freshness.ADVISORY if left <= advisory else Freshness.FRESH
+
+    @staticmethod
+    def check(token: AccessToken, min_ttl: timedelta | None) -> None:
+        """Refuse a ``min_ttl`` that FeedAMP's tokens never have.
+
+        :param token: One that was obtained just now: how long an earlier one lived says nothing.
+        :raises InputError: if not even this one lives as long.
+        """
+        if min_ttl is not None and min_ttl.total_seconds() >= token.lifetime:
+            raise InputError(
+                f"min_ttl of {min_ttl.total_seconds():.0f} s cannot be met for seller {token.seller!r}: the "
+                f"access token that FeedAMP gave just now lives {token.lifetime:.0f} s. Ask for less."
+            )
 
     def fresh_until(self, token: AccessToken, key: TokenKey) -> float:
         """Return when a token that is fresh stops being so, epoch seconds; no ``min_ttl`` is looked at."""
@@ -72,10 +82,3 @@ class Windows:
 def _share(key: TokenKey) -> float:
     """Return this key's own place between 0 and 1, the same on every machine."""
     return int(key.digest[:8], 16) / 0xFFFFFFFF
-
-
-def _never(min_ttl: timedelta, token: AccessToken) -> str:
-    return (
-        f"min_ttl of {min_ttl.total_seconds():.0f} s cannot be met for seller {token.seller!r}: "
-        f"FeedAMP's access tokens live {token.lifetime:.0f} s. Ask for less."
-    )

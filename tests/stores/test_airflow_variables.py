@@ -14,7 +14,7 @@ from sqlalchemy.orm import sessionmaker
 
 from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
-from airflow_provider_feedamp.stores.variable import VariableStore
+from airflow_provider_feedamp.stores.variable import VariableStore, _record_name
 from airflow_provider_feedamp.tokens.models import TokenKey
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import KEY, record
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-OURS = [KEY, TokenKey(KEY.token_url, KEY.client_id, "a%b_c 商店")]
+OURS = [
+    KEY,
+    TokenKey(KEY.token_url, KEY.client_id, "a%b_c 商店"),
+    TokenKey(KEY.token_url, KEY.client_id, "a name that is too long for a Variable's " + "x" * 300),
+]
 OTHER_CLIENT = TokenKey(KEY.token_url, "client-2", "acme")
 RUNNER = "airflow.sdk.execution_time.task_runner"
-VALUES = {f"feedamp_token_{key.digest}": record(key).to_json() for key in (*OURS, OTHER_CLIENT)}
+VALUES = {_record_name(key): record(key).to_json() for key in (*OURS, OTHER_CLIENT)}
 #: What else there may be: nothing of ours, a lease, a damaged record, and one under another key's name.
 STRANGE = {
     "feedampXtoken_1": "its name would match a careless LIKE",
@@ -87,10 +91,11 @@ def test_only_names_that_begin_so_are_asked_for(add: Callable[[dict[str, str]], 
     add(VALUES | STRANGE)
 
     names = {name for name in VALUES | STRANGE if name.startswith("feedamp_token_")}
-    assert AirflowVariables().starting_with("feedamp_token_").keys() == names
+    assert set(AirflowVariables().names("feedamp_token_")) == names
+    assert AirflowVariables().values("feedamp_token_").keys() == names
 
 
-def test_a_record_that_airflow_cannot_decrypt_does_not_hide_the_others(
+def test_a_record_that_airflow_cannot_decrypt_is_listed_and_hides_no_other(
     add: Callable[[dict[str, str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = list(VALUES)
@@ -98,7 +103,11 @@ def test_a_record_that_airflow_cannot_decrypt_does_not_hide_the_others(
     set_fernet_key(monkeypatch, Fernet.generate_key().decode())
     add({names[1]: VALUES[names[1]]})
 
-    assert listed() == {OURS[1]}
+    assert listed() == set(OURS[:2])
+    found = dict(VariableStore().records(KEY.token_url, KEY.client_id))
+    assert isinstance(found[OURS[0]], TokenStoreError)
+    assert "cannot be read" in str(found[OURS[0]])
+    assert found[OURS[1]] == record(OURS[1])
 
 
 def test_a_metadata_database_that_fails_is_an_error_that_a_retry_can_mend(

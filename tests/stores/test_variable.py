@@ -13,7 +13,8 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenRecordError, TokenStoreError
 from airflow_provider_feedamp.stores.contract import TokenStoreContract, full_record
-from airflow_provider_feedamp.stores.variable import Timing, VariableStore
+from airflow_provider_feedamp.stores.timed_lease import Timing
+from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.models import TokenKey
 from tests.airflow_runs import FERNET_KEY, migrated_database
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 KEY = TokenKey("https://feedamp.example/api/v1/access_token", "client", "acme")
-TOKEN, LEASE = f"feedamp_token_{KEY.digest}", f"feedamp_lease_{KEY.digest}"
+TOKEN, LEASE = f"feedamp_token_{KEY.digest}.acme", f"feedamp_lease_{KEY.digest}"
 #: A settling time that tests can wait for, and still longer than the bound.
 QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 
@@ -134,23 +135,29 @@ def test_a_database_that_is_down_is_a_retryable_error_without_the_value(
 class Register:
     """Variables in a dictionary; some ignore what is written, some are shadowed."""
 
+    proves_absence = True
+    logs_values = False
+
     def __init__(self, *, deaf: str = "", shadows: dict[str, str] | None = None) -> None:
-        self.values: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
         self.deaf = deaf
         self.shadows = shadows or {}
 
     def get(self, name: str) -> str | None:
-        return self.shadows.get(name, self.values.get(name))
+        return self.shadows.get(name, self.texts.get(name))
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: str, description: str) -> None:
         if not self.deaf or not name.startswith(self.deaf):
-            self.values[name] = value
+            self.texts[name] = value
 
     def delete(self, name: str) -> None:
-        del self.values[name]
+        del self.texts[name]
 
-    def starting_with(self, prefix: str) -> dict[str, str]:
-        return {name: value for name, value in self.values.items() if name.startswith(prefix)}
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self.texts if name.startswith(prefix)]
+
+    def values(self, prefix: str) -> dict[str, str | None]:
+        return {name: self.texts[name] for name in self.names(prefix)}
 
 
 def over(variables: Register) -> VariableStore:
@@ -187,7 +194,7 @@ def test_a_variable_that_is_shadowed_is_found_out_before_anything_is_spent(
 ) -> None:
     variables = Register()
     record = over(variables).write(full_record(bench.key()).changed(expires_at=0.0), expected=None)
-    shadowed = f"{name}_{bench.key().digest}"
+    shadowed = f"{name}_{bench.key().digest}" + (".acme" if name == "feedamp_token" else "")
     variables.shadows = {shadowed: record.to_json() if text is None else text}
 
     with pytest.raises((TokenStoreError, TokenBusyError)) as raised:
@@ -215,7 +222,7 @@ def test_a_copy_of_another_sellers_record_is_not_taken() -> None:
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", "null"])
 def test_a_lease_that_cannot_be_read_is_waited_out_like_any_other(text: str) -> None:
     variables, time = Register(), [0.0]
-    variables.values[LEASE] = text
+    variables.texts[LEASE] = text
     store = VariableStore(variables=variables, clock=lambda: time[0], sleep=lambda seconds: None)
 
     class Waiting(threading.Event):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenStoreError
-from airflow_provider_feedamp.stores.variable import Timing, VariableStore, _lease_name
+from airflow_provider_feedamp.stores.timed_lease import Timing
+from airflow_provider_feedamp.stores.variable import VariableStore, _lease_name, _record_name
 from airflow_provider_feedamp.tokens.models import TokenKey, seeded
 from tests.stores.virtual import SlowVariables, VirtualEvent, World
 
@@ -66,7 +67,7 @@ def at_once(random: Random) -> float:
 
 def values() -> dict[str, str]:
     """Return the Variables of a seller that nobody renews."""
-    return {f"feedamp_token_{KEY.digest}": seeded(KEY, "refresh", now=0).to_json()}
+    return {_record_name(KEY): seeded(KEY, "refresh", now=0).to_json()}
 
 
 def store_of(world: World, variables: SlowVariables, *, timing: Timing = TIMING) -> VariableStore:
@@ -195,7 +196,10 @@ def test_who_writes_too_slowly_does_not_enter_and_does_not_wait_for_longer_than_
     store = store_of(world, SlowVariables(world, lambda random: 1.2, values()))
 
     def work() -> None:
-        with pytest.raises(TokenBusyError), store.lock(KEY, wait=wait, stop=VirtualEvent(world)):
+        with (
+            pytest.raises(TokenStoreError, match="answer too slowly .*lease_bound"),
+            store.lock(KEY, wait=wait, stop=VirtualEvent(world)),
+        ):
             pass
 
     world.run(work)

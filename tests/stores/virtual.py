@@ -87,31 +87,38 @@ class VirtualEvent(threading.Event):
 class SlowVariables:
     """Variables whose every operation takes its time, before and after the moment at which it happens."""
 
+    proves_absence = True
+    logs_values = False
+
     def __init__(
         self, world: World, delay: Callable[[Random], float], values: dict[str, str] | None = None
     ) -> None:
         self._world = world
         self._delay = delay
-        self.values = {} if values is None else values
+        self.texts = {} if values is None else values
 
     def get(self, name: str) -> str | None:
         self._pass()
-        value = self.values.get(name)
+        value = self.texts.get(name)
         self._pass()
         return value
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: str, description: str) -> None:
         self._pass()
-        self.values[name] = value
+        self.texts[name] = value
         self._pass()
 
-    def starting_with(self, prefix: str) -> dict[str, str]:
+    def names(self, prefix: str) -> list[str]:
+        """Return the names that begin with the prefix."""
+        return [name for name in self.texts if name.startswith(prefix)]
+
+    def values(self, prefix: str) -> dict[str, str | None]:
         """Return the values of all names that begin with the prefix."""
-        return {name: value for name, value in self.values.items() if name.startswith(prefix)}
+        return {name: self.texts[name] for name in self.names(prefix)}
 
     def delete(self, name: str) -> None:
         self._pass()
-        self.values.pop(name, None)
+        self.texts.pop(name, None)
         self._pass()
 
     def _pass(self) -> None:

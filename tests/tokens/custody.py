@@ -53,11 +53,23 @@ class TroubledStore(MemoryStore):
         return super().write(record, expected=expected)
 
     @contextmanager
-    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:
+    def lock(
+        self,
+        key: TokenKey,
+        *,
+        wait: float,
+        stop: threading.Event,
+        enough: Callable[[TokenRecord | None], bool] | None = None,
+    ) -> Iterator[Lease]:
         self._note("lock", "lock")
-        with super().lock(key, wait=wait, stop=stop) as lease:
+        with super().lock(key, wait=wait, stop=stop, enough=enough) as lease:
             self.inside()
             yield self.lease or lease
+
+    @property
+    def records(self) -> dict[TokenKey, TokenRecord]:
+        """What is stored, past all faults."""
+        return self._records
 
     def meddle(self, key: TokenKey, **changes: Any) -> TokenRecord:
         """Change the stored record as another worker would, past all faults."""

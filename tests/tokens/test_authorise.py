@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,8 +16,11 @@ from airflow_provider_feedamp.exceptions import (
     TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState
-from tests.tokens.custody import HOUR, Bench
+from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
+from tests.tokens.custody import HOUR, Bench, BusyEndpoint
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.tokens.exchange import TokenGrant
 
 
 def test_a_code_becomes_a_token_pair_that_every_process_finds(bench: Bench) -> None:
@@ -181,9 +186,63 @@ def test_a_pair_that_the_store_does_not_take_is_kept_and_stored_later(bench: Ben
     token = bench.custodian().exchange_code(bench.control.authorize("acme"))
 
     bench.store.failing.clear()
+    bench.slot().save_at = 0.0
 
     assert bench.custodian().token().value == token.value
     assert bench.whole()
+
+
+def test_a_code_wins_over_a_renewal_of_the_former_tokens(bench: Bench) -> None:
+    bench.control.change(rotation="static")
+    custodian = bench.seeded()
+    former = custodian.token()
+    before = bench.record()
+
+    def another_worker_has_renewed(record: TokenRecord) -> None:
+        if record.family != before.family:
+            bench.store.before_write = lambda record: None
+            bench.store.meddle(bench.key(), refresh_token="renewed", generation=before.generation + 1)
+
+    bench.store.before_write = another_worker_has_renewed
+    token = custodian.exchange_code(bench.control.authorize("acme"))
+
+    assert token.value != former.value
+    assert bench.record().access_token == token.value
+    assert bench.record().family not in ("", before.family)
+
+
+def test_a_renewal_gives_way_to_the_code_of_another_worker(bench: Bench) -> None:
+    bench.control.change(rotation="static")
+    custodian = bench.seeded()
+    custodian.token()
+    bench.later(HOUR + 1)
+
+    def another_worker_has_exchanged(record: TokenRecord) -> None:
+        if record.state is RecordState.ACTIVE:
+            bench.store.before_write = lambda record: None
+            bench.store.meddle(bench.key(), refresh_token="of the code", family="new", access_token="new")
+
+    bench.store.before_write = another_worker_has_exchanged
+
+    assert custodian.token().value == "new"
+    assert bench.record().refresh_token == "of the code"
+
+
+def test_the_redirect_url_is_sent_when_it_is_given(bench: Bench) -> None:
+    sent: list[object] = []
+
+    @dataclass(frozen=True)
+    class Noting(BusyEndpoint):
+        def exchange_code(self, code: str, redirect_url: str | None = None) -> TokenGrant:
+            sent.append(redirect_url)
+            return super().exchange_code(code)
+
+    parts = {"url": bench.key().token_url, "client_id": "demo-client", "client_secret": "demo-secret"}
+    custodian = bench.custodian(endpoint=Noting(**parts))
+    custodian.exchange_code(bench.control.authorize("acme"))
+    custodian.exchange_code(bench.control.authorize("acme"), "https://shop.example/back")
+
+    assert sent == [None, "https://shop.example/back"]
 
 
 def test_a_pair_that_waits_for_the_store_gives_way_to_the_one_of_a_later_code(bench: Bench) -> None:

@@ -190,12 +190,22 @@ def test_min_ttl_widens_the_mandatory_window_for_one_call(bench: Bench) -> None:
 
 def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench) -> None:
     custodian = bench.seeded()
-    custodian.token()
 
     with pytest.raises(InputError, match=r"min_ttl of 3600 s .*'acme'"):
         custodian.token(timedelta(hours=1))
 
     assert bench.posts() == 1
+    assert bench.whole()
+
+
+def test_a_min_ttl_is_judged_on_the_token_obtained_just_now(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.change(access_token_ttl=1)
+    custodian.token()
+    bench.control.change(access_token_ttl=3600)
+    CACHE.clear()
+
+    assert custodian.token(timedelta(minutes=10)).lifetime == 3600
 
 
 # What costs nothing

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_feedamp.exceptions import (
-    ReauthorizationRequiredError,
-)
+from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenNotRenewedError
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.models import RecordState
 from tests.tokens.custody import HOUR, Bench
@@ -96,8 +94,12 @@ def test_a_refused_new_connection_token_is_tried_again_under_another_client_secr
     bench.seeded().token()
     new = bench.control.connect("acme")
     CACHE.clear()
+    mistyped = bench.custodian(seed=new, endpoint=bench.endpoint(client_secret="mistyped"))
+    with pytest.raises(TokenNotRenewedError):
+        mistyped.token()
+    bench.later(601)
     with pytest.raises(ReauthorizationRequiredError):
-        bench.custodian(seed=new, endpoint=bench.endpoint(client_secret="mistyped")).token()
+        mistyped.token()
 
     assert bench.custodian(seed=new).token().renewed
     assert bench.whole()

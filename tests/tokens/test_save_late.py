@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.exceptions import TokenStoreError
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.tokens.cache import Unsaved
+from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
 from airflow_provider_feedamp.tokens.save import Saver
 from tests.tokens.custody import HOUR, Bench
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 def saver(bench: Bench) -> Saver:
     """Return what tries to save once more, as every later call and the end of the process do."""
     return Saver(bench.key(), bench.store, bench.slot(), lambda secret: None, bench.sleep)
+
+
+def soon(bench: Bench) -> None:
+    """Let the pause between two tries be over."""
+    bench.slot().save_at = 0.0
 
 
 @pytest.fixture
@@ -46,6 +52,7 @@ def test_a_store_that_stays_down_lets_the_task_go_on_and_says_so_at_critical(
 
 def test_a_record_that_was_not_stored_is_stored_by_the_next_call(bench: Bench, unsaved: str) -> None:
     bench.store.failing.clear()
+    soon(bench)
 
     assert bench.custodian().token().value == unsaved
     assert bench.whole()
@@ -56,16 +63,41 @@ def test_a_record_that_was_not_stored_is_tried_again_while_the_token_is_used(
     bench: Bench, unsaved: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.clear()
+    bench.store.asked.clear()
+    soon(bench)
+    custodian = bench.custodian()
 
-    assert bench.custodian().token().value == unsaved
+    for _ in range(100):
+        assert (custodian.warm() or custodian.token()).value == unsaved
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+    assert bench.store.asked == ["write active"]  # and not for each order: a store may fail slowly
+
+
+def test_a_pair_that_another_thread_could_not_store_meanwhile_is_not_forgotten(
+    bench: Bench, unsaved: str
+) -> None:
+    bench.store.failing.clear()
+    custodian = bench.custodian()
+
+    def another_thread_spends(record: TokenRecord) -> None:
+        # As far as this one is: its own pair is stored, and the other's is not.
+        bench.store.before_write = lambda record: None
+        bench.slot().unsaved = Unsaved(record.changed(refresh_token="later"), record.refresh_token)
+
+    bench.store.before_write = another_thread_spends
+    soon(bench)
+    custodian.token()
+
+    later = bench.slot().unsaved
+    assert later is not None
+    assert later.record.refresh_token == "later"
 
 
 @pytest.mark.usefixtures("unsaved")
 def test_a_record_that_was_not_stored_is_stored_at_exit(bench: Bench) -> None:
     bench.store.failing.clear()
 
-    saver(bench).save_late()
+    saver(bench).save_at_exit()
 
     assert bench.whole()
 
@@ -136,6 +168,7 @@ def test_saving_late_leaves_a_persons_later_authorisation_alone(bench: Bench) ->
     later = bench.control.connect("acme")
     bench.store.meddle(bench.key(), refresh_token=later, state=RecordState.ACTIVE, attempt=None)
 
+    soon(bench)
     saver(bench).save_late()
 
     assert bench.record().refresh_token == later
@@ -147,6 +180,7 @@ def test_saving_late_makes_good_a_condemnation_of_the_spent_token(bench: Bench) 
     bench.store.failing.clear()
     bench.store.meddle(bench.key(), state=RecordState.REAUTH_REQUIRED, access_token=None)
 
+    soon(bench)
     saver(bench).save_late()
 
     assert bench.whole()

@@ -1,307 +1,318 @@
-"""What runs under the shield runs once and to its end, whatever signal comes, and the signal is not lost."""
+"""What runs in a shielded section runs to its end, whatever signal comes, and the signal is not lost."""
 
 from __future__ import annotations
 
-import contextvars
+import dis
 import os
-import random
 import signal
+import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.tokens import shield
-from airflow_provider_feedamp.tokens.shield import shielded
+import airflow_provider_feedamp
+from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens import shield as shield_module
+from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
+from airflow_provider_feedamp.tokens.models import RecordState, TokenKey
+from airflow_provider_feedamp.tokens.shield import Shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 # pytest-timeout's usual way is an alarm, and the alarm is what these tests take for themselves.
-pytestmark = pytest.mark.timeout(60, method="thread")
+pytestmark = pytest.mark.timeout(100, method="thread")
 
-#: Seconds that the work of one run takes; signals come at any time from before it begins to after it ends.
-WORK = 0.0015
-RUNS = 300
+KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")
+PACKAGE = str(Path(airflow_provider_feedamp.__file__).parent)
 
 
 class Interrupted(BaseException):
-    """What a signal's handler raises in the main thread."""
+    """What a signal's handler raises in the main thread, as Airflow's do."""
 
 
-class Work:
-    """Something that must not be cut, and that knows how far it has come."""
-
-    def __init__(self) -> None:
-        self.steps: list[str] = []
-        self._pause = threading.Event()
-
-    def __call__(self, stop: threading.Event) -> str:
-        self.steps.append("begun")
-        self._pause.wait(WORK)
-        self.steps.append("ended")
-        return "result"
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 @contextmanager
-def raising(number: signal.Signals, work: Work, came_at: list[str]) -> Iterator[None]:
-    """Have a signal raise, as Airflow's time-out and task runner do, and note how far the work was."""
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        came_at.append("-".join(work.steps))
-        raise Interrupted
-
-    before = signal.signal(number, handler)
+def raising(*numbers: signal.Signals) -> Iterator[None]:
+    """Have signals raise; see afterwards that nobody has left a handler of his own behind."""
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
+        assert [signal.getsignal(number) for number in numbers] == [interrupt] * len(numbers)
     finally:
-        signal.signal(number, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def run_under_alarm(after: float) -> tuple[Work, list[str], bool]:
-    """Run the work with an alarm that rings after some time; say what came of it."""
-    work, came_at, raised = Work(), [], False  # type: tuple[Work, list[str], bool]
-    with raising(signal.SIGALRM, work, came_at):
-        try:
-            signal.setitimer(signal.ITIMER_REAL, after)
-            shielded(work)
-            signal.setitimer(signal.ITIMER_REAL, 0)  # in here: until this has returned, it may ring
-        except Interrupted:
-            raised = True
-            came_at.append("-".join(work.steps))
-    return work, came_at, raised
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_waits_for_the_end_of_the_section(number: signal.Signals) -> None:
+    steps: list[str] = []
+
+    def work() -> None:
+        with Shield() as shield, shield.section():
+            signal.raise_signal(number)
+            steps.append(f"pending: {shield.pending}")
+
+    with raising(number):
+        with pytest.raises(Interrupted, match=str(int(number))):
+            work()
+
+    assert steps == ["pending: True"]
 
 
-@pytest.mark.parametrize("latest", [0.0004, WORK * 2], ids=["while it begins", "at any time"])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_alarm_never_cuts_the_work_nor_runs_it_twice(latest: float) -> None:
-    rng, inside = random.Random(20), 0
-    for _ in range(RUNS):
-        work, came_at, raised = run_under_alarm(rng.uniform(1e-6, latest))
+def test_outside_of_a_section_a_signal_raises_where_it_arrives() -> None:
+    steps: list[str] = []
 
-        assert work.steps in ([], ["begun", "ended"])
-        if came_at and came_at[0] == "begun":
-            inside += 1
-            assert raised
-            assert came_at[1] == "begun-ended"  # raised only after the work had ended
+    def work() -> None:
+        with Shield() as shield:
+            shield.lower()
+            steps.append("before")
+            signal.raise_signal(signal.SIGALRM)
+            steps.append("after")
 
-    if latest > WORK:
-        assert inside > RUNS / 10  # else these runs have shown nothing
+    with raising(signal.SIGALRM), pytest.raises(Interrupted):
+        work()
 
-
-def test_a_sigterm_at_any_time_never_cuts_the_work() -> None:
-    rng = random.Random(15)
-    for _ in range(RUNS):
-        work, came_at = Work(), list[str]()
-        pause = threading.Event()
-
-        def send(after: float = rng.uniform(0, WORK * 2), pause: threading.Event = pause) -> None:
-            pause.wait(after)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        with raising(signal.SIGTERM, work, came_at):
-            sender = threading.Thread(target=send)
-            try:
-                sender.start()
-                result = shielded(work)
-                assert result == "result"
-                while not came_at:
-                    pause.wait(0.001)
-            except Interrupted:
-                came_at.append("-".join(work.steps))
-            sender.join()
-
-        assert work.steps in ([], ["begun", "ended"])
-        if came_at[0] == "begun":
-            assert came_at[1:] == ["begun-ended"]
+    assert steps == ["before"]
 
 
-def run_interrupted_at(step: int) -> tuple[Work, bool, bool]:
-    """Raise at one bytecode of the waiting thread, which is where a signal's handler can raise.
+def test_a_second_signal_does_not_cut_the_section_either() -> None:
+    steps: list[str] = []
 
-    :return: The work, whether this run had so many bytecodes, and whether the work had ended by then.
+    def work() -> None:
+        with Shield() as shield, shield.section():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGALRM)
+            steps.append("ended")
+
+    with raising(signal.SIGTERM, signal.SIGALRM), pytest.raises(Interrupted) as raised:
+        work()
+
+    assert steps == ["ended"]
+    assert isinstance(raised.value.__context__, Interrupted)  # the handlers of both have run
+
+
+def test_a_signal_wins_over_an_error_of_the_section() -> None:
+    def work() -> None:
+        with Shield() as shield, shield.section():
+            signal.raise_signal(signal.SIGALRM)
+            raise ValueError
+
+    with raising(signal.SIGALRM), pytest.raises(Interrupted):
+        work()
+
+
+def test_a_handler_that_does_not_raise_is_called_once_after_the_section() -> None:
+    calls: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: calls.append("told"))
+    try:
+        with Shield() as shield:
+            with shield.section():
+                signal.raise_signal(signal.SIGTERM)
+                calls.append("ended")
+            calls.append("went on")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert calls == ["ended", "told", "went on"]
+
+
+def test_a_signal_that_nobody_wants_stays_unwanted() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Shield() as shield, shield.section():
+            signal.raise_signal(signal.SIGHUP)
+            assert not shield.pending
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_beside_the_main_thread_there_is_nothing_to_defer() -> None:
+    ran: list[bool] = []
+
+    def work() -> None:
+        with Shield() as shield, shield.section():
+            ran.append(signal.getsignal(signal.SIGALRM) is interrupt)
+
+    with raising(signal.SIGALRM):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+
+    assert ran == [True]
+
+
+# A signal at every place of a renewal where Python lets one in
+
+
+class Grants(TokenEndpoint):
+    """A token endpoint without a network: each refresh token works once."""
+
+    def __init__(self) -> None:
+        super().__init__(KEY.token_url, KEY.client_id, "secret")
+        object.__setattr__(self, "granted", ["refresh-0"])
+
+    granted: list[str]
+
+    def refresh(self, refresh_token: str) -> TokenGrant:
+        assert refresh_token == self.granted[-1]
+        self.granted.append(f"refresh-{len(self.granted)}")
+        return TokenGrant("access", self.granted[-1], 3600.0)
+
+
+def lets_signals_in(code: CodeType, instruction: int, before: str) -> bool:
+    """Say whether CPython looks for signals at a bytecode: on entry, at a loop's turn, and after a call."""
+    name = dis.opname[code.co_code[instruction]]
+    return name in ("RESUME", "JUMP_BACKWARD") or before.startswith("CALL")
+
+
+def renewed_with_a_signal_at(place: int) -> tuple[bool, bool, MemoryStore, Grants]:
+    """Renew a token with a signal at one such place of our own code.
+
+    :return: Whether there are so many places, whether the signal was raised, and what was done.
     """
-    work, left, raised = Work(), step, False
+    CACHE.clear()
+    store, endpoint = MemoryStore(), Grants()
+    custodian = TokenCustodian(KEY, endpoint, store, seed="refresh-0", lock_wait=5.0)
+    left, arrived, before = place, False, dict[int, str]()
 
-    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
-        nonlocal left, raised
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
+        nonlocal left, arrived
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
         frame.f_trace_opcodes = True
-        left -= event == "opcode"
-        if left < 0 and not raised:
-            raised = True
-            raise Interrupted
+        if event != "opcode" or arrived:
+            return trace
+        code = frame.f_code
+        if lets_signals_in(code, frame.f_lasti, before.get(id(frame), "")):
+            left -= 1
+        before[id(frame)] = dis.opname[code.co_code[frame.f_lasti]]
+        if left < 0:
+            arrived = True
+            handler: Any = signal.getsignal(signal.SIGALRM)
+            handler(signal.SIGALRM, frame)
         return trace
 
-    before = sys.gettrace()
+    former, raised = sys.gettrace(), False
     # From Python 3.12 on, a trace has bytecodes only if some frame asked for them before it began.
     sys._getframe().f_trace_opcodes = True
     try:
         sys.settrace(trace)
-        shielded(work)
+        custodian.token()
     except Interrupted:
-        sys.settrace(before)
-        return work, True, work.steps != ["begun"]
+        raised = True
     finally:
-        sys.settrace(before)
-    return work, raised, True
+        sys.settrace(former)
+    return arrived, raised, store, endpoint
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_exception_at_any_bytecode_neither_cuts_the_work_nor_doubles_nor_blocks_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(shield, "_SLICE", 0.0001)  # many turns of the waiting loop in one piece of work
-    outcomes = []
-    for step in range(2000):
-        work, interrupted, whole = run_interrupted_at(step)
-        assert whole, f"raised at bytecode {step} while the work was under way"
-        assert work.steps in ([], ["begun", "ended"]), step
-        outcomes.append(tuple(work.steps))
-        if not interrupted:
-            break
+def test_a_signal_at_any_place_of_a_renewal_loses_no_token_and_leaves_no_lock() -> None:
+    announced = spent = 0
+    with raising(signal.SIGALRM):
+        for place in range(100_000):
+            arrived, raised, store, endpoint = renewed_with_a_signal_at(place)
+            record = store.read(KEY)
 
-    assert not interrupted  # every bytecode has had its turn
-    assert () in outcomes  # some came before the work had begun
+            if not arrived:
+                break
+            assert raised, place
+            assert signal.getsignal(signal.SIGALRM) is interrupt, place
+            assert not CACHE.slot(KEY).lock.locked(), place
+            with store.lock(KEY, wait=0, stop=threading.Event()):
+                assert shield_module.in_flight() == 0, place
+            assert len(endpoint.granted) <= 2, place
+            if len(endpoint.granted) == 2:
+                spent += 1
+                assert record is not None, place
+                assert (record.refresh_token, record.state) == ("refresh-1", RecordState.ACTIVE), place
+            else:
+                announced += record is not None
+                # Told to stop before the announcement: nothing was written either.
+                assert record is None, place
+
+    assert spent > 50  # else these runs have shown nothing
+    assert announced == 0
+    assert place > spent + 50
 
 
-def test_a_second_signal_does_not_cut_the_work_either() -> None:
-    begun, steps = threading.Event(), list[str]()
+# The end of the process
 
-    def work(stop: threading.Event) -> None:
+
+def run(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+_SECTION = """
+import os, signal, sys, threading, time
+from airflow_provider_feedamp.tokens.shield import Shield
+
+def work():
+    with Shield() as shield, shield.section():
         begun.set()
-        for _ in range(5):
-            os.kill(os.getpid(), signal.SIGUSR1)
-            stop.wait(0.02)
-            threading.Event().wait(0.02)
-        steps.append("ended")
+        time.sleep(1)
+        print("ended", flush=True)
 
-    def handler(signum: int, frame: FrameType | None) -> None:
-        steps.append("signal")
-        raise Interrupted(len(steps))
-
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        with pytest.raises(Interrupted) as first:
-            shielded(work)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-    assert first.value.args == (1,)
-    assert steps.count("signal") >= 2
-    assert steps[-1] == "ended"
+begun = threading.Event()
+"""
 
 
-def test_a_signal_is_told_to_the_work_so_that_it_can_give_up_waiting() -> None:
-    told: list[bool] = []
+def test_the_process_does_not_end_before_the_section_of_a_daemon_has() -> None:
+    ended = run(_SECTION + "threading.Thread(target=work, daemon=True).start(); begun.wait()")
 
-    def work(stop: threading.Event) -> None:
-        told.append(stop.is_set())
-        os.kill(os.getpid(), signal.SIGALRM)
-        told.append(stop.wait(5))
-
-    with raising(signal.SIGALRM, Work(), []), pytest.raises(Interrupted):
-        shielded(work)
-
-    assert told == [False, True]
+    assert (ended.stdout, ended.returncode) == ("ended\n", 0)
 
 
-def test_a_signal_wins_over_an_error_of_the_work() -> None:
-    def work(stop: threading.Event) -> None:
-        os.kill(os.getpid(), signal.SIGALRM)
-        stop.wait(5)
-        raise ValueError
-
-    with raising(signal.SIGALRM, Work(), []), pytest.raises(Interrupted):
-        shielded(work)
-
-
-def test_the_result_comes_back() -> None:
-    result = object()
-
-    assert shielded(lambda stop: result) is result
-
-
-@pytest.mark.parametrize("nothing", [None, 0, "", False])
-def test_a_result_that_is_nothing_comes_back_too(nothing: object) -> None:
-    assert shielded(lambda stop: nothing) is nothing
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(3)])
-def test_an_error_of_the_work_is_raised_as_it_is(error: BaseException) -> None:
-    def work(stop: threading.Event) -> None:
-        raise error
-
-    with pytest.raises(type(error)) as raised:
-        shielded(work)
-
-    assert raised.value is error
-
-
-def test_the_work_runs_beside_the_main_thread_in_one_that_the_interpreter_waits_for() -> None:
-    helper = shielded(lambda stop: threading.current_thread())
-
-    assert helper is not threading.main_thread()
-    assert helper.daemon is False
-
-
-def test_beside_the_main_thread_the_work_stays_in_the_thread_that_asks() -> None:
-    ran_in: list[threading.Thread] = []
-    thread = threading.Thread(
-        target=lambda: ran_in.append(shielded(lambda stop: threading.current_thread())), daemon=False
+def test_a_signal_that_ends_the_process_does_so_after_the_section() -> None:
+    ended = run(
+        _SECTION
+        + "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start(); work(); print('went on')"
     )
+
+    assert (ended.stdout, ended.returncode) == ("ended\n", -signal.SIGTERM)
+
+
+def test_who_waits_for_the_sections_sees_whether_all_have_ended() -> None:
+    leave = threading.Event()
+
+    def work() -> None:
+        with Shield() as shield, shield.section():
+            leave.wait(10)
+
+    thread = threading.Thread(target=work)
     thread.start()
+    while not shield_module.in_flight():
+        time.sleep(0.001)
+    assert not shield_module.wait_idle(0.1)
+    leave.set()
+    assert shield_module.wait_idle(10)
     thread.join(10)
 
-    assert ran_in == [thread]
 
-
-def test_a_thread_that_the_interpreter_does_not_wait_for_gets_one_that_it_does() -> None:
-    ran_in: list[threading.Thread] = []
-    thread = threading.Thread(
-        target=lambda: ran_in.append(shielded(lambda stop: threading.current_thread())), daemon=True
+def test_a_child_does_not_wait_for_the_sections_of_its_parents_threads() -> None:
+    ended = run(
+        _SECTION
+        + """
+threading.Thread(target=work).start(); begun.wait()
+child = os.fork()
+if child == 0:
+    from airflow_provider_feedamp.tokens.shield import in_flight
+    os._exit(in_flight())
+print("in the child:", os.waitpid(child, 0)[1])
+"""
     )
-    thread.start()
-    thread.join(10)
 
-    assert [each.daemon for each in ran_in] == [False]
-
-
-def test_the_work_sees_the_caller_s_context() -> None:
-    task: contextvars.ContextVar[str] = contextvars.ContextVar("task")
-    task.set("place_orders")
-
-    assert shielded(lambda stop: task.get()) == "place_orders"
-
-
-@pytest.mark.parametrize("module", ["_thread.start_new_thread", "threading.Thread.start"])
-def test_work_that_cannot_begin_for_lack_of_threads_fails_and_does_not_hang(
-    monkeypatch: pytest.MonkeyPatch, module: str
-) -> None:
-    work = Work()
-
-    def no_more(*args: object, **kwargs: object) -> int:
-        msg = "can't start new thread"
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr(module, no_more)
-
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        shielded(work)
-
-    assert work.steps == []
-
-
-def test_shields_of_many_threads_do_not_disturb_each_other() -> None:
-    results: list[int] = []
-    threads = [
-        threading.Thread(target=lambda n=n: results.append(shielded(lambda stop: n))) for n in range(32)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-
-    assert sorted(results) == list(range(32))
+    assert ended.stdout.splitlines() == ["in the child: 0", "ended"]

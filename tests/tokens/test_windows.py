@@ -112,8 +112,8 @@ def test_min_ttl_widens_the_mandatory_window_and_never_narrows_it(
 
 @pytest.mark.parametrize("min_ttl", [3600, 3601, 86400])
 def test_a_min_ttl_that_no_token_ever_has_is_refused(min_ttl: float) -> None:
-    with pytest.raises(InputError, match=r"'acme'.*live 3600 s") as refused:
-        judged(3600, min_ttl=min_ttl)
+    with pytest.raises(InputError, match=r"'acme'.*lives 3600 s") as refused:
+        Windows.check(token(3600), timedelta(seconds=min_ttl))
 
     assert f"{min_ttl} s" in str(refused.value)
 
