@@ -31,6 +31,7 @@ def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def shop(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """Make the sandbox the connection feedamp_default of the seller acme; its sellers approve at once."""
     sandbox.control.change(approval="auto", rotation="rotate")
+    connection = sandbox.connection("acme")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", KEPT)
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(sandbox.connection("acme")))
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return Shop(sandbox)
