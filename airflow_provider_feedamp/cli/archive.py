@@ -49,8 +49,8 @@ class Lock:
             raise FailedError(f"The key file {str(path)!r} cannot be read ({error.strerror}).") from None
         except ValueError:
             raise MisuseError(
-                f"The key file {str(path)!r} holds no Fernet key. Make one with: python -c 'from "
-                "cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
+                f"The key file {str(path)!r} holds no Fernet key. Make one with: (umask 077; feedamp keygen "
+                "> KEY_FILE)"
             ) from None
         return cls(key=key)
 

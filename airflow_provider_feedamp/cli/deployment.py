@@ -9,11 +9,12 @@ import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from airflow_provider_feedamp.cli.group import FailedError
+from airflow_provider_feedamp.cli.group import FailedError, one_line
 from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.stores.base import TokenStore
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+
+#: What our own loggers are below.
+OWN_LOGGER = "airflow_provider_feedamp"
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -57,33 +61,38 @@ class Deployment:
 
     conn_id: str
 
-    def sellers(self) -> list[str]:
-        """Return the sellers of the connection's client."""
-        with _airflow():
-            return self._hook().sellers()
-
     def record(self, seller: str) -> TokenRecord | None:
         """Return a seller's record as it stands."""
         with _airflow():
             return self._custodian(seller).record()
 
-    def records(self) -> Iterator[tuple[str, TokenRecord | TokenStoreError | None]]:
-        """Yield every seller with its record, or with the reason why that one cannot be read."""
-        for seller in self.sellers():
-            try:
-                yield seller, self.record(seller)
-            except TokenStoreError as error:
-                yield seller, error
+    def records(self) -> list[tuple[str, TokenRecord | TokenStoreError | None]]:
+        """Return every seller of the client with its record, or with the reason why it cannot be read.
+
+        The seller that the connection holds a refresh token for is among them, without a record as well.
+        """
+        with _airflow():
+            from airflow_provider_feedamp.stores.base import records_of
+
+            own = self._custodian()
+            listed = records_of(own.store, own.key.token_url, own.key.client_id)
+            found = {key.seller: record for key, record in listed if record is not None}
+            if own.seed and own.key.seller not in found:
+                return sorted([*found.items(), (own.key.seller, _found(own))], key=itemgetter(0))
+            return sorted(found.items(), key=itemgetter(0))
 
     def authorize_url(self, seller: str, redirect_url: str, state: str) -> str:
         """Return the URL to open in the seller's browser."""
         with _airflow():
             return self._hook(seller).authorize_url(redirect_url, state)
 
-    def exchange_code(self, seller: str, code: str) -> None:
-        """Exchange an authorisation code and store what it brings."""
+    def exchange_code(self, seller: str, code: str, redirect_url: str | None) -> None:
+        """Exchange an authorisation code and store what it brings.
+
+        :param redirect_url: Sent with the code when it is given, for servers that ask for it again.
+        """
         with _airflow():
-            self._hook(seller).exchange_code(code)
+            self._hook(seller).exchange_code(code, redirect_url)
 
     def renew(self, seller: str) -> AccessToken:
         """Spend the seller's refresh token now, unless another worker is just doing that."""
@@ -94,10 +103,12 @@ class Deployment:
             present = record.access_token if record is not None else None
             return custodian.replace(present) if present else custodian.token()
 
-    def forget(self, seller: str) -> bool:
+    def forget(self, seller: str, *, force: bool) -> bool:
         """Remove a seller's record.
 
+        :param force: Remove it also when it cannot be read from here.
         :return: Whether the connection still holds a refresh token for this seller.
+        :raises FailedError: if there is none, or if it cannot be read from here.
         """
         with _airflow():
             custodian = self._custodian(seller)
@@ -110,16 +121,23 @@ class Deployment:
                 # A renewal under way would write its record after all.
                 with _locked(store, key, custodian.lock_wait):
                     store.delete(key)
-            except TokenRecordError:
+            except TokenStoreError as error:
+                # What no worker can use is removed. What others may well read goes on request only.
+                if not force and not isinstance(error, TokenRecordError):
+                    raise FailedError(
+                        f"{error} Nothing was removed. To remove the record without reading it, add --force: "
+                        "the seller then has to authorise again."
+                    ) from error
                 store.delete(key)
             return custodian.seed is not None
 
     def put(self, record: TokenRecord, *, force: bool) -> bool:
         """Store a record that was exported elsewhere.
 
-        :param force: Store it even over one that is as new or newer.
+        :param force: Store it whatever is stored here now.
         :return: Whether it was written; otherwise the very same tokens are stored already.
-        :raises FailedError: if the stored record is as new or newer, or another client's is to be stored.
+        :raises FailedError: if the stored record is as new or newer, or cannot be read, or another client's
+            is to be stored.
         """
         with _airflow():
             custodian = self._custodian(record.key.seller)
@@ -127,33 +145,65 @@ class Deployment:
             if record.key != key:
                 raise FailedError(self._other_client(record.key, key))
             try:
-                stored = store.read(key)
-            except TokenRecordError:
+                store.read(key)
+            except TokenStoreError as error:
                 if not force:
-                    raise
+                    raise FailedError(f"{error} Nothing was written. --force replaces the record.") from error
                 store.delete(key)
             with _locked(store, key, custodian.lock_wait) as nonce:
                 stored = store.read(key)
-                if stored is not None and _same_tokens(stored, record):
-                    return False
-                if stored is not None and stored.generation >= record.generation and not force:
-                    raise FailedError(_newer(stored, record))
-                store.write(record.changed(released=nonce), expected=stored.revision if stored else None)
+                if stored is not None and not force:
+                    if _same_tokens(stored, record):
+                        return False
+                    _check_older(stored, record)
+                moved = record.changed(released=nonce, imported=True)
+                store.write(moved, expected=stored.revision if stored else None)
                 return True
+
+    def present_keys(self) -> frozenset[str]:
+        """Return the names under which a record stands that is encrypted with the first key.
+
+        :raises ConfigurationError: if ``[feedamp] encryption_key`` cannot be used.
+        """
+        with _airflow():
+            from airflow_provider_feedamp.stores.crypto import AIRFLOW_KEY, OWN_KEY, Sealer
+
+            # No name: the store leaves the encryption to Airflow, whose keys cannot be told apart.
+            return frozenset([OWN_KEY] if Sealer.configured().own else [AIRFLOW_KEY, ""])
+
+    def reencrypt(self, seller: str) -> None:
+        """Write a seller's record again as it is, which encrypts it with the first key.
+
+        :raises FailedError: if it is then still not under that key.
+        """
+        with _airflow():
+            custodian = self._custodian(seller)
+            store, key = custodian.store, custodian.key
+            with _locked(store, key, custodian.lock_wait) as nonce:
+                record = store.read(key)
+                if record is None:
+                    raise FailedError(f"seller {seller!r} was forgotten meanwhile.")
+                store.write(record.changed(released=nonce), expected=record.revision)
+                written = store.read(key)
+        if written is None or written.sealed_with not in self.present_keys():
+            raise FailedError(
+                f"the record of seller {seller!r} was written, and is still not under [feedamp] "
+                f"encryption_key: the token store ({type(store).__name__}) does not encrypt with it."
+            )
 
     def check_lasting(self) -> None:
         """Refuse to obtain tokens that would end with this very command.
 
-        :raises FailedError: if the connection keeps its tokens in memory.
+        :raises FailedError: if tokens are kept in memory.
         """
         with _airflow():
             from airflow_provider_feedamp.stores.memory import MemoryStore
 
-            store = self._custodian(self._hook().config.seller).store
+            store = self._custodian().store
         if type(store) is MemoryStore:
             raise FailedError(
-                f"Connection {self.conn_id!r} keeps tokens in memory, so they would be lost when this "
-                "command ends. Set token_store to variable or sql."
+                "The token store of this deployment is 'memory', so the tokens would be lost when this "
+                "command ends. Set [feedamp] token_store to variable or sql."
             )
 
     def place_orders(
@@ -185,10 +235,11 @@ class Deployment:
 
         return FeedAmpHook(self.conn_id, seller)
 
-    def _custodian(self, seller: str) -> TokenCustodian:
+    def _custodian(self, seller: str | None = None) -> TokenCustodian:
         from airflow_provider_feedamp.hooks.custody import custodian_of
 
-        return custodian_of(self._hook().config, seller)
+        hook = self._hook(seller)
+        return custodian_of(hook.config, hook.seller)
 
     def _other_client(self, found: TokenKey, own: TokenKey) -> str:
         return (
@@ -197,19 +248,35 @@ class Deployment:
         )
 
 
+class _Plain(logging.Handler):
+    """Shows what our own loggers say to the person at the command line: a line each, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line; a traceback is for ``--debug``."""
+        kind = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}: "
+        click.echo(kind + one_line(record.getMessage()), err=True)
+
+
 @contextmanager
 def _airflow() -> Iterator[None]:
     """Use Airflow as its own commands do: with the metadata database; its talk goes to standard error."""
     # Without this, connections outside of a task come from the environment and secrets backends only (3.1+).
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    talk = logging.getLogger("airflow")
-    level = talk.level
+    talk, own = logging.getLogger("airflow"), logging.getLogger(OWN_LOGGER)
+    former = (talk.level, own.level, own.propagate)
+    plain = _Plain()
     talk.setLevel(logging.ERROR)  # that a connection is being retrieved is no answer to anything
+    own.setLevel(logging.INFO)
+    own.addHandler(plain)
+    own.propagate = False  # Airflow's own handlers would show it a second time, with much around it
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        talk.setLevel(level)
+        own.removeHandler(plain)
+        talk.setLevel(former[0])
+        own.setLevel(former[1])
+        own.propagate = former[2]
 
 
 @contextmanager
@@ -237,8 +304,32 @@ def _same_tokens(stored: TokenRecord, record: TokenRecord) -> bool:
     return (stored.generation, stored.refresh_token, stored.access_token) == pair
 
 
-def _newer(stored: TokenRecord, record: TokenRecord) -> str:
-    return (
-        f"seller {record.key.seller!r}: generation {stored.generation} is stored here, the file has "
-        f"{record.generation}. Overwriting a newer refresh token can lose the seller; --force does it."
-    )
+def _found(custodian: TokenCustodian) -> TokenRecord | TokenStoreError | None:
+    try:
+        return custodian.record()
+    except TokenStoreError as error:
+        return error
+
+
+def _check_older(stored: TokenRecord, record: TokenRecord) -> None:
+    """Refuse to replace a record by an older one, or by one of the same age.
+
+    Generations count within one authorisation only; of two, the later one is in force.
+    """
+    from airflow_provider_feedamp.cli.listing import iso, span
+
+    later = stored.issued_at - record.issued_at
+    older_by = f" ({span(later)} older)" if later > 0 else ""
+    if stored.family and stored.family == record.family:
+        newer_by: float = stored.generation - record.generation
+        here = f"generation {stored.generation} is stored here"
+        there = f"the file has {record.generation} of the same authorisation{older_by}"
+    else:
+        newer_by = later
+        here = f"another authorisation of {iso(stored.issued_at)} is stored here"
+        there = f"the file's is of {iso(record.issued_at)}{older_by}"
+    if newer_by >= 0:
+        raise FailedError(
+            f"seller {record.key.seller!r}: {here}, {there}. Overwriting a newer refresh token can lose the "
+            "seller; --force does it."
+        )

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from airflow_provider_feedamp.bulk.progress import duration, line_of
+from airflow_provider_feedamp.cli.deployment import OWN_LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,11 +79,12 @@ class Bar(logging.Handler):
             self._drawn = 0
 
     def _stay_first(self, ended: bool) -> None:
-        root = logging.getLogger()
-        if root.handlers[:1] != [self] or ended:
-            root.removeHandler(self)
-            if not ended:
-                root.handlers.insert(0, self)
+        # Our own lines do not get to the root's handlers.
+        for logger in (logging.getLogger(), logging.getLogger(OWN_LOGGER)):
+            if logger.handlers[:1] != [self] or ended:
+                logger.removeHandler(self)
+                if not ended:
+                    logger.handlers.insert(0, self)
 
 
 def drawn(progress: Progress, columns: int) -> str:

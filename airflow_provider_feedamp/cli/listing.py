@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_provider_feedamp.bulk.progress import duration
 from airflow_provider_feedamp.cli.group import one_line
 from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
 
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
 _DAY = 86400.0
 #: Days that FeedAMP's refresh tokens live.
 YEAR = 365
-_HEADINGS = ("SELLER", "STATE", "GENERATION", "ACCESS TOKEN UNTIL", "REFRESH TOKEN", "LAST OUTCOME")
+_HEADINGS = ("SELLER", "STATE", "GENERATION", "ACCESS TOKEN UNTIL", "REFRESH TOKEN", "KEY", "LAST OUTCOME")
 
 
 @dataclass(frozen=True, slots=True)
 class SellerRow:
     """One seller's line; the field names are those of the JSON.
 
-    :param state: The record's state; ``new`` without a record, ``unreadable`` for a damaged one.
+    :param state: The record's state; ``new`` without a record, ``unreadable`` for one that cannot be read.
     :param access_token_expires_at: ISO 8601 in UTC, or None.
     :param refresh_token_since: When the refresh token reached this deployment, ISO 8601 in UTC, or None.
     :param refresh_token_days_left: To the end of its year; negative after that.
+    :param key: The name of the key that the record is encrypted with; None when Airflow alone encrypts it.
     :param outcome: How the last renewal ended, or what a person has to do.
     """
 
@@ -38,6 +40,7 @@ class SellerRow:
     refresh_token_since: str | None = None
     refresh_token_age_days: int | None = None
     refresh_token_days_left: int | None = None
+    key: str | None = None
     outcome: str = ""
 
     def cells(self, now: float) -> tuple[str, ...]:
@@ -50,6 +53,7 @@ class SellerRow:
             "-" if self.generation is None else str(self.generation),
             "-" if until is None else f"{until} ({_distance(until, now)})",
             "-" if age is None else f"{age} d old, {self.refresh_token_days_left} d left",
+            self.key or "-",
             self.outcome,
         )
 
@@ -70,10 +74,11 @@ def seller_row(seller: str, found: TokenRecord | Exception | None, now: float) -
         seller=seller,
         state=found.state.value,
         generation=found.generation,
-        access_token_expires_at=_iso(found.expires_at) if found.access_token else None,
-        refresh_token_since=_iso(since) if since else None,
+        access_token_expires_at=iso(found.expires_at) if found.access_token else None,
+        refresh_token_since=iso(since) if since else None,
         refresh_token_age_days=int(age) if since else None,
         refresh_token_days_left=math.floor(YEAR - age) if since else None,
+        key=found.sealed_with or None,
         outcome=one_line(_outcome(found)),
     )
 
@@ -87,21 +92,27 @@ def table(rows: Sequence[SellerRow], now: float) -> Iterable[str]:
         yield "  ".join(padded).rstrip()
 
 
+def iso(instant: float) -> str:
+    """Return epoch seconds as ISO 8601 in UTC."""
+    return f"{datetime.fromtimestamp(int(instant), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def span(seconds: float) -> str:
+    """Say a number of seconds in days, from two days on, or in smaller units."""
+    return f"{seconds / _DAY:.0f} d" if seconds >= 2 * _DAY else duration(seconds)
+
+
 def _outcome(record: TokenRecord) -> str:
     if record.refused_seed and record.state is RecordState.ACTIVE:
         return "the connection's new refresh token was refused; the former one is in use"
     if record.state is RecordState.REFRESHING:
-        begun = f" at {_iso(record.attempt.started_at)}" if record.attempt else ""
+        begun = f" at {iso(record.attempt.started_at)}" if record.attempt else ""
         return f"a renewal was begun{begun} and has not ended"
     if record.state is not RecordState.ACTIVE:
         return record.reason
     if not record.access_token:
         return "not renewed yet"
-    return f"renewed at {_iso(record.expires_at - record.lifetime)}"
-
-
-def _iso(instant: float) -> str:
-    return f"{datetime.fromtimestamp(int(instant), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"renewed at {iso(record.expires_at - record.lifetime)}"
 
 
 def _distance(until: str, now: float) -> str:

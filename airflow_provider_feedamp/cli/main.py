@@ -32,6 +32,19 @@ def cli(debug: bool) -> None:
     """
 
 
+@cli.command()
+def keygen() -> None:
+    """Print a new Fernet key, for [feedamp] encryption_key or for a key file of an export."""
+    from cryptography.fernet import Fernet
+
+    click.echo(Fernet.generate_key())
+    click.echo(
+        "Set it as AIRFLOW__FEEDAMP__ENCRYPTION_KEY wherever Airflow runs; a former key goes behind it "
+        "(new,former).",
+        err=True,
+    )
+
+
 @cli.command(
     add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )

@@ -49,6 +49,11 @@ def list_sellers(conn_id: str, as_json: bool) -> None:
     type=click.IntRange(0, 65535),
     help="Catch the redirect on this port of 127.0.0.1; default: a free one.",
 )
+@click.option(
+    "--send-redirect-url",
+    is_flag=True,
+    help="Send the redirect URL with the code too, for servers that ask for it again; FeedAMP shows none.",
+)
 @click.option("--code-from-stdin", is_flag=True, help="Read the URL that the browser came back to instead.")
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=300, show_default=True, help="Seconds to wait for it."
@@ -58,6 +63,7 @@ def authorize(
     conn_id: str,
     redirect_url: str | None,
     port: int | None,
+    send_redirect_url: bool,
     code_from_stdin: bool,
     timeout: float,
 ) -> None:
@@ -73,10 +79,11 @@ def authorize(
     deployment.check_lasting()
     state = secrets.token_urlsafe(32)
     if code_from_stdin or (redirect_url is not None and port is None):
-        code = _pasted(deployment, seller, redirect_url or _NOWHERE, state)
+        code, sent_to = _pasted(deployment, seller, redirect_url or _NOWHERE, state)
     else:
-        code = _caught(deployment, seller, redirect_url, state, port or 0, timeout)
-    deployment.exchange_code(seller, code)
+        code, sent_to = _caught(deployment, seller, redirect_url, state, port or 0, timeout)
+    click.echo("The code is here; storing the tokens.", err=True)
+    deployment.exchange_code(seller, code, sent_to if send_redirect_url else None)
     click.echo(f"Seller {seller!r} is authorised. {_standing(deployment, seller)}")
 
 
@@ -96,12 +103,13 @@ def refresh(seller: str, conn_id: str) -> None:
 @click.argument("seller", type=seller_name)
 @conn_id_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def forget(seller: str, conn_id: str, yes: bool) -> None:
+@click.option("--force", is_flag=True, help="Remove them also when they cannot be read from here.")
+def forget(seller: str, conn_id: str, yes: bool, force: bool) -> None:
     """Remove SELLER's tokens from the store; the seller then has to authorise again."""
     if not yes:
         question = f"Remove the tokens of seller {seller!r}? The seller will have to authorise again."
         click.confirm(question, abort=True, err=True)
-    seeded = Deployment(conn_id).forget(seller)
+    seeded = Deployment(conn_id).forget(seller, force=force)
     click.echo(f"The tokens of seller {seller!r} are removed from the store.")
     if seeded:
         click.echo(
@@ -110,22 +118,25 @@ def forget(seller: str, conn_id: str, yes: bool) -> None:
         )
 
 
-def _pasted(deployment: Deployment, seller: str, redirect_url: str, state: str) -> str:
+def _pasted(deployment: Deployment, seller: str, redirect_url: str, state: str) -> tuple[str, str]:
+    """Return the code, and the redirect URL that brought it."""
     from airflow_provider_feedamp.cli.redirect import code_of
 
     _show(deployment.authorize_url(seller, redirect_url, state), seller)
-    return code_of(typed_in("URL that the browser came back to (not shown)"), state)
+    return code_of(typed_in("URL that the browser came back to (not shown)"), state), redirect_url
 
 
 def _caught(
     deployment: Deployment, seller: str, redirect_url: str | None, state: str, port: int, timeout: float
-) -> str:
+) -> tuple[str, str]:
+    """Return the code, and the redirect URL that brought it."""
     from airflow_provider_feedamp.cli.redirect import listening
 
     with listening(port, state) as listener:
-        _show(deployment.authorize_url(seller, redirect_url or listener.url, state), seller)
+        sent_to = redirect_url or listener.url
+        _show(deployment.authorize_url(seller, sent_to, state), seller)
         click.echo(f"Waiting for the redirect on {listener.url}", err=True)
-        return listener.wait(timeout)
+        return listener.wait(timeout), sent_to
 
 
 def _show(url: str, seller: str) -> None:

@@ -1,4 +1,4 @@
-"""``feedamp tokens``: move records between stores, sealed."""
+"""``feedamp tokens``: move records between stores, sealed, and encrypt them anew."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.cli.archive import Lock
     from airflow_provider_feedamp.tokens.models import TokenRecord
 
+_chosen = click.option(
+    "--seller",
+    "chosen",
+    multiple=True,
+    type=seller_name,
+    metavar="SELLER",
+    help="Only this one; repeat for more.",
+)
 _key_file = click.option(
     "--key-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -25,20 +33,13 @@ _key_file = click.option(
 
 @click.group(no_args_is_help=False)
 def tokens() -> None:
-    """Move token records between stores, in a sealed file."""
+    """Move token records between stores in a sealed file, and encrypt them anew."""
 
 
 @tokens.command("export")
 @click.argument("file", type=click.Path(path_type=Path))
 @conn_id_option
-@click.option(
-    "--seller",
-    "chosen",
-    multiple=True,
-    type=seller_name,
-    metavar="SELLER",
-    help="Only this one; repeat for more.",
-)
+@_chosen
 @_key_file
 def export_tokens(file: Path, conn_id: str, chosen: tuple[str, ...], key_file: Path | None) -> None:
     """Write the connection's token records to a new FILE, encrypted.
@@ -61,7 +62,9 @@ def export_tokens(file: Path, conn_id: str, chosen: tuple[str, ...], key_file: P
 @click.argument("file", type=click.Path(path_type=Path))
 @conn_id_option
 @_key_file
-@click.option("--force", is_flag=True, help="Also replace records that are as new as the file's, or newer.")
+@click.option(
+    "--force", is_flag=True, help="Write them all, also over records that are newer or cannot be read."
+)
 def import_tokens(file: Path, conn_id: str, key_file: Path | None, force: bool) -> None:
     """Store the token records of FILE for the connection."""
     from airflow_provider_feedamp.cli.archive import SealedFile
@@ -81,8 +84,37 @@ def import_tokens(file: Path, conn_id: str, key_file: Path | None, force: bool) 
     _end(problems)
 
 
+@tokens.command()
+@conn_id_option
+@_chosen
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also those that are under the present key by its name: after a change of Airflow's own Fernet key.",
+)
+def reencrypt(conn_id: str, chosen: tuple[str, ...], everything: bool) -> None:
+    """Write records again that are not encrypted with the first key, as after a change of keys.
+
+    Tokens stay as they are, and nothing is asked of FeedAMP. Tasks may go on meanwhile.
+    """
+    deployment = Deployment(conn_id)
+    present = deployment.present_keys()
+    records, problems = _collect(deployment, set(chosen))
+    due = [record for record in records if everything or record.sealed_with not in present]
+    written = 0
+    for record in due:
+        try:
+            deployment.reencrypt(record.key.seller)
+            written += 1
+        except (FailedError, FeedAmpError) as error:
+            problems.append(str(error))
+    click.echo(f"{written} written, {len(records) - len(due)} skipped, {len(problems)} failed.")
+    _end(problems)
+
+
 def _collect(deployment: Deployment, chosen: set[str]) -> tuple[list[TokenRecord], list[str]]:
-    """Return the records, and why others cannot be exported."""
+    """Return the records, and why others cannot be had."""
     records, problems, seen = [], [], set()
     for seller, found in deployment.records():
         if chosen and seller not in chosen:

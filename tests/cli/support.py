@@ -11,7 +11,7 @@ import requests
 from click.testing import CliRunner
 
 from airflow_provider_feedamp.cli.main import cli
-from airflow_provider_feedamp.exceptions import TokenRecordError
+from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
@@ -27,15 +27,24 @@ KEPT = "tests.cli.support.KeptStore"
 
 
 class KeptStore(MemoryStore):
-    """A store of somebody's own, for one process; a record can be made unreadable."""
+    """A store of somebody's own, for one process.
 
-    damaged: set[str]
+    :param damaged: Sellers whose records nobody can use.
+    :param sealed: Sellers whose records are under a key that is not here. As for an Airflow Variable, whose
+        name is a digest, the listing cannot name them.
+    """
 
     def __init__(self, conn_id: str | None = None) -> None:
         super().__init__(conn_id)
-        self.damaged = set()
+        self.damaged: set[str] = set()
+        self.sealed: set[str] = set()
+
+    def keys(self, token_url: str, client_id: str) -> list[TokenKey]:
+        return [key for key in super().keys(token_url, client_id) if key.seller not in self.sealed]
 
     def read(self, key: TokenKey) -> TokenRecord | None:
+        if key.seller in self.sealed:
+            raise TokenStoreError(f"The token record of seller {key.seller!r} cannot be decrypted.")
         if key.seller in self.damaged:
             msg = f"The stored token record of seller {key.seller!r} is damaged."
             raise TokenRecordError(msg)

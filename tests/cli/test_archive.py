@@ -118,7 +118,7 @@ def test_a_key_file_without_a_key_says_how_to_make_one(tmp_path: Path, text: str
     path = tmp_path / "key"
     path.write_text(text)
 
-    with pytest.raises(MisuseError, match=r"Fernet\.generate_key"):
+    with pytest.raises(MisuseError, match="feedamp keygen"):
         Lock.from_key_file(path)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from airflow import __version__ as airflow_version
 from cryptography.fernet import Fernet
+from packaging.version import Version
 
-from tests.airflow_runs import AirflowHome, make_airflow
+from tests.airflow_runs import FERNET_KEY, AirflowHome, make_airflow
 from tests.cli.support import browse
 from tests.house import ROOT
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
+#: Airflow 3.0 writes Variables into a log in clear, so that the store needs a key of our own from the start.
+IS_3_0 = Version(airflow_version).release[:2] == (3, 0)
+FIRST = Fernet.generate_key().decode()
 FEEDAMP = [sys.executable, "-m", "airflow_provider_feedamp"]
 
 
@@ -28,10 +33,10 @@ class Operator:
 
     def __init__(self, home: AirflowHome) -> None:
         self.environment = home.settings({})
-        self.seen = ""
+        self.seen = self.told = ""
 
-    def runs(self, *arguments: str) -> str:
-        """Run the command to its good end and return its standard output."""
+    def runs(self, *arguments: str, code: int = 0) -> str:
+        """Run the command to its end and return its standard output."""
         done = subprocess.run(
             [*FEEDAMP, *arguments],
             cwd=ROOT,
@@ -42,7 +47,8 @@ class Operator:
             check=False,
         )
         self.seen += done.stdout + done.stderr
-        assert done.returncode == 0, done.stderr
+        self.told += done.stderr
+        assert done.returncode == code, done.stderr
         return done.stdout
 
     def authorises(self, seller: str) -> None:
@@ -56,6 +62,7 @@ class Operator:
             page = requests.get(browse(f"{url}&sandbox_seller={seller}"), timeout=30)
             output, errors = process.communicate(timeout=60)
         self.seen += url + output + errors
+        self.told += errors
         assert process.returncode == 0, errors
         assert "You can close this window" in page.text
 
@@ -87,7 +94,52 @@ def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed
     assert (before["globex"]["state"], before["globex"]["generation"]) == ("active", 1)
     assert imported == "1 imported, 0 already here, 0 refused.\n"
     assert after == before
+    lines = person.told.splitlines()
+    assert "The code is here; storing the tokens." in lines
+    # What the provider tells stands there once, and plain: without a time, a level and a place in the code.
+    told = [line for line in lines if "Renewed the access token" in line]
+    assert len(told) == 2
+    assert all(line.startswith("Renewed the access token of seller 'globex'") for line in told)
     assert sandbox.control.counters()["token_posts"] == 2
     tokens = [*sandbox.control.access_tokens("globex"), *sandbox.control.refresh_tokens("globex")]
     assert len(tokens) >= 2
     assert [token for token in tokens if token in person.seen + home.dump()] == []
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(400)
+def test_variables_come_under_a_key_of_our_own_and_stay_where_the_key_is_missing(
+    sandbox: RunningSandbox, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sandbox.control.change(approval="auto", rotation="revoke_family")
+    home = make_airflow(tmp_path_factory, tmp_path, {"feedamp_default": sandbox.connection("acme")})
+    person = Operator(home)
+    mine, other = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+
+    def has(own: str, airflows: str = FERNET_KEY) -> None:
+        """Go on as a process with these keys."""
+        person.environment["AIRFLOW__FEEDAMP__ENCRYPTION_KEY"] = own
+        person.environment["AIRFLOW__CORE__FERNET_KEY"] = airflows
+
+    def stands() -> tuple[str, str | None]:
+        row = person.list()["acme"]
+        return row["state"], row["key"]
+
+    has(FIRST if IS_3_0 else "")
+    person.runs("sellers", "refresh", "acme")
+    has(FIRST if IS_3_0 else "", airflows=other)
+    under_another_fernet_key = stands()
+    person.runs("sellers", "forget", "acme", "--yes", code=1)
+    has(f"{mine},{FIRST}")
+    before, written, after = stands(), person.runs("tokens", "reencrypt"), stands()
+    has("")
+    without_our_key = stands()
+    person.runs("sellers", "forget", "acme", "--yes", "--force")
+
+    # The connection holds a refresh token for acme: "new" here would have a task spend it.
+    assert under_another_fernet_key == ("unreadable", None)
+    assert before == ("active", "encryption_key 2" if IS_3_0 else None)
+    assert (written, after) == ("1 written, 0 skipped, 0 failed.\n", ("active", "encryption_key"))
+    assert without_our_key == ("unreadable", None)
+    assert stands() == ("new", None)
+    assert sandbox.control.counters()["token_posts"] == 1

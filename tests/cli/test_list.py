@@ -8,10 +8,13 @@ import pytest
 
 from airflow_provider_feedamp.cli.listing import SellerRow, seller_row, table
 from airflow_provider_feedamp.exceptions import TokenRecordError
+from airflow_provider_feedamp.hooks import custody
 from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord
 from tests.cli.support import KeptStore, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cli.support import Shop
 
 DAY = 86400.0
@@ -173,6 +176,59 @@ def test_what_others_print_does_not_get_into_the_json(shop: Shop, monkeypatch: p
 
     assert [row["seller"] for row in json.loads(result.stdout)] == ["acme"]
     assert "Loading..." in result.stderr
+
+
+def test_the_name_of_the_key_is_shown(shop: Shop) -> None:
+    heading, with_key, without = table(
+        [
+            seller_row("acme", record(sealed_with="encryption_key 2"), NOW),
+            seller_row("zeta", record(sealed_with=""), NOW),
+        ],
+        NOW,
+    )
+    column = heading.index("KEY")
+
+    assert with_key[column:].startswith("encryption_key 2  renewed")
+    assert without[column:].startswith("- ")
+    assert seller_row("zeta", record(sealed_with=""), NOW).key is None
+
+
+def test_a_store_that_lists_in_one_go_is_asked_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        shop.put(f"seller-{number:02}", generation=3)
+    asked: list[str] = []
+    reads: list[str] = []
+    masked: list[str] = []
+    read_one = KeptStore.read
+
+    def records(self: KeptStore, token_url: str, client_id: str) -> Iterator[tuple[TokenKey, TokenRecord]]:
+        asked.append(client_id)
+        yield from list(self._records.items())
+
+    def read(self: KeptStore, key: TokenKey) -> TokenRecord | None:
+        reads.append(key.seller)
+        return read_one(self, key)
+
+    monkeypatch.setattr(KeptStore, "records", records, raising=False)
+    monkeypatch.setattr(KeptStore, "read", read)
+    monkeypatch.setattr(custody, "mask_secret", masked.append)
+
+    rows = listed()
+
+    assert len(rows) == 21
+    # Of the one that has no record yet it has to be proved.
+    assert (asked, reads) == (["demo-client"], ["acme"])
+    # Airflow's masker takes ever longer with each secret: those of the connection, and no listed token.
+    assert len(masked) <= 2
+
+
+def test_one_that_is_forgotten_while_it_is_listed_is_left_out(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.put("zeta")
+    monkeypatch.setattr(KeptStore, "keys", lambda *_: [shop.key("gone"), shop.key("zeta")])
+
+    assert list(listed()) == ["acme", "zeta"]
 
 
 def test_thousands_of_sellers_are_listed(shop: Shop) -> None:

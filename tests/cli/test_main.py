@@ -85,7 +85,7 @@ def test_a_surprise_is_told_without_its_text_and_traced_only_on_request(
         msg = "a-text-that-may-quote-a-token"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(deployment.Deployment, "sellers", broken)
+    monkeypatch.setattr(deployment.Deployment, "records", broken)
 
     result = run(*debug, "sellers", "list")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.bulk.progress import Progress
+from airflow_provider_feedamp.cli.deployment import OWN_LOGGER
 from airflow_provider_feedamp.cli.display import LINE_EVERY, Bar, Lines, drawn
 from tests.bulk.feedamps import write_orders
 from tests.cli.support import run
@@ -170,7 +171,7 @@ def test_tokens_that_end_with_the_command_are_not_obtained(
     result = run("orders", "import", source)
 
     assert result.exit_code == 1
-    assert "keeps tokens in memory" in result.stderr
+    assert "'memory'" in result.stderr
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
 
@@ -231,26 +232,28 @@ def test_the_bar_says_how_far_it_is_in_the_width_that_there_is() -> None:
 
 
 @pytest.mark.once
-def test_a_log_line_comes_above_the_bar() -> None:
+@pytest.mark.parametrize("whose", ["", OWN_LOGGER], ids=["Airflow's", "ours"])
+def test_a_log_line_comes_above_the_bar(whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     handler = logging.StreamHandler(out)
-    root = logging.getLogger()
-    before = list(root.handlers)
-    root.addHandler(handler)
+    logger = logging.getLogger(whose)
+    monkeypatch.setattr(logger, "propagate", False)
+    before = list(logger.handlers)
+    logger.addHandler(handler)
     try:
         bar = Bar(out)
         bar(HALF)
-        logging.getLogger("tests.cli").warning("Rejected line 3")
+        logger.getChild("bulk").warning("Rejected line 3")
         bar(Progress(100, 98, 2, 100, 10.0, ended=True))
     finally:
-        root.removeHandler(handler)
+        logger.removeHandler(handler)
 
     drawn_first, room, rest = out.getvalue().split("\r")[1:4]
     assert room.strip() == ""
     assert len(room) >= len(drawn_first)
     assert rest.startswith("Rejected line 3\n")
     assert out.getvalue().endswith(", 0 s left\n")
-    assert root.handlers == before
+    assert logger.handlers == before
 
 
 @pytest.mark.once

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import logging
 import secrets
 import socket
 import threading
@@ -12,9 +14,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from airflow_provider_feedamp.tokens.models import RecordState
-from tests.cli.support import browse, in_background, parameter, run, shown_url
+from tests.cli.support import KeptStore, browse, in_background, parameter, run, shown_url
+from tests.tokens.edge import TokenServer, answers
 
 if TYPE_CHECKING:
+    from airflow_provider_feedamp.tokens.models import TokenKey
     from tests.cli.support import Shop
 
 STATE = "state-of-this-test"
@@ -110,10 +114,32 @@ def test_a_code_that_was_used_before_is_one_clear_line(shop: Shop) -> None:
     result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back)
 
     assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
-    assert "A code works once" in result.stderr
+    said, error = result.stderr.splitlines()
+    assert said == "The code is here; storing the tokens."
+    assert "A code works once" in error
     assert code not in result.output
     assert shop.record("globex").generation == 1
+
+
+@pytest.mark.usefixtures("known_state")
+@pytest.mark.parametrize(
+    ("asked", "sent"), [((), None), (("--send-redirect-url",), "https://shop.example/back")]
+)
+def test_the_redirect_url_is_sent_with_the_code_only_when_asked_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], sent: str | None
+) -> None:
+    server = TokenServer()
+    server.will(answers(200, {"access_token": "a" * 20, "refresh_token": "r" * 20, "expires_in": 3600}))
+    connection = {**shop.sandbox.connection("acme"), "host": server.url.removesuffix("/access_token")}
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    command = ("sellers", "authorize", "globex", "--redirect-url", "https://shop.example/back", *asked)
+
+    result = run(*command, stdin=f"code=a-code&state={STATE}")
+    server.close()
+
+    assert result.exit_code == 0, result.output
+    (request,) = server.received
+    assert (request.json["code"], request.json.get("redirect_url")) == ("a-code", sent)
 
 
 def test_nothing_pasted_is_misuse(shop: Shop) -> None:
@@ -131,7 +157,7 @@ def test_tokens_are_not_obtained_for_a_store_that_ends_with_the_command(
     result = run("sellers", *command)
 
     assert result.exit_code == 1
-    assert "keeps tokens in memory" in result.stderr
+    assert "'memory'" in result.stderr
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
 
@@ -145,12 +171,38 @@ def test_refresh_renews_tokens_that_are_still_good(shop: Shop) -> None:
     assert shop.sandbox.control.counters()["token_posts"] == 2
 
 
+@pytest.mark.parametrize("logging_level", [logging.INFO, logging.WARNING])
+def test_what_the_provider_tells_is_a_plain_line_for_the_person(shop: Shop, logging_level: int) -> None:
+    airflows = logging.getLogger()
+    former = airflows.level
+    airflows.setLevel(logging_level)
+    try:
+        result = run("sellers", "refresh", "acme")
+    finally:
+        airflows.setLevel(former)
+
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Renewed the access token of seller 'acme': generation 1, valid until 2")
+
+
+def test_what_the_provider_warns_of_is_marked_as_a_warning(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warns(self: KeptStore, key: TokenKey) -> None:
+        logging.getLogger("airflow_provider_feedamp.stores").warning("The lease of\n%r stays.", key.seller)
+
+    monkeypatch.setattr(KeptStore, "delete", warns)
+    shop.put("zeta")
+
+    assert run("sellers", "forget", "zeta", "--yes").stderr == "Warning: The lease of 'zeta' stays.\n"
+
+
 def test_refresh_of_a_seller_whose_token_was_withdrawn_says_what_to_do(shop: Shop) -> None:
     shop.sandbox.control.revoke("acme")
 
     result = run("sellers", "refresh", "acme")
 
-    assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.stderr
     assert "authorised again by a person" in result.stderr
 
 

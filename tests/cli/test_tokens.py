@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.fernet import Fernet
@@ -24,6 +26,7 @@ FULL: dict[str, Any] = {
     "lifetime": 3600.0,
     "issued_at": 1_799_996_400.5,
     "generation": 9,
+    "family": "f9",
     "state": RecordState.UNCERTAIN,
     "attempt": Attempt("a1", "f1", 1_799_999_999.0),
     "reason": "FeedAMP's answer was lost",
@@ -42,8 +45,8 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def kept(record: TokenRecord) -> TokenRecord:
-    """Return what a move has to keep: all but what the store itself puts into a record."""
-    return record.changed(revision=0, released="")
+    """Return what a move has to keep: all but what the store puts into a record, and that it was moved."""
+    return record.changed(revision=0, released="", imported=False)
 
 
 @pytest.mark.parametrize("with_key", [True, False], ids=["key file", "passphrase"])
@@ -153,7 +156,8 @@ def test_import_keeps_a_record_that_is_as_new_or_newer_unless_forced(
     shop.put("zeta", **FULL)
     run("tokens", "export", file, *key)
     shop.store.delete(shop.key("zeta"))
-    shop.put("zeta", generation=stored, refresh_token="another")
+    # A worker with a slow clock may have issued a later generation at an earlier time.
+    shop.put("zeta", generation=stored, refresh_token="another", family="f9", issued_at=1.0)
 
     result = run("tokens", "import", file, *key, *(["--force"] if force else []))
 
@@ -161,6 +165,81 @@ def test_import_keeps_a_record_that_is_as_new_or_newer_unless_forced(
     assert result.exit_code == ("refused" in outcome and "1 refused" in outcome)
     assert shop.record("zeta").generation == generation
     assert (shop.record("zeta").refresh_token == "another") == (outcome == "1 refused")
+
+
+@pytest.mark.parametrize(
+    ("family", "issued_at", "outcome"),
+    [
+        ("another", FULL["issued_at"] + 3 * 86400, "(3 d older)"),
+        ("another", FULL["issued_at"], "--force does it"),
+        ("another", FULL["issued_at"] - 1, "1 imported"),
+        ("", FULL["issued_at"] + 90, "(1 min 30 s older)"),
+    ],
+)
+@pytest.mark.parametrize("generation", [1, 40])
+def test_of_two_authorisations_the_one_of_the_later_time_stays(
+    shop: Shop, tmp_path: Path, key_file: Path, family: str, issued_at: float, outcome: str, generation: int
+) -> None:
+    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
+    shop.put("zeta", **FULL)
+    run("tokens", "export", file, *key)
+    shop.store.delete(shop.key("zeta"))
+    shop.put("zeta", generation=generation, family=family, issued_at=issued_at)
+
+    result = run("tokens", "import", file, *key)
+
+    assert outcome in result.output
+    assert shop.record("zeta").generation == (9 if outcome == "1 imported" else generation)
+
+
+def test_an_old_export_does_not_replace_a_new_authorisation(
+    shop: Shop, tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda size: "the-state")
+    move = (str(tmp_path / "tokens.json"), "--key-file", str(key_file))
+
+    def authorise() -> None:
+        back = f"code={quote(shop.sandbox.control.authorize('globex'))}&state=the-state"
+        assert run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back).exit_code == 0
+
+    authorise()
+    run("sellers", "refresh", "globex")
+    run("tokens", "export", *move)
+    run("sellers", "forget", "globex", "--yes")
+    authorise()
+
+    result = run("tokens", "import", *move)
+
+    assert (result.exit_code, result.stdout) == (1, "0 imported, 0 already here, 1 refused.\n")
+    assert "another authorisation of 2" in result.stderr
+    assert run("sellers", "refresh", "globex").exit_code == 0
+
+
+@pytest.mark.parametrize(("force", "outcome"), [((), "0 imported, 1 already"), (("--force",), "1 imported")])
+def test_the_same_tokens_are_written_again_when_forced(
+    shop: Shop, tmp_path: Path, key_file: Path, force: tuple[str, ...], outcome: str
+) -> None:
+    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
+    shop.put("zeta", **FULL)
+    run("tokens", "export", file, *key)
+    stored = shop.record("zeta")
+    shop.store.write(stored.changed(state=RecordState.REAUTH_REQUIRED), expected=stored.revision)
+
+    result = run("tokens", "import", file, *key, *force)
+
+    assert outcome in result.stdout
+    assert (shop.record("zeta").state is FULL["state"]) is bool(force)
+
+
+def test_a_record_knows_that_it_was_imported(shop: Shop, tmp_path: Path, key_file: Path) -> None:
+    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
+    shop.put("zeta", **FULL)
+    run("tokens", "export", file, *key)
+    shop.store.delete(shop.key("zeta"))
+
+    run("tokens", "import", file, *key)
+
+    assert shop.record("zeta").imported
 
 
 def test_importing_twice_changes_nothing(shop: Shop, tmp_path: Path, key_file: Path) -> None:
@@ -224,14 +303,15 @@ def test_another_clients_records_are_refused(
 def test_one_refused_record_does_not_keep_the_others_out(shop: Shop, tmp_path: Path, key_file: Path) -> None:
     file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
     for name in ("beta", "gamma", "zeta"):
-        shop.put(name, generation=3)
+        shop.put(name, generation=3, family="f", issued_at=1_800_000_000.0)
     run("tokens", "export", file, *key)
     for name in ("beta", "zeta"):
         shop.store.delete(shop.key(name))
     shop.store.delete(shop.key("gamma"))
-    shop.put("gamma", generation=4)
+    shop.put("gamma", generation=4, family="f", issued_at=1_800_007_500.0)
 
     result = run("tokens", "import", file, *key)
 
     assert (result.exit_code, result.stdout) == (1, "2 imported, 0 already here, 1 refused.\n")
-    assert "generation 4 is stored here, the file has 3" in result.stderr
+    assert "seller 'gamma': generation 4 is stored here, the file has 3 of the same" in result.stderr
+    assert "(2 h 5 min older)" in result.stderr
