@@ -96,7 +96,9 @@ class Spender:
         """Return the record to go by: the stored one, or the connection's refresh token if that is newer."""
         if stored is None:
             return seeded(self.key, self.seed, now=self.now()) if self.seed else None
-        return stored.with_seed(self.seed, self.secret)
+        record = stored.with_seed(self.seed, self.secret)
+        # Nobody knows how long a person has had it; it is younger than what it replaces.
+        return record if record.family == stored.family else record.changed(issued_at=self.now())
 
     def spendable(self, record: TokenRecord | None) -> TokenRecord:
         """Return the record if its refresh token may be spent.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
+import time
 from functools import partial
 from random import seed as seed_pauses
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.exceptions import TokenBusyError, TokenStoreError
+from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
+    TokenBusyError,
+    TokenConflictError,
+    TokenStoreError,
+)
 from airflow_provider_feedamp.stores.timed_lease import Timing
 from airflow_provider_feedamp.stores.variable import VariableStore, _lease_name, _record_name
-from airflow_provider_feedamp.tokens.models import TokenKey, seeded
+from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord, seeded
 from tests.stores.virtual import SlowVariables, VirtualEvent, World
 
 if TYPE_CHECKING:
@@ -174,7 +181,9 @@ def test_a_dead_workers_lease_ends_after_its_time(world: World) -> None:
 
     world.run(work)
 
-    assert entered == [TIMING.ttl + TIMING.settle]
+    # All that have waited for it spread first: else all of them would write a lease at the same moment.
+    assert len(entered) == 1
+    assert TIMING.ttl + TIMING.settle <= entered[0] <= TIMING.ttl + 2 * TIMING.settle + TIMING.poll
 
 
 @pytest.mark.parametrize("wait", [0.0, 7.0])
@@ -244,3 +253,148 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Standing back is logged, and happens thousands of times here."""
     with caplog.at_level("ERROR"):
         yield
+
+
+@pytest.mark.parametrize(("stay", "released"), [(TIMING.ttl / 2, True), (TIMING.ttl - 1.0, False)])
+def test_a_lease_that_is_nearly_over_is_left_to_end(world: World, stay: float, released: bool) -> None:
+    """By the time that its release is written it could be another worker's turn."""
+    variables = values()
+    store = store_of(world, SlowVariables(world, at_once, variables))
+
+    def work() -> None:
+        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            world.sleep(stay)
+
+    world.run(work)
+
+    record = TokenRecord.from_json(variables[_record_name(KEY)], KEY)
+    assert bool(record.released) is released
+
+
+# Who waits, and for whom
+
+
+def lease(**fields: object) -> str:
+    """Return the lease of another worker that runs."""
+    times = {"bound": TIMING.bound, "settle": TIMING.settle, "ttl": TIMING.ttl}
+    return json.dumps({"nonce": "theirs", "owner": "host-7:42", "at": time.time(), **times, **fields})
+
+
+def test_who_waits_says_once_for_whom(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    variables = values() | {_lease_name(KEY): lease()}
+    store = store_of(world, SlowVariables(world, at_once, variables))
+
+    def work() -> None:
+        with pytest.raises(TokenBusyError), store.lock(KEY, wait=7.0, stop=VirtualEvent(world)):
+            pass
+
+    with caplog.at_level("INFO"):
+        world.run(work)
+
+    assert [each.getMessage() for each in caplog.records] == [
+        "Waiting for the access token of seller 'acme': host-7:42 renews it."
+    ]
+
+
+def test_a_worker_with_other_times_refuses_to_work_beside_this_one(world: World) -> None:
+    variables = values() | {_lease_name(KEY): lease(bound=5.0, settle=6.0)}
+    store = store_of(world, SlowVariables(world, at_once, variables))
+
+    def work() -> None:
+        words = r"host-7:42 .*'settle': 6\.0.*'settle': 1\.5"
+        with (
+            pytest.raises(TokenStoreError, match=words) as raised,
+            store.lock(KEY, wait=60.0, stop=VirtualEvent(world)),
+        ):
+            pass
+        assert raised.value.retryable
+
+    world.run(work)
+
+    assert world.time == 0.0
+
+
+@pytest.mark.parametrize("fields", [{"at": time.time() - 1000.0}, {"nonce": "released"}])
+def test_the_lease_of_a_worker_that_is_gone_may_have_other_times(
+    world: World, fields: dict[str, object]
+) -> None:
+    """Times are changed while no worker runs; the last lease from before is still there."""
+    record = seeded(KEY, "refresh", now=0).changed(released="released")
+    variables = {_record_name(KEY): record.to_json(), _lease_name(KEY): lease(bound=5.0, **fields)}
+    store = store_of(world, SlowVariables(world, at_once, variables))
+    entered: list[float] = []
+
+    def work() -> None:
+        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            entered.append(world.time)
+
+    world.run(work)
+
+    assert len(entered) == 1
+
+
+def test_a_slow_look_is_looked_again_and_blocks_nobody(world: World) -> None:
+    """A lease that would be written late is not written at all."""
+    variables = values()
+    took = iter([0.4, 0.4])  # the first look's two reads
+    store = store_of(world, SlowVariables(world, lambda random: next(took, 0.0), variables))
+
+    def work() -> None:
+        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            pass
+
+    world.run(work)
+
+    assert world.time < TIMING.ttl / 2  # not after the end of a late lease of its own
+
+
+def test_a_race_for_the_lease_that_was_lost_is_no_failure(world: World) -> None:
+    """Airflow 2.11 and 3.0 write a Variable as DELETE and INSERT: of two that meet, one gets an error."""
+    variables = values()
+
+    class Racing(SlowVariables):
+        def set(self, name: str, value: str, description: str) -> None:
+            if name == _lease_name(KEY) and name not in variables:
+                variables[name] = lease(nonce="released")
+                raise TokenConflictError("written by another worker at the same moment")
+            super().set(name, value, description)
+
+    variables[_record_name(KEY)] = seeded(KEY, "refresh", now=0).changed(released="released").to_json()
+    store = store_of(world, Racing(world, at_once, variables))
+    entered: list[float] = []
+
+    def work() -> None:
+        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            entered.append(world.time)
+
+    world.run(work)
+
+    assert len(entered) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"LEASE_BOUND": "2"},  # not below the settling time
+        {"LEASE_BOUND": "0"},
+        {"LEASE_BOUND": "fast"},
+        {"LEASE_TTL": "30"},  # cannot hold two calls of the token endpoint
+        {"LEASE_TTL": "inf"},
+        {"TOKEN_DEADLINE": "28"},
+    ],
+)
+def test_times_with_which_the_lease_does_not_hold_are_refused(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    for name, value in options.items():
+        monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name}", value)
+
+    with pytest.raises(ConfigurationError, match=r"lease_bound|lease_ttl"):
+        VariableStore()
+
+
+def test_the_times_of_the_lease_come_from_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LEASE_BOUND": "4", "LEASE_SETTLE": "6", "LEASE_TTL": "90"}.items():
+        monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name}", value)
+
+    assert Timing.configured() == Timing(bound=4.0, settle=6.0, ttl=90.0)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_feedamp.exceptions import (
+    AnswerLostError,
+    ClientRefusedError,
+    ConfigurationError,
     TokenBusyError,
+    TokenNotRenewedError,
 )
+from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.cache import Slot
-from tests.tokens.custody import HOUR, Bench, at_once
+from tests.tokens.custody import HOUR, Bench, TroubledStore, at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.stores.base import Lease
+    from airflow_provider_feedamp.tokens.models import TokenKey
 
 # Single flight
 
@@ -83,6 +98,69 @@ def test_waiting_too_long_for_another_thread_is_a_retryable_error_and_no_post(be
     assert bench.posts() == 0
 
 
+def test_threads_share_the_failure_that_they_waited_for(bench: Bench) -> None:
+    bench.control.fault("lose_answer", times=1000)
+    custodian = bench.seeded()
+
+    def ask() -> type[BaseException]:
+        with pytest.raises(TokenNotRenewedError) as raised:
+            custodian.token()
+        return type(raised.value)
+
+    assert at_once(16, ask) == [AnswerLostError] * 16
+    assert bench.posts() == 2  # one, and its replay
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({"client_secret": "mistyped"}, ClientRefusedError), ({"encoding": "form"}, ConfigurationError)],
+    ids=["a wrong client secret", "a refused encoding"],
+)
+def test_16_threads_ask_once_what_meets_all_of_them(
+    bench: Bench, wrong: dict[str, str], error: type[Exception]
+) -> None:
+    bench.control.change(token_encoding="json")
+    custodian = bench.seeded(endpoint=bench.endpoint(**wrong))
+
+    def ask() -> bool:
+        with pytest.raises(error):
+            custodian.token()
+        return True
+
+    assert all(at_once(16, ask))
+    assert ask()
+    assert bench.posts() == 1
+
+
+# Stores of a user's own
+
+
+class Plain(TroubledStore):
+    """A store as a user may have written it before: its lock does not look while it waits."""
+
+    @contextmanager
+    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:  # type: ignore[override]
+        with MemoryStore.lock(self, key, wait=wait, stop=stop) as lease:
+            yield lease
+
+
+def test_who_waits_for_a_store_without_eyes_leaves_with_the_stored_token(bench: Bench) -> None:
+    store = Plain()
+    custodian = bench.seeded(store=store, lock_wait=60.0)
+    custodian.token()
+    bench.later(HOUR + 1)
+    began = time.monotonic()
+
+    with store.lock(bench.key(), wait=0, stop=threading.Event()):  # and it stays locked
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(custodian.token)
+            store.meddle(bench.key(), access_token="of-another-worker", expires_at=bench.now() + HOUR)
+            assert waiting.result().value == "of-another-worker"
+
+    assert time.monotonic() - began < 30
+    assert bench.posts() == 1
+
+
 # A 401 of the order API
 
 
@@ -103,6 +181,16 @@ def test_a_refused_token_costs_nothing_when_the_store_holds_a_newer_one(bench: B
 
     assert custodian.replace(refused).value == "of-another-worker"
     assert bench.posts() == 1
+
+
+def test_a_newer_one_that_is_about_to_end_is_no_replacement_for_a_refused_token(bench: Bench) -> None:
+    custodian = bench.seeded()
+    refused = custodian.token().value
+    soon = bench.now() + 60
+    bench.store.meddle(bench.key(), access_token="of-another-worker", expires_at=soon)
+
+    assert custodian.replace(refused).renewed
+    assert bench.posts() == 2
 
 
 def test_a_401_that_stays_costs_one_spend(bench: Bench) -> None:

@@ -154,3 +154,17 @@ def test_a_lease_too_short_for_asking_again_leaves_the_matter_open(bench: Bench)
         bench.seeded().token()
 
     assert (bench.posts(), bench.record().state) == (1, RecordState.UNCERTAIN)
+
+
+def test_how_a_spend_ended_is_not_written_over_the_announcement_of_another_worker(bench: Bench) -> None:
+    """Such as of one that has taken over a lease that ran out."""
+    theirs = Attempt("of another worker", "fingerprint", 1.0)
+
+    def another_worker_announces() -> None:
+        bench.store.meddle(bench.key(), state=RecordState.REFRESHING, attempt=theirs)
+
+    endpoint = bench.endpoint(before=another_worker_announces, client_secret="mistyped")
+    with pytest.raises(ClientRefusedError):
+        bench.seeded(endpoint=endpoint).token()
+
+    assert (bench.record().state, bench.record().attempt) == (RecordState.REFRESHING, theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
@@ -72,6 +74,60 @@ def test_a_signal_while_the_answer_is_awaited_loses_nothing(bench: Bench, number
             custodian.token()
 
     assert (bench.posts(), bench.whole(), bench.record().state) == (1, True, RecordState.ACTIVE)
+
+
+def test_a_signal_while_another_thread_renews_ends_the_waiting(bench: Bench) -> None:
+    custodian = bench.seeded(lock_wait=60.0)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    began = time.monotonic()
+
+    with bench.slot().lock, raising(signal.SIGTERM):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert bench.posts() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+def test_a_signal_while_a_store_hangs_ends_the_waiting_and_nothing_is_spent(
+    bench: Bench, number: signal.Signals
+) -> None:
+    custodian = bench.seeded()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    bench.store.inside = lambda: time.sleep(60)  # the last thing before the record is read again
+    began = time.monotonic()
+
+    with raising(number):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert (bench.posts(), bench.store.records) == (0, {})
+    bench.store.inside = lambda: None
+    assert custodian.token().renewed  # neither the slot nor the store's lock is left behind
+
+
+def test_a_call_on_the_event_loop_raises_what_airflow_raises_there_and_does_not_hang(bench: Bench) -> None:
+    """A task's look-ups may not be made on the loop that answers them; Airflow's own calls raise."""
+    custodian = bench.seeded()
+
+    async def answered() -> None:
+        """What a look-up of Airflow's needs the loop for."""
+
+    def look_up() -> None:
+        async_to_sync(answered)()
+
+    async def on_the_loop() -> None:
+        bench.store.inside = look_up
+        custodian.token()
+
+    with pytest.raises(RuntimeError, match="async event loop"):
+        asyncio.run(asyncio.wait_for(on_the_loop(), 20))
+
+    assert bench.posts() == 0
 
 
 def test_a_signal_while_the_lock_is_awaited_ends_the_waiting(bench: Bench) -> None:
