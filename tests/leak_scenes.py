@@ -154,7 +154,7 @@ def code_refused(scene: Scene) -> None:
 
 
 def asked_to_come_back(scene: Scene) -> None:
-    scene.control.fault("http_error", on="token", status=503, wait=9)
+    scene.control.fault("http_error", on="token", status=503, wait=900)
     FeedAmpHook().get_access_token()
 
 
