@@ -319,8 +319,7 @@ class TokenCustodian:
                         f"Waited {wait:.0f} s; try again."
                     )
             try:
-                shield.lower()
-                return work(shield)
+                return shield.exposed(work)
             finally:
                 shield.up = True  # a plain assignment: no signal comes between it and the release
                 slot.lock.release()

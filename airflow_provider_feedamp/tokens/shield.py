@@ -14,13 +14,15 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_feedamp.exceptions import TokenBusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP)
 #: Seconds of one wait: a signal does not end the wait for a lock, its handler runs at the next turn.
@@ -75,6 +77,14 @@ class Shield:
         while self._noted:
             number, frame = self._noted.pop(0)
             self._pass_on(number, frame)
+
+    def exposed(self, work: Callable[[Shield], T]) -> T:
+        """Run work that signals may cut; when it has ended, they are noted again."""
+        try:
+            self.lower()
+            return work(self)
+        finally:
+            self.up = True
 
     @contextmanager
     def section(self) -> Iterator[None]:

@@ -46,21 +46,26 @@ def names() -> list[str]:
 class Shelf:
     """Airflow's Variables in memory, under names as narrow as a database's: without case or last blanks."""
 
-    values: dict[str, str] = field(default_factory=dict)
+    proves_absence = True
+    logs_values = False
+    texts: dict[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> str | None:
-        return self.values.get(name.casefold().rstrip())
+        return self.texts.get(name.casefold().rstrip())
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: str, description: str) -> None:
         assert len(name) <= 250  # what the column holds
         assert name.isascii()
-        self.values[name.casefold().rstrip()] = value
+        self.texts[name.casefold().rstrip()] = value
 
     def delete(self, name: str) -> None:
-        self.values.pop(name.casefold().rstrip(), None)
+        self.texts.pop(name.casefold().rstrip(), None)
 
-    def values_of(self, prefix: str) -> dict[str, str]:
-        return {name: value for name, value in self.values.items() if name.startswith(prefix)}
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self.texts if name.startswith(prefix)]
+
+    def values(self, prefix: str) -> dict[str, str | None]:
+        return {name: self.texts[name] for name in self.names(prefix)}
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +76,15 @@ def keys() -> list[TokenKey]:
 @pytest.mark.parametrize("kind", ["memory", "variable"])
 def test_10_000_sellers_each_find_their_own_record(kind: str, keys: list[TokenKey]) -> None:
     shelf = Shelf()
-    store: TokenStore = MemoryStore() if kind == "memory" else VariableStore(variables=shelf)  # type: ignore[arg-type]
+    store: TokenStore = MemoryStore() if kind == "memory" else VariableStore(variables=shelf)
     for number, key in enumerate(keys):
         store.write(TokenRecord(key=key, refresh_token=f"token {number}"), expected=None)
 
+    assert set(store.keys(keys[0].token_url, keys[0].client_id)) == set(keys)
     found = [store.read(key) for key in keys]
 
     assert [record and record.refresh_token for record in found] == [f"token {i}" for i in range(COUNT)]
-    assert kind == "memory" or len(shelf.values) == COUNT
+    assert kind == "memory" or len(shelf.texts) == COUNT
 
 
 def test_10_000_sellers_have_digests_and_locks_of_their_own(keys: list[TokenKey]) -> None:

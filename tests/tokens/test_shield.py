@@ -20,7 +20,7 @@ from airflow_provider_feedamp.tokens import shield as shield_module
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
-from airflow_provider_feedamp.tokens.models import RecordState, TokenKey
+from airflow_provider_feedamp.tokens.models import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.shield import Shield
 
 if TYPE_CHECKING:
@@ -177,13 +177,18 @@ def lets_signals_in(code: CodeType, instruction: int, before: str) -> bool:
     return name in ("RESUME", "JUMP_BACKWARD") or before.startswith("CALL")
 
 
-def renewed_with_a_signal_at(place: int) -> tuple[bool, bool, MemoryStore, Grants]:
-    """Renew a token with a signal at one such place of our own code.
+def asked_with_a_signal_at(
+    place: int, found: TokenRecord | None = None
+) -> tuple[bool, bool, MemoryStore, Grants]:
+    """Ask for a token with a signal at one such place of our own code.
 
+    :param found: What another worker has stored.
     :return: Whether there are so many places, whether the signal was raised, and what was done.
     """
     CACHE.clear()
     store, endpoint = MemoryStore(), Grants()
+    if found is not None:
+        store.write(found, expected=None)
     custodian = TokenCustodian(KEY, endpoint, store, seed="refresh-0", lock_wait=5.0)
     left, arrived, before = place, False, dict[int, str]()
 
@@ -221,7 +226,7 @@ def test_a_signal_at_any_place_of_a_renewal_loses_no_token_and_leaves_no_lock() 
     announced = spent = 0
     with raising(signal.SIGALRM):
         for place in range(100_000):
-            arrived, raised, store, endpoint = renewed_with_a_signal_at(place)
+            arrived, raised, store, endpoint = asked_with_a_signal_at(place)
             record = store.read(KEY)
 
             if not arrived:
@@ -244,6 +249,28 @@ def test_a_signal_at_any_place_of_a_renewal_loses_no_token_and_leaves_no_lock() 
     assert spent > 50  # else these runs have shown nothing
     assert announced == 0
     assert place > spent + 50
+
+
+def test_a_signal_while_a_stored_token_is_taken_leaves_no_lock_either() -> None:
+    found = TokenRecord(
+        key=KEY,
+        refresh_token="refresh-0",
+        access_token="stored",
+        expires_at=time.time() + 3600,
+        lifetime=3600.0,
+        seeds=(KEY.fingerprint("refresh-0"),),
+    )
+    with raising(signal.SIGALRM):
+        for place in range(100_000):
+            arrived, raised, _, endpoint = asked_with_a_signal_at(place, found)
+            if not arrived:
+                break
+            assert raised, place
+            assert signal.getsignal(signal.SIGALRM) is interrupt, place
+            assert not CACHE.slot(KEY).lock.locked(), place
+            assert len(endpoint.granted) == 1, place
+
+    assert place > 20
 
 
 # The end of the process
