@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
+    FeedAmpError,
     TokenBusyError,
     TokenConflictError,
     TokenError,
@@ -150,6 +151,7 @@ class Register:
     :param look: Reads the lease, then the record.
     :param lease: Reads the lease alone.
     :param write: Writes the lease.
+    :param release: Has the record name a lease of our own as finished.
     :param clock: This machine's monotonic clock.
     :param now: The wall clock, epoch seconds.
     :param sleep: Waits while a lease settles.
@@ -158,6 +160,7 @@ class Register:
     look: Callable[[], Look]
     lease: Callable[[], str | None]
     write: Callable[[str], None]
+    release: Callable[[Lease], None]
     clock: Callable[[], float]
     now: Callable[[], float]
     sleep: Callable[[float], None]
@@ -177,6 +180,7 @@ class LeaseSeeker:
         self._watched: str | None = None
         self._since = 0.0
         self._late = ""
+        self._settled_at = 0.0
         #: Why Variables were too slow to take the lease.
         self._slow = ""
         #: Whether we have spread from the others since nobody held the lease.
@@ -230,15 +234,28 @@ class LeaseSeeker:
 
     def _try(self, since: float, before: Look) -> Lease | None:
         """Write a lease of our own in place of the one before, and return it if it still stands later."""
-        clock, timing = self._register.clock, self._timing
-        lease = Lease(timing.ttl, since, clock=clock)
+        timing = self._timing
+        lease = Lease(timing.ttl, since, clock=self._register.clock)
+        self._settled_at = since + timing.bound + timing.settle  # at the latest
         known = before.record is not None or bool(before.lease.get("record"))
         owner = f"{socket.gethostname()}:{os.getpid()}"
         fields = {"nonce": lease.nonce, "owner": owner, "at": self._register.now(), "record": known}
         try:
-            self._register.write(json.dumps({**fields, **timing.shown()}))
+            return self._settled(lease, json.dumps({**fields, **timing.shown()}), before)
+        except FeedAmpError:
+            raise
+        except BaseException:
+            # A signal: nobody else shall wait for the end of a lease that was written and not entered.
+            self._step_back(lease)
+            raise
+
+    def _settled(self, lease: Lease, text: str, before: Look) -> Lease | None:
+        clock, timing, since = self._register.clock, self._timing, lease.since
+        try:
+            self._register.write(text)
         except TokenConflictError:
             return None  # another worker was quicker by a moment: its lease stands, or will
+        self._settled_at = clock() + timing.settle
         if (took := clock() - since) > timing.bound:
             self._late = lease.nonce
             self._slow = f"a look and a write took {took:.1f} s, and {timing.bound:g} s are allowed"
@@ -250,16 +267,21 @@ class LeaseSeeker:
                 self._key.seller,
             )
             return None
-        # Not cut short: the lease is written, and leaving early would save nobody anything.
         self._register.sleep(timing.settle)
-        text = self._register.lease()
-        if text == before.text:
+        found = self._register.lease()
+        if found == before.text:
             raise TokenStoreError(
                 f"The lease for seller {self._key.seller!r} was written and reads back as it was "
                 "before. Nothing was spent. Either the write was refused (may this task write Variables?) or "
                 f"a secrets backend defines the Variable feedamp_lease_{self._key.digest}: remove it there."
             )
-        return lease if Look(text, None).nonce == lease.nonce else None
+        return lease if Look(found, None).nonce == lease.nonce else None
+
+    def _step_back(self, lease: Lease) -> None:
+        """Let a lease of our own settle, and release it as an owner does, if it still stands then."""
+        self._register.sleep(max(self._settled_at - self._register.clock(), 0.0))
+        if Look(self._register.lease(), None).nonce == lease.nonce:
+            self._register.release(lease)
 
     def _waiting_for(self, look: Look, wait: float) -> None:
         """Say once for whom we wait; refuse to work beside a worker with other times."""

@@ -265,6 +265,7 @@ class VariableStore:
             look=lambda: self._look(key),
             lease=lambda: self._get(name),
             write=lambda text: self._variables.set(name, text, f"Who renews: {_described(key)}"),
+            release=lambda lease: self._release(key, lease),
             clock=self._clock,
             now=self._now,
             sleep=self._sleep,

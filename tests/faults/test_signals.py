@@ -37,7 +37,7 @@ def test_500_signals_at_any_moment_lose_no_refresh_token(
 
     for seller, lane in zip(sellers, lanes, strict=True):
         assert lane["lost"] == []
-        assert lane["inside"] > RUNS / 5  # else the signals came when there was nothing to lose
+        assert lane["inside"] > RUNS / 10  # else the signals came when there was nothing to lose
         assert lane["inside"] + lane["outside"] + lane["late"] == RUNS
         assert not seller.lost()
     assert strict.control.counters()["tokens"]["refresh_token"].keys() == {"issued"}

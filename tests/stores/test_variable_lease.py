@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from random import seed as seed_pauses
 from typing import TYPE_CHECKING
@@ -269,6 +270,69 @@ def test_a_lease_that_is_nearly_over_is_left_to_end(world: World, stay: float, r
 
     record = TokenRecord.from_json(variables[_record_name(KEY)], KEY)
     assert bool(record.released) is released
+
+
+@pytest.mark.parametrize("stage", ["write", "sleep"])
+def test_a_signal_while_the_lease_settles_makes_nobody_wait_for_its_end(world: World, stage: str) -> None:
+    variables = values()
+    entered: list[float] = []
+
+    class Interrupted(BaseException):
+        pass
+
+    class Cut(SlowVariables):
+        def set(self, name: str, value: str, description: str) -> None:
+            super().set(name, value, description)
+            if stage == "write" and name == _lease_name(KEY):
+                raise Interrupted
+
+    def sleep(seconds: float) -> None:
+        world.sleep(seconds / 2)
+        if stage == "sleep" and not entered:
+            entered.append(-1.0)
+            raise Interrupted
+        world.sleep(seconds / 2)
+
+    def cut() -> None:
+        variables_of_one = Cut(world, at_once, variables)
+        store = VariableStore(timing=TIMING, variables=variables_of_one, clock=world.clock, sleep=sleep)
+        with pytest.raises(Interrupted), store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            pass
+
+    def follow() -> None:
+        world.sleep(0.1)
+        store = store_of(world, SlowVariables(world, at_once, variables))
+        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            entered.append(world.time)
+
+    world.run(cut, follow)
+
+    assert 0 < entered[-1] < TIMING.ttl / 2
+
+
+@pytest.mark.parametrize("waited", [True, False], ids=["that wait for a dead lease", "that come at once"])
+def test_workers_spread_before_they_write(world: World, waited: bool) -> None:
+    """All of them would write at the same moment, and of many writes at once some are late."""
+    seed_pauses(7)
+    variables = values() | ({_lease_name(KEY): lease(nonce="of the dead")} if waited else {})
+    written: list[float] = []
+
+    class Counted(SlowVariables):
+        def set(self, name: str, value: str, description: str) -> None:
+            if name == _lease_name(KEY):
+                written.append(world.time)
+            super().set(name, value, description)
+
+    def slow(random: Random) -> float:
+        return 0.1  # as one of many workers on one machine
+
+    def work() -> None:
+        store = store_of(world, Counted(world, slow, variables))
+        with suppress(TokenBusyError), store.lock(KEY, wait=40.0, stop=VirtualEvent(world)):
+            pass
+
+    world.run(*[work] * 32)
+    assert sum(moment - written[0] < 0.2 for moment in written) < 16
 
 
 # Who waits, and for whom

@@ -45,7 +45,8 @@ def test_its_task_fails_for_a_retry_and_the_live_record_stays(
 ) -> None:
     """Seen before: the record was overwritten by the connection's first token, which was long spent."""
     folder = tmp_path_factory.mktemp("dags")
-    file = shutil.copy(DAG_FILE, folder / DAG_FILE.name)
+    file = folder / DAG_FILE.name
+    shutil.copy(DAG_FILE, file)
     with serve(SandboxSettings(rotation="revoke_family")) as sandbox:
         home = make_airflow(tmp_path_factory, folder, {"feedamp_default": sandbox.connection("acme")})
         home.run({file: {}}, settings=own)

@@ -215,6 +215,7 @@ def test_a_server_that_asks_to_come_back_later_is_asked_again_after_as_long_as_i
     assert bench.seeded().token().renewed
 
     assert 7 <= sum(bench.slept) < 8
+    assert bench.store.asked.count("lock") == 1  # under the lease that was taken once
     assert (bench.posts(), bench.whole()) == (2, True)
 
 
