@@ -21,35 +21,32 @@ _DIGEST = 32
 
 def feedamp_asset(
     seller: str,
-    resource: Literal["fulfillments", "refunds", "returns"],
+    resource: Literal["fulfillments", "refunds", "returns", "authorization"],
     *,
     feedamp_conn_id: str = "feedamp_default",
-    watch: bool = True,
-    poll_interval: float = 60.0,
-    look_back: float = 3600.0,
 ) -> Asset:
     """Return the asset of one resource of one seller; on Airflow 3 a watcher updates it.
 
     A DAG with this asset as its schedule runs when the seller has done something, see
     :class:`airflow_provider_feedamp.triggers.events.FeedAmpActivityTrigger`. On Airflow 2 nothing watches
-    it: it is updated by tasks that have it as an outlet.
+    it: it is updated by tasks that have it as an outlet. The same call returns the same asset in every file,
+    with the same watcher: how often is asked stands in the configuration.
 
     :param seller: Your name for the seller's account.
-    :param resource: ``fulfillments`` (the seller shipped or cancelled), ``refunds`` (there are some to pay)
-        or ``returns`` (the seller authorised one, or entered its amounts).
+    :param resource: ``fulfillments`` (the seller shipped or cancelled), ``refunds`` (there are some to pay),
+        ``returns`` (the seller authorised one, or entered its amounts) or ``authorization`` (a person has to
+        authorise the seller).
     :param feedamp_conn_id: The FeedAMP connection. Default ``feedamp_default``.
-    :param watch: Whether the asset has a watcher. Default True.
-    :param poll_interval: Seconds between two polls of the watcher. Default 60.
-    :param look_back: How many seconds back the watcher's first poll reaches. Default: an hour.
     :raises InputError: There is no such resource, or the seller's name is empty.
     """
-    if resource not in ("fulfillments", "refunds", "returns"):
-        raise InputError(f"resource is {resource!r}: choose one of fulfillments, refunds, returns.")
+    if resource not in ("fulfillments", "refunds", "returns", "authorization"):
+        raise InputError(
+            f"resource is {resource!r}: choose one of fulfillments, refunds, returns, authorization."
+        )
     if not isinstance(seller, str) or not seller.strip():
         raise InputError("seller is empty: an asset belongs to one seller, name it.")
     uri = f"feedamp://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
-    watchers = _watchers(uri, resource, feedamp_conn_id, seller, poll_interval, look_back) if watch else {}
-    return Asset(uri=uri, **watchers)
+    return Asset(uri=uri, **_watchers(uri, resource, feedamp_conn_id, seller))
 
 
 def _part(name: str) -> str:
@@ -60,9 +57,7 @@ def _part(name: str) -> str:
     return f"{part[: _LONGEST_PART - _DIGEST - 1]}!{digest}"
 
 
-def _watchers(
-    uri: str, resource: str, feedamp_conn_id: str, seller: str, poll_interval: float, look_back: float
-) -> dict[str, Any]:
+def _watchers(uri: str, resource: str, feedamp_conn_id: str, seller: str) -> dict[str, Any]:
     """Return the watchers as an argument of ``Asset``, or nothing where Airflow has none."""
     try:
         from airflow.sdk import AssetWatcher
@@ -70,11 +65,7 @@ def _watchers(
         return {}
     from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
 
-    trigger = FeedAmpActivityTrigger(
-        resource=resource,
-        feedamp_conn_id=feedamp_conn_id,
-        seller=seller,
-        poll_interval=poll_interval,
-        look_back=look_back,
-    )
+    # Airflow keeps one set of watchers per asset, and each file that is parsed replaces it by its own. With
+    # an argument that the URI does not say, two files would undo each other's watch for ever.
+    trigger = FeedAmpActivityTrigger(resource, feedamp_conn_id, seller)
     return {"watchers": [AssetWatcher(name=uri, trigger=trigger)]}

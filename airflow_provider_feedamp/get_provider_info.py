@@ -197,6 +197,14 @@ def get_provider_info() -> dict[str, Any]:
                         "float",
                         default="90",
                     ),
+                    "watch_interval": _option(
+                        "Seconds between two polls of each watched asset.", "float", default="60"
+                    ),
+                    "watch_look_back": _option(
+                        "Seconds back that the first poll of a watched asset reaches when no mark is kept.",
+                        "float",
+                        default="3600",
+                    ),
                     "refund_complete_path": _option(
                         "End of the path that marks a refund as complete. FeedAMP does not document it; "
                         "``/`` for no end.",

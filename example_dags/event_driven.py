@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_feedamp.assets import feedamp_asset
 
 # [START howto_event_driven_schedule]
-shipped = feedamp_asset("acme", "fulfillments", poll_interval=60)
+shipped = feedamp_asset("acme", "fulfillments")
 
 with DAG(
     dag_id="feedamp_event_driven",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_feedamp.assets import feedamp_asset
 from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
 
 WATCHES = importlib.util.find_spec("airflow.sdk") is not None
 
@@ -56,7 +58,7 @@ def test_no_two_sellers_share_an_asset() -> None:
 
 @pytest.mark.skipif(not WATCHES, reason="Airflow 2 has no watchers")
 def test_its_watcher_asks_for_the_same_seller_and_resource() -> None:
-    asset: Any = feedamp_asset("A/1 ü", "returns", feedamp_conn_id="mine", poll_interval=5, look_back=6)
+    asset: Any = feedamp_asset("A/1 ü", "returns", feedamp_conn_id="mine")
 
     [watcher] = asset.watchers
     assert watcher.name == asset.uri
@@ -64,16 +66,19 @@ def test_its_watcher_asks_for_the_same_seller_and_resource() -> None:
         "resource": "returns",
         "feedamp_conn_id": "mine",
         "seller": "A/1 ü",
-        "poll_interval": 5,
-        "look_back": 6,
     }
 
 
-def test_a_watcher_can_be_left_out_and_is_so_on_airflow_2() -> None:
-    plain: Any = feedamp_asset("acme", "returns", watch=False)
+def test_a_watcher_says_nothing_that_its_uri_does_not_say() -> None:
+    """Airflow takes two watchers with other arguments for two, and each parsed file removes the other's."""
+    asset, watcher = (inspect.signature(made).parameters for made in (feedamp_asset, FeedAmpActivityTrigger))
+
+    assert {*asset} == {*watcher} == {"seller", "resource", "feedamp_conn_id"}
+
+
+def test_airflow_2_watches_nothing() -> None:
     watched: Any = feedamp_asset("acme", "returns")
 
-    assert not getattr(plain, "watchers", [])
     assert bool(getattr(watched, "watchers", [])) is WATCHES
 
 

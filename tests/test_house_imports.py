@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": GROUND | {"tokens.models"},
     "bulk": GROUND | {"api"},
     "hooks": GROUND | {"api", "tokens", "stores", "get_provider_info"},
-    "triggers": TASK_SIDE,
+    "triggers": TASK_SIDE | {"bulk.metrics"},
     "assets": GROUND | {"triggers"},
     "operators": TASK_SIDE | {"bulk", "triggers"},
     "sensors": TASK_SIDE | {"triggers", "operators.given"},

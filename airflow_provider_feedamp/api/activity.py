@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_feedamp.api.types import RefundStatus, ReturnStatus
-from airflow_provider_feedamp.api.watermark import DEFAULT_OVERLAP, Watermark, digest, poll
+from airflow_provider_feedamp.api.watermark import DEFAULT_OVERLAP, Watermark, digests, poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,8 +71,9 @@ def _new(
     """Return the entries that were not there the last time as they are now."""
     new, seen = [], {}
     for told, more in entries:
-        key = digest({name: value for name, value in told.items() if name != "status"})
-        seen[key] = digest([told.get("status"), more])
-        if mark.seen.get(key) != seen[key]:
+        ids = {name: value for name, value in told.items() if name != "status"}
+        key, state = digests(ids, [told.get("status"), more])
+        seen[key] = state
+        if mark.seen.get(key) != state:
             new.append(told)
     return new, Watermark(now, seen)

@@ -7,29 +7,36 @@ known by a digest and left out.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from airflow_provider_feedamp.api.types import OrderStatus
 from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from airflow_provider_feedamp.api.orders import OrdersApi
-    from airflow_provider_feedamp.api.types import Order
 
 log = logging.getLogger(__name__)
 
 #: More than FeedAMP's lists lag and its clock differs from ours, together. Neither is documented.
 DEFAULT_OVERLAP: Final = timedelta(minutes=5)
 
-#: The most digests that a mark of orders keeps, some 40 kB; beyond them orders are handed out twice.
-MOST_SEEN: Final = 1000
+#: The most entries that a mark knows, 160 kB: as many as can be listed in a minute at two calls a second.
+MOST_SEEN: Final = 10_000
+
+# Bytes of an entry in a mark that is kept: enough of them that no change is taken for one that is known.
+_KEY, _STATE = 8, 4
+
+# What a seller does to an order; its status is what FeedAMP makes of that.
+_SELLERS = ("acknowledged", "fulfillments", "errors")
 
 
 class ChangedOrder(TypedDict):
@@ -44,20 +51,29 @@ class Watermark:
     """How far polling has come; it names no order and no person, and its size is bounded.
 
     :param at: The instant to ask from, with a time zone.
-    :param seen: What was handed out and may be listed again: digests of states by digests of numbers.
+    :param seen: What was handed out and may be listed again: digests of states by digests of what has them.
+        At most ``MOST_SEEN`` are kept.
     """
 
     at: datetime
-    seen: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.at, datetime) or self.at.utcoffset() is None:
             raise InputError("The instant to ask from must be a datetime with a time zone.")
         object.__setattr__(self, "at", self.at.astimezone(UTC))
+        if len(self.seen) > MOST_SEEN:
+            log.warning(
+                "A poll listed %d entries and a mark knows %d: the next poll may hand out the others again",
+                len(self.seen),
+                MOST_SEEN,
+            )
+            object.__setattr__(self, "seen", dict(islice(self.seen.items(), MOST_SEEN)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, str]:
         """Return the mark as JSON, for whoever keeps it."""
-        return {"at": self.at.isoformat(), "seen": dict(self.seen)}
+        seen = b"".join(key + state for key, state in self.seen.items())
+        return {"at": self.at.isoformat(), "seen": base64.b64encode(seen).decode()}
 
     @classmethod
     def from_json(cls, kept: object) -> Watermark:
@@ -66,11 +82,12 @@ class Watermark:
         :raises InputError: It is none.
         """
         try:
-            at, seen = kept["at"], kept["seen"]  # type: ignore[index]
-            return cls(datetime.fromisoformat(at), {str(key): str(state) for key, state in seen.items()})
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            at, seen = kept["at"], base64.b64decode(kept["seen"], validate=True)  # type: ignore[index]
+            pairs = [seen[start : start + _KEY + _STATE] for start in range(0, len(seen), _KEY + _STATE)]
+            return cls(datetime.fromisoformat(at), {pair[:_KEY]: pair[_KEY:] for pair in pairs})
+        except (TypeError, KeyError, ValueError) as error:
             raise InputError(
-                "What is kept as a watermark is none: it needs `at`, an instant, and `seen`, digests."
+                "What is kept as a watermark is none: it needs `at`, an instant, and `seen`, base64."
             ) from error
 
 
@@ -94,41 +111,24 @@ def poll(
     if mark.at > now:
         log.warning("The last poll was at %s, which is still to come: a clock was wrong", mark.at.isoformat())
     changed: list[ChangedOrder] = []
-    seen: dict[str, str] = {}
-    for number, order in _numbered(orders, min(mark.at, following)):
-        key, state = digest(number), _state(order)
-        if not _is_known(mark.seen.get(key), state, order):
-            changed.append({"mp_order_number": number, "status": str(order.get("status"))})
+    seen: dict[bytes, bytes] = {}
+    for order in orders.list(seller_updated_after=min(mark.at, following)):
+        number, status = order.get("mp_order_number"), order.get("status")
+        if number is None:
+            continue
+        key, state = digests([number, *map(order.get, _SELLERS)], status)
+        # An order that the marketplace has closed in the meantime is not changed by the seller.
+        if mark.seen.get(key) != state and (key not in mark.seen or status != OrderStatus.COMPLETE):
+            changed.append({"mp_order_number": number, "status": str(status)})
         seen[key] = state
-    if len(seen) > MOST_SEEN:
-        # The next poll lists the overlap alone again; what is older need not be known.
-        again = {digest(number) for number, _ in _numbered(orders, following)}
-        seen = dict([pair for pair in seen.items() if pair[0] in again][:MOST_SEEN])
     return changed, Watermark(following, seen)
 
 
-def digest(value: object) -> str:
-    """Return a short text that is the same for the same JSON value."""
+def digests(what: object, state: object) -> tuple[bytes, bytes]:
+    """Return an entry of a mark: short digests of two JSON values, the same for the same values."""
+    return _digest(what, _KEY), _digest(state, _STATE)
+
+
+def _digest(value: object, size: int) -> bytes:
     text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _numbered(orders: OrdersApi, since: datetime) -> Iterator[tuple[str, Order]]:
-    for order in orders.list(seller_updated_after=since):
-        number = order.get("mp_order_number")
-        if number is not None:
-            yield number, order
-
-
-def _state(order: Order) -> str:
-    """Return two digests in a row: of what the seller did, and of the status that FeedAMP made of it."""
-    done = [order.get(name) for name in ("acknowledged", "fulfillments", "errors")]
-    return digest(done) + digest(order.get("status"))
-
-
-def _is_known(known: str | None, state: str, order: Order) -> bool:
-    if known is None or known == state:
-        return known is not None
-    # The marketplace has closed the order in the meantime, which is no change by the seller.
-    half = len(state) // 2
-    return order.get("status") == OrderStatus.COMPLETE and known[:half] == state[:half]
+    return hashlib.blake2b(text.encode(), digest_size=size).digest()

@@ -1,4 +1,4 @@
-"""Counters of imports among Airflow's own metrics."""
+"""Counters of imports, and the state of watches, among Airflow's own metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PLACED = "feedamp.orders.placed"
 REJECTED = "feedamp.orders.rejected"
+FAILING = "feedamp.watch.failing"
 #: Seconds between two reports: each is one packet per counter, whatever the speed of the import.
 REPORT_EVERY = 10.0
 
@@ -46,3 +47,14 @@ class Metrics:
             if count > self._told[name]:
                 Stats.incr(name, count - self._told[name], tags=self._tags)
         self._told = found
+
+
+def watch_failing(failing: bool, **tags: str) -> None:
+    """Set the gauge ``feedamp.watch.failing``: 1 while the polls of a watch fail, else 0.
+
+    :param failing: Whether the latest poll has failed.
+    :param tags: Tags of the gauge, for metrics that have tags.
+    """
+    from airflow.providers.common.compat.sdk import Stats
+
+    Stats.gauge(FAILING, int(failing), tags=tags)

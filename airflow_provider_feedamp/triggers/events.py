@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+import random
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, forget_variables
+from airflow_provider_feedamp.exceptions import (
+    FeedAmpError,
+    InputError,
+    ReauthorizationRequiredError,
+    forget_variables,
+)
 from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread, pause
 
 try:
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.watermark import Watermark
 
+    Found = tuple[list[dict[str, Any]], Watermark]
+
 log = logging.getLogger(__name__)
 
 #: The most entries of one event; more are told in several events.
@@ -30,6 +40,8 @@ MOST_PER_EVENT = 500
 # Under this name the asset's state store (Airflow 3.3) keeps the mark: plain text, and open to every task.
 _KEPT_AS = "feedamp_watermark"
 _LONGEST_PAUSE = 900.0
+# Seconds until Airflow has stored the events that were fired: it looks for new ones once a second.
+_TAKEN = 5.0
 
 
 class FeedAmpActivityTrigger(BaseEventTrigger):
@@ -37,30 +49,26 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
 
     Each event names what is new: ``seller``, ``resource`` and ``entries``, a list of identifiers and
     statuses. An event may come twice, after a restart of the triggerer or a failure, and none is missed.
-    FeedAMP's errors do not end the watch: they are logged, and it goes on after longer and longer pauses.
+    FeedAMP's errors do not end the watch: they are logged, and it goes on after longer and longer pauses. A
+    seller who has to authorise again is logged once, and watched again from the poll after that.
 
-    :param resource: What is watched: ``fulfillments``, ``refunds`` or ``returns``.
+    Airflow takes two watchers of one asset for the same only if their arguments are the same. So these say
+    nothing but what the asset's URI says, and how often is asked stands in the configuration
+    (``[feedamp] watch_interval`` and ``watch_look_back``).
+
+    :param resource: What is watched: ``fulfillments``, ``refunds``, ``returns`` or ``authorization``.
     :param feedamp_conn_id: The FeedAMP connection. Default ``feedamp_default``.
     :param seller: The seller who is watched. Default: the connection's.
-    :param poll_interval: Seconds between two polls. Default 60.
-    :param look_back: How many seconds back the first poll of fulfilments reaches when no mark is kept.
-        Default: an hour.
     """
 
     def __init__(
-        self,
-        resource: str,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        poll_interval: float = 60.0,
-        look_back: float = 3600.0,
+        self, resource: str, feedamp_conn_id: str = "feedamp_default", seller: str | None = None
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.resource = resource
         self.feedamp_conn_id = feedamp_conn_id
         self.seller = seller
-        self.poll_interval = poll_interval
-        self.look_back = look_back
+        self._must_authorize = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger anew elsewhere; it holds no secret."""
@@ -70,56 +78,97 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
                 "resource": self.resource,
                 "feedamp_conn_id": self.feedamp_conn_id,
                 "seller": self.seller,
-                "poll_interval": self.poll_interval,
-                "look_back": self.look_back,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll for ever, and fire for what is new."""
+        wait = interval = _seconds("watch_interval", 60.0)
         mark = await self._kept()
-        wait = self.poll_interval
+        # The many watchers of a new triggerer spread so.
+        await pause(random.uniform(0, interval))  # noqa: S311 - no secret
         while True:
-            entries: list[dict[str, Any]] = []
             try:
-                entries, mark = await self._poll(mark)
-                wait = self.poll_interval
+                entries, mark = await in_thread(self._key, partial(self._poll, mark))
             except FeedAmpError as error:
-                forget_client(self._key)
-                wait = min(2 * wait, max(_LONGEST_PAUSE, self.poll_interval))
-                wait = max(wait, error.retry_after or 0.0)
-                log.warning("Watching %s failed, again in %.0f s: %s", self.resource, wait, error)
+                wait = self._wait(error, wait, interval)
+                await pause(wait)
+                continue
             for some in _portions(entries):
                 event = {"seller": self.seller, "resource": self.resource, "entries": some}
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
-            await pause(wait)
-            # Airflow has the events by now. A mark that is kept before would lose them if it ends here.
+            # A mark that is kept before Airflow has the events would lose them if it ends here.
+            taken = min(_TAKEN, interval) if entries else 0.0
+            await pause(taken)
             await self._keep(mark)
+            wait = interval
+            await pause(interval - taken)
 
-    async def _poll(self, mark: Watermark) -> tuple[list[dict[str, Any]], Watermark]:
-        return await in_thread(self._key, lambda: self._ask(mark))
+    def _poll(self, mark: Watermark) -> Found:
+        from airflow_provider_feedamp.bulk.metrics import watch_failing
 
-    def _ask(self, mark: Watermark) -> tuple[list[dict[str, Any]], Watermark]:
-        from airflow_provider_feedamp.api.activity import activity
-
+        failing = True
         try:
-            return activity(client_for(self._key), self.resource, mark, now=datetime.now(UTC))
+            found = self._ask(mark)
+            failing = False
         except FeedAmpError as error:
             forget_variables(error)
             raise
+        finally:
+            watch_failing(
+                failing, connection=self.feedamp_conn_id, seller=self.seller or "", resource=self.resource
+            )
+        if self._must_authorize:
+            self._must_authorize = False
+            log.info("Seller %r is authorised, and the %s are watched again", self.seller, self.resource)
+        return found
+
+    def _ask(self, mark: Watermark) -> Found:
+        from airflow_provider_feedamp.api.activity import activity
+
+        now = datetime.now(UTC)
+        if self.resource != "authorization":
+            return activity(client_for(self._key), self.resource, mark, now=now)
+        return self._authorization(mark, now)
+
+    def _authorization(self, mark: Watermark, now: datetime) -> Found:
+        """Return one entry when a person has to authorise the seller, and none again until that is done."""
+        from airflow_provider_feedamp.api.watermark import Watermark, digests
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+        try:
+            FeedAmpHook(self.feedamp_conn_id, self.seller).get_access_token()
+        except ReauthorizationRequiredError as error:
+            key, state = digests(self.resource, "required")
+            entries = [] if key in mark.seen else [{"message": str(error)}]
+            return entries, Watermark(now, {key: state})
+        return [], Watermark(now)
+
+    def _wait(self, error: FeedAmpError, wait: float, interval: float) -> float:
+        """Log an error of a poll, and return how many seconds to wait for the next one."""
+        forget_client(self._key)
+        if isinstance(error, ReauthorizationRequiredError):
+            if not self._must_authorize:
+                log.error("The %s are not watched until a person has acted: %s", self.resource, error)
+            self._must_authorize = True
+            return interval  # such a poll reads the token store alone, and asks FeedAMP nothing
+        wait = max(min(2 * wait, max(_LONGEST_PAUSE, interval)), error.retry_after or 0.0)
+        log.warning("Watching %s failed, again in %.0f s: %s", self.resource, wait, error)
+        return wait
 
     async def _kept(self) -> Watermark:
         """Return the mark to begin from: the one that was kept, or one of some time ago."""
         from airflow_provider_feedamp.api.watermark import Watermark
 
+        look_back = _seconds("watch_look_back", 3600.0)
         store = self._store()
         try:
             kept = await store.aget(_KEPT_AS) if store else None
             if kept is not None:
                 return Watermark.from_json(kept)
         except (InputError, ValueError) as error:  # ValueError: two assets share this trigger
-            log.warning("Beginning %.0f s ago: %s", self.look_back, error)
-        return Watermark(datetime.now(UTC) - timedelta(seconds=self.look_back))
+            log.warning("Beginning %.0f s ago: %s", look_back, error)
+        return Watermark(datetime.now(UTC) - timedelta(seconds=look_back))
 
     async def _keep(self, mark: Watermark) -> None:
         store = self._store()
@@ -139,3 +188,13 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
 def _portions(entries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(entries), MOST_PER_EVENT):
         yield entries[start : start + MOST_PER_EVENT]
+
+
+def _seconds(option: str, default: float) -> float:
+    """Return a time of the ``[feedamp]`` configuration; a wrong one ends no watch."""
+    value = conf.get("feedamp", option, fallback=None) or default
+    with suppress(ValueError):
+        if 0 < (seconds := float(value)) < float("inf"):
+            return seconds
+    log.error("[feedamp] %s must be a number of seconds above 0; until then it is %.0f", option, default)
+    return default

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from airflow_provider_feedamp.api import watermark
+from airflow_provider_feedamp.api.activity import activity
 from airflow_provider_feedamp.api.orders import OrdersApi
 from airflow_provider_feedamp.api.transport import Answer
 from airflow_provider_feedamp.api.watermark import DEFAULT_OVERLAP, Watermark, poll
@@ -21,7 +22,6 @@ pytestmark = pytest.mark.once
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LONGEST_LAG, LARGEST_SKEW = 200, 90  # together less than the overlap, 300 seconds
-PAGE = 10
 Told = list[tuple[str, int]]
 
 
@@ -38,6 +38,7 @@ class LaggingFeedAmp:
     calls: list[dict[str, str]] = field(default_factory=list)
     broken: bool = False
     page_takes: timedelta = SECOND
+    page: int = 10
 
     def change(self, number: str, lag: float = 0) -> None:
         earlier = self.changes.setdefault(number, [])
@@ -56,8 +57,9 @@ class LaggingFeedAmp:
             if visible and visible[-1] >= since:
                 found.append(self.order(number, len(visible)))
         start = int(params.get("cursor", 0))
-        following = str(start + PAGE) if start + PAGE < len(found) else None
-        return Answer(200, {"orders": found[start : start + PAGE], "next_cursor": following})
+        end = start + self.page
+        following = str(end) if end < len(found) else None
+        return Answer(200, {"orders": found[start:end], "next_cursor": following})
 
     def order(self, number: str, version: int) -> dict[str, Any]:
         return {"mp_order_number": number, "status": str(version), "fulfillments": [version]}
@@ -176,6 +178,19 @@ class OneOrder(LaggingFeedAmp):
         return {"mp_order_number": number, **self.held}
 
 
+class AlwaysTheSame:
+    """A client whose lists have the same entries each time, whatever they are asked for."""
+
+    def __init__(self, count: int) -> None:
+        self._entries = [
+            {"mp_order_number": str(number), "feedamp_refund_id": number} for number in range(count)
+        ]
+        self.orders = self.refunds = self.returns = self
+
+    def list(self, *, refund_status: object = None, **filters: object) -> list[dict[str, Any]]:
+        return [each | {"status": "CREATED" if refund_status else "AUTHORIZED"} for each in self._entries]
+
+
 SHIPPED = {
     "status": "FULFILLED",
     "acknowledged": True,
@@ -195,6 +210,7 @@ SHIPPED = {
         (SHIPPED | {"fulfillments": []}, True),
         (SHIPPED | {"fulfillments": [], "status": "COMPLETE"}, True),
         (SHIPPED | {"errors": [{"code": "INVALID_TRACKING_NUMBER"}]}, True),
+        ({name: value for name, value in SHIPPED.items() if name != "status"}, True),
         ({}, True),
     ],
 )
@@ -217,32 +233,36 @@ def test_a_mark_names_nobody() -> None:
     assert "Customer" not in repr(mark)
 
 
-def test_a_large_backlog_leaves_a_small_mark_that_still_knows_the_overlap() -> None:
-    feedamp = LaggingFeedAmp()
-    for number in range(watermark.MOST_SEEN + 5):
-        feedamp.change(f"old {number}")
-    feedamp.now += 3600 * SECOND
-    feedamp.change("new")
-
-    changed, mark = poll(feedamp.orders, Watermark(NOON), now=feedamp.now)
-    again, _ = poll(feedamp.orders, mark, now=feedamp.now)
-
-    assert len(changed) == watermark.MOST_SEEN + 6
-    assert len(mark.seen) == 1
-    assert again == []
-
-
-def test_a_mark_has_at_most_so_many_digests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watermark, "MOST_SEEN", 3)
-    feedamp = LaggingFeedAmp()
-    for number in range(8):
+def test_a_burst_is_handed_out_once_and_each_poll_lists_once() -> None:
+    feedamp = LaggingFeedAmp(page=500, page_takes=0 * SECOND)
+    for number in range(2500):
         feedamp.change(str(number))
+    told, mark = [], Watermark(NOON)
+    for _ in range(3):
+        changed, following = poll(feedamp.orders, mark, now=feedamp.now)
+        told.append(len(changed))
+        mark = Watermark.from_json(json.loads(json.dumps(following.to_json())))
+        feedamp.now += 60 * SECOND
 
-    _, mark = poll(feedamp.orders, Watermark(NOON), now=feedamp.now)
-    again, _ = poll(feedamp.orders, mark, now=feedamp.now)
+    assert told == [2500, 0, 0]
+    assert len(feedamp.calls) == 3 * 5
+    assert len(json.dumps(mark.to_json())) < 41_000
 
+
+@pytest.mark.parametrize("resource", ["fulfillments", "refunds", "returns"])
+def test_a_mark_has_at_most_so_many_digests_and_what_it_forgets_is_handed_out_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resource: str
+) -> None:
+    monkeypatch.setattr(watermark, "MOST_SEEN", 3)
+    client: Any = AlwaysTheSame(8)
+
+    first, mark = activity(client, resource, Watermark(NOON), now=NOON)
+    again, _ = activity(client, resource, mark, now=NOON)
+
+    assert len(first) == 8
     assert len(mark.seen) == 3
-    assert len(again) == 5  # told twice, but not missed
+    assert again == first[3:]
+    assert "A poll listed 8 entries and a mark knows 3" in caplog.text
 
 
 def test_an_instant_is_kept_in_utc() -> None:
@@ -264,7 +284,20 @@ def test_a_negative_overlap_is_refused() -> None:
         poll(LaggingFeedAmp().orders, Watermark(NOON), now=NOON, overlap=-SECOND)
 
 
-@pytest.mark.parametrize("kept", [None, 7, "mark", [], {}, {"at": "soon", "seen": {}}, {"at": 3, "seen": {}}])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None,
+        7,
+        "mark",
+        [],
+        {},
+        {"at": "soon", "seen": ""},
+        {"at": 3, "seen": ""},
+        {"at": NOON.isoformat(), "seen": {}},
+        {"at": NOON.isoformat(), "seen": "no base64"},
+    ],
+)
 def test_what_is_no_mark_is_refused(kept: Any) -> None:
     with pytest.raises(InputError, match="watermark"):
         Watermark.from_json(kept)

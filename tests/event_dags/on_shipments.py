@@ -11,7 +11,7 @@ from airflow_provider_feedamp.assets import feedamp_asset
 
 with DAG(
     dag_id="on_shipments",
-    schedule=[feedamp_asset("acme", "fulfillments", poll_interval=1.0)],
+    schedule=[feedamp_asset("acme", "fulfillments")],
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     is_paused_upon_creation=False,

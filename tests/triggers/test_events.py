@@ -7,6 +7,7 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 import time_machine
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.once
 
+KEPT = -1.0
 #: The marketplace of each test, the latest last.
 MARKETPLACE: list[Caller] = []
 
@@ -41,6 +43,7 @@ def feedamp(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSandbox]:
         )  # it uses up a refresh token, before the connection gets one
         connection = sandbox.connection("acme", list_requests_per_second="0")
         monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
+        monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "0.01")
         monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         yield sandbox
 
@@ -58,11 +61,8 @@ class Store:
         self.kept = json.loads(json.dumps(value))
 
 
-def watch(
-    resource: str = "fulfillments", store: Store | None = None, **arguments: Any
-) -> FeedAmpActivityTrigger:
-    arguments = {"poll_interval": 0.01, **arguments}
-    trigger = FeedAmpActivityTrigger(resource, seller="acme", **arguments)
+def watch(resource: str = "fulfillments", store: Store | None = None) -> FeedAmpActivityTrigger:
+    trigger = FeedAmpActivityTrigger(resource, seller="acme")
     trigger.asset_state_store = store  # type: ignore[assignment]
     return trigger
 
@@ -164,21 +164,43 @@ def test_with_a_store_it_goes_on_where_it_was(feedamp: RunningSandbox) -> None:
     assert sorted(entry["mp_order_number"] for entry in fired[0]) == ["A2", "A3"]
 
 
-def test_a_mark_is_kept_only_after_airflow_has_had_the_time_to_take_the_events(
-    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+class Pauses(list[float]):
+    """The pauses of a trigger, which take no time.
+
+    :ivar then: What happens in a pause, by its number from 1 on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.then: dict[int, Callable[[], None]] = {}
+
+    async def pause(self, seconds: float) -> None:
+        self.append(seconds)
+        await asyncio.to_thread(self.then.get(len(self), lambda: None))
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    paused = Pauses()
+    monkeypatch.setattr(events, "pause", paused.pause)
+    return paused
+
+
+def test_a_mark_is_kept_as_soon_as_airflow_has_had_the_time_to_take_the_events(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, pauses: Pauses
 ) -> None:
-    store, kept_in_pauses, pause = Store(), [], asyncio.sleep
+    class Dated(Store):
+        async def aset(self, key: str, value: Any) -> None:
+            pauses.append(KEPT)
+            if pauses.count(KEPT) == 2:
+                ship(feedamp, "A2")
 
-    async def paused(seconds: float) -> None:
-        kept_in_pauses.append(store.kept)
-        await pause(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", paused)
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "60")
     ship(feedamp, "A1")
-    fires(watch(store=store), lambda: None, lambda: ship(feedamp, "A2"))
+    fires(watch(store=Dated()), lambda: None, lambda: None)
 
-    assert kept_in_pauses[0] is None
-    assert store.kept is not None
+    # The second poll finds nothing, so there is nothing to wait for.
+    assert pauses[1:] == [5.0, KEPT, 55.0, 0.0, KEPT, 60.0]
 
 
 def test_a_process_that_was_told_to_end_keeps_no_mark_of_events_that_nobody_takes(
@@ -195,16 +217,24 @@ def test_a_process_that_was_told_to_end_keeps_no_mark_of_events_that_nobody_take
 
 
 @pytest.mark.parametrize("store", [None, Store("no mark")])
-@pytest.mark.parametrize(("look_back", "found"), [(3600.0, ["A2"]), (10800.0, ["A1", "A2"])])
+@pytest.mark.parametrize(
+    ("look_back", "found"),
+    [("", ["A2"]), ("10800", ["A1", "A2"]), ("soon", ["A2"]), ("-1", ["A2"]), ("nan", ["A2"])],
+)
 def test_without_a_mark_it_begins_some_time_ago(
-    feedamp: RunningSandbox, store: Store | None, look_back: float, found: list[str]
+    feedamp: RunningSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store | None,
+    look_back: str,
+    found: list[str],
 ) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_LOOK_BACK", look_back)
     MARKETPLACE[-1].place("A1")
     with time_machine.travel(datetime.now(UTC) - timedelta(hours=2)):
         feedamp.control.ship("acme", "A1")
     ship(feedamp, "A2")
 
-    [fired] = fires(watch(store=store, look_back=look_back), lambda: None)
+    [fired] = fires(watch(store=store), lambda: None)
 
     assert [entry["mp_order_number"] for entry in fired] == found
 
@@ -240,27 +270,105 @@ def test_it_goes_on_after_errors_of_feedamp_and_asks_from_the_same_mark(
 
 
 def test_its_pauses_grow_with_each_error_in_a_row(
-    feedamp: RunningSandbox, caplog: pytest.LogCaptureFixture
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, pauses: Pauses
 ) -> None:
     def fail(times: int, number: str) -> None:
         feedamp.control.fault("http_error", on="list_orders", status=400, times=times)
         ship(feedamp, number)
 
-    with caplog.at_level(logging.WARNING):
-        fires(watch(poll_interval=0.1), lambda: fail(3, "A1"), lambda: fail(1, "A2"))
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "300")
+    fires(watch(), lambda: fail(3, "A1"), lambda: fail(1, "A2"))
 
-    pauses = [record.args[1] for record in caplog.records if "Watching" in record.msg]  # type: ignore[index]
-    assert pauses == pytest.approx([0.2, 0.4, 0.8, 0.2])
+    assert pauses[1:] == [600.0, 900.0, 900.0, 5.0, 295.0, 600.0]
+
+
+def test_watchers_begin_with_a_random_wait(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, pauses: Pauses
+) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "60")
+    ship(feedamp, "A1")
+    for _ in range(5):
+        fires(watch(), lambda: None)
+
+    assert len(set(pauses)) == 5
+    assert all(0 <= wait <= 60 for wait in pauses)
+
+
+# A seller who must authorise again
+
+
+@pytest.fixture
+def gauge() -> Iterator[list[tuple[str, float, Any]]]:
+    from airflow.providers.common.compat.sdk import Stats
+
+    told: list[tuple[str, float, Any]] = []
+
+    def set_to(name: str, value: float, rate: float = 1, delta: bool = False, *, tags: Any = None) -> None:
+        told.append((name, value, tags))
+
+    with patch.object(Stats, "gauge", set_to):
+        yield told
+
+
+@pytest.fixture
+def authorize(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def authorize() -> None:
+        feedamp.control.connect("acme")
+        monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(feedamp.connection("acme")))
+
+    return authorize
+
+
+def test_who_must_authorise_again_is_an_error_once_and_watched_from_the_next_poll_on(
+    feedamp: RunningSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: Pauses,
+    gauge: list[tuple[str, float, Any]],
+    authorize: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "60")
+    ship(feedamp, "A1")
+    feedamp.control.revoke("acme")
+    pauses.then[4] = authorize
+
+    with caplog.at_level(logging.INFO, events.__name__):
+        fired = fires(watch(), lambda: None)
+
+    assert fired == [[{"mp_order_number": "A1", "status": "FULFILLED"}]]
+    assert pauses[1:] == [60.0, 60.0, 60.0]
+    tags = {"connection": "feedamp_default", "seller": "acme", "resource": "fulfillments"}
+    assert gauge == [("feedamp.watch.failing", failing, tags) for failing in (1, 1, 1, 0)]
+    of_the_watch = [record for record in caplog.records if record.name == events.__name__]
+    assert [record.levelname for record in of_the_watch] == ["ERROR", "INFO"]
+    assert "Seller 'acme' has to be authorised again by a person" in of_the_watch[0].getMessage()
+
+
+def test_an_asset_of_its_own_fires_once_each_time_a_person_has_to_authorise(
+    feedamp: RunningSandbox, pauses: Pauses, authorize: Callable[[], None]
+) -> None:
+    def revoke() -> None:
+        feedamp.control.revoke("acme")
+        CACHE.clear()  # the access token that was handed out would do until its end
+        open_store.cache_clear()
+
+    revoke()
+    # Two pauses for a poll: the first three polls find that a person has to authorise, then three find none.
+    pauses.then |= {7: authorize, 13: revoke}
+
+    fired = fires(watch("authorization"), lambda: None, lambda: None)
+
+    assert [len(entries) for entries in fired] == [1, 1]
+    assert "Seller 'acme' has to be authorised again by a person" in fired[0][0]["message"]
+    assert len(pauses) == 13
 
 
 # What Airflow keeps of it
 
 
-@pytest.mark.parametrize("resource", RESOURCES)
+@pytest.mark.parametrize("resource", [*RESOURCES, "authorization"])
 def test_it_can_be_made_anew_from_what_it_serializes(resource: str) -> None:
-    trigger = FeedAmpActivityTrigger(
-        resource, feedamp_conn_id="mine", seller="A/1 ü%", poll_interval=5.0, look_back=7.0
-    )
+    trigger = FeedAmpActivityTrigger(resource, feedamp_conn_id="mine", seller="A/1 ü%")
 
     path, arguments = trigger.serialize()
 
