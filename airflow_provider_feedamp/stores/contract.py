@@ -316,7 +316,7 @@ class TokenStoreContract:
         def work() -> None:
             CACHE.clear()
             endpoint = _Endpoint(_URL, _KEY.client_id, "secret", posts=posts)
-            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=4 * self.patience)
+            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=3 * self.patience)
             start.wait()
             try:
                 answer = custodian.token().value
