@@ -23,3 +23,8 @@ class PlaceCounts:
             f"read {self.read}, placed {self.placed} (inserted {self.inserted}, updated {self.updated}), "
             f"rejected {self.rejected}"
         )
+
+
+def orders_in_words(count: int) -> str:
+    """Return a number of orders as a person would say it."""
+    return "1 order" if count == 1 else f"{count:,} orders"

@@ -181,8 +181,7 @@ def test_an_order_that_feedamp_refuses_is_kept_with_its_codes_and_the_others_go_
     [
         (401, AuthenticationError),
         (403, AuthenticationError),
-        (405, BadRequestError),
-        (415, BadRequestError),
+        (407, BadRequestError),
         (429, RateLimitError),
         (500, ServerError),
         (503, ServerError),
@@ -204,6 +203,71 @@ def test_an_answer_that_is_not_about_the_order_ends_the_run_and_rejects_nothing(
     assert edge.numbers[0] == "A"
     assert "C" not in edge.numbers
     assert kept(rejects) == []
+
+
+@pytest.mark.parametrize("status", [402, 405, 415, 421, 423, 451, 499])
+def test_one_odd_refusal_among_orders_that_are_taken_is_a_reject(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder, status: int
+) -> None:
+    edge.answers["B"] = (status, {"code": "LOCKED"})
+    orders = [make_order("A"), make_order("B"), make_order("C"), make_order("B")]
+
+    counts = place_in_turn(orders_of(orders), api, rejects)
+
+    assert counts == PlaceCounts(read=4, placed=2, inserted=2, updated=0, rejected=2)
+    assert [(each["line"], each["codes"]) for each in kept(rejects)] == [(2, ["LOCKED"]), (4, ["LOCKED"])]
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+def test_fifty_odd_refusals_in_a_row_end_the_try_before_the_first_of_them(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder, workers: int
+) -> None:
+    numbers = [f"N-{number}" for number in range(300)]
+    edge.answers |= {number: (421, {"code": "WRONG_HOST"}) for number in [numbers[3], *numbers[10:200]]}
+    edge.answers["N-30"] = (400, None)  # It is about one order, and no order that is taken.
+    counts = PlaceCounts()
+
+    with pytest.raises(ServerError) as error:
+        place_orders(orders_of(map(make_order, numbers)), api, rejects, max_workers=workers, counts=counts)
+
+    assert error.value.retryable
+    assert (error.value.status, error.value.codes) == (421, ("WRONG_HOST",))
+    assert "refused 50 orders" in str(error.value)
+    assert "'N-10' (HTTP 421): WRONG_HOST" in str(error.value)
+    assert counts == PlaceCounts(read=10, placed=9, inserted=9, updated=0, rejected=1)
+    assert [each["mp_order_number"] for each in kept(rejects)] == ["N-3"]
+
+
+def test_forty_nine_odd_refusals_before_an_order_that_is_taken_are_rejects(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers |= {f"N-{number}": (421, None) for number in range(49)}
+
+    counts = place_in_turn(orders_of(make_order(f"N-{number}") for number in range(51)), api, rejects)
+
+    assert (counts.placed, counts.rejected) == (2, 49)
+
+
+def test_odd_refusals_of_all_orders_reject_none(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers |= {"A": (423, None), "B": (423, None)}
+
+    with pytest.raises(ServerError, match=r"refused 2 orders .* 'A' \(HTTP 423\)"):
+        place_in_turn(orders_of([make_order("A"), make_order("B")]), api, rejects)
+
+    assert kept(rejects) == []
+
+
+def test_bad_orders_behind_an_odd_refusal_do_not_stop_the_run(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers["B"] = (423, None)
+    bad = [make_order("C", currency="?")] * 200
+
+    counts = place_in_turn(orders_of([make_order("A"), make_order("B"), *bad]), api, rejects)
+
+    assert (counts.read, counts.placed, counts.rejected) == (202, 1, 201)
 
 
 @pytest.mark.parametrize(
