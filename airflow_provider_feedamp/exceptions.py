@@ -96,7 +96,7 @@ class RateLimitError(ApiError):
 
 
 class ServerError(ApiError):
-    """FeedAMP failed (5xx), has not begun (408, 425), or refuses all; the retries of this call are used up."""
+    """FeedAMP failed (5xx), has not begun (408, 425), or refuses all; the call has no retries left."""
 
     retryable = True
 
