@@ -184,7 +184,7 @@ class RejectsFileError(FeedAmpError):
 
 
 class SourceUnavailableError(FeedAmpError):
-    """The database that orders are read from cannot be reached, or went away while it was read."""
+    """The database that orders are read from cannot be reached or went away, or its rows found no room."""
 
     retryable = True  # Databases come back; what was placed until then is placed again with the same content.
 

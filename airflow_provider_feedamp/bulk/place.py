@@ -250,7 +250,7 @@ class _Run:
         if isinstance(answer, FeedAmpError) and slot.order is not None:
             self._rejects.add(slot.order, str(answer), answer.codes, answer.server_message)
             if self._rejects.count <= _LOGGED_REJECTS:
-                log.warning("Rejected line %d: %s", slot.order.line, answer)
+                log.warning("Rejected %s: %s", slot.order.place, answer)
             self._held_bytes -= slot.size
             counts.rejected += 1
         else:

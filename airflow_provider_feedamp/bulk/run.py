@@ -81,10 +81,9 @@ class _Import:
 
     def run(self) -> PlaceCounts:
         """Go on from the checkpoint, or begin anew, and place what there is."""
-        mark = self._source.fingerprint()  # Before it is opened: what is changed later is seen by the retry.
-        stamp = None if mark is None else digest(mark, self._account, self._rejects)
-        start = find_start(self._store, stamp, self._rejects)
-        begun = Checkpoint(stamp or "", PlaceCounts()) if start is None else start
+        self._stamp(0)  # Before it is opened: what is changed later is seen by the retry.
+        start = find_start(self._store, self._stamp, self._rejects)
+        begun = Checkpoint("", PlaceCounts()) if start is None else start
         orders = self._source.open(skip=begun.counts.read)
         if start is None:
             # Before the rejects are begun anew: an old checkpoint must not speak of a new file.
@@ -92,7 +91,7 @@ class _Import:
         counts = replace(begun.counts)
         with RejectsFile(self._rejects, begun.kept) as rejects:
             gauge = Gauge(counts, self._source.share)
-            saver = Saver(self._store, partial(self._checkpoint, stamp, counts, rejects))
+            saver = Saver(self._store, partial(self._checkpoint, counts, rejects))
 
             def tick(taken: int, *, ended: bool = False) -> None:
                 saver.save_if_due()
@@ -111,12 +110,17 @@ class _Import:
         self._forget()
         return counts
 
-    def _checkpoint(self, stamp: str | None, counts: PlaceCounts, rejects: RejectsFile) -> Checkpoint | None:
-        if stamp is None or not counts.read:
+    def _stamp(self, read: int) -> str | None:
+        mark = self._source.fingerprint(read)
+        return None if mark is None else digest(mark, self._account, self._rejects)
+
+    def _checkpoint(self, counts: PlaceCounts, rejects: RejectsFile) -> Checkpoint | None:
+        if not counts.read:
             return None
         if rejects.count and not can_be_continued(self._rejects):
             return None  # The last checkpoint without rejects is the one that a retry can go on from.
-        return Checkpoint(stamp, replace(counts), rejects.size)
+        stamp = self._stamp(counts.read)
+        return None if stamp is None else Checkpoint(stamp, replace(counts), rejects.size)
 
     def _forget(self) -> None:
         try:

@@ -143,8 +143,9 @@ def _display() -> Bar | Lines:
 
 
 def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty: bool) -> OrderInput:
-    from airflow_provider_feedamp.bulk.inputs import FileInput, QueryInput
+    from airflow_provider_feedamp.bulk.inputs import FileInput
     from airflow_provider_feedamp.bulk.paths import same_place, shown
+    from airflow_provider_feedamp.bulk.sql_source import QueryInput
 
     if sql_conn_id:
         return QueryInput(file, sql_conn_id, allow_empty=allow_empty)

@@ -159,8 +159,9 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             self._stop = None
 
     def _input(self) -> OrderInput:
-        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput, QueryInput
+        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
         from airflow_provider_feedamp.bulk.paths import same_place, shown
+        from airflow_provider_feedamp.bulk.sql_source import QueryInput
         from airflow_provider_feedamp.exceptions import InputError
 
         allow_empty = flag("allow_empty", self.allow_empty)

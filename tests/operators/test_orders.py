@@ -5,6 +5,8 @@ import gzip
 import json
 import logging
 import os
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,7 +14,6 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 
 from airflow_provider_feedamp.api.session import FeedAmpSession
-from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
     ImportStoppedError,
@@ -294,7 +295,7 @@ def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_aga
 
     monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects._private", full)
 
-    with pytest.raises(RejectsFileError, match=r"No space left on device.*line 2 is not in it") as error:
+    with pytest.raises(RejectsFileError, match=r"No space left on device.*item 2 is not in it") as error:
         run(orders=[order("A"), order("B", currency="?")], rejects=str(rejects))
     assert not isinstance(error.value, AirflowFailException)
     assert numbers(feedamp) == ["A"]
@@ -357,12 +358,16 @@ def test_as_many_connections_are_kept_open_as_orders_are_on_their_way(
     assert made == [{"seller": None, "requests_per_second": 200.0, "pool_size": 40}]
 
 
-def test_the_orders_of_a_query_are_placed(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_sql(query: str, conn_id: str, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
-        assert (query, conn_id) == ("select body from orders", "shop")
-        return iter([order_of(1, order("A")), order_of(2, order("B"))])
-
-    monkeypatch.setattr("airflow_provider_feedamp.bulk.sql_source.read_sql", read_sql)
+def test_the_orders_of_a_query_are_placed(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "shop.db"
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE orders (body text)")
+        connection.executemany(
+            "INSERT INTO orders VALUES (?)", [(json.dumps(order(number)),) for number in "AB"]
+        )
 
     assert run(source="select body from orders", sql_conn_id="shop")["placed"] == 2
     assert numbers(feedamp) == ["A", "B"]
