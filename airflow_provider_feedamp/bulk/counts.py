@@ -24,7 +24,20 @@ class PlaceCounts:
             f"rejected {self.rejected}"
         )
 
+    def rejected_in_words(self) -> str:
+        """Say how many of them were rejected."""
+        verb = "was" if self.rejected == 1 else "were"
+        return f"{self.rejected} of {orders_in_words(self.read)} {verb} rejected"
 
-def orders_in_words(count: int) -> str:
-    """Return a number of orders as a person would say it."""
-    return "1 order" if count == 1 else f"{count:,} orders"
+
+def orders_in_words(count: int, kind: str = "") -> str:
+    """Return a number of orders as a person would say it.
+
+    :param kind: A word before "orders", with a space behind it. Default: none.
+    """
+    return f"1 {kind}order" if count == 1 else f"{count:,} {kind}orders"
+
+
+def orders_were(count: int, kind: str = "") -> str:
+    """Return a number of orders and its verb; see :func:`orders_in_words`."""
+    return f"{orders_in_words(count, kind)} {'was' if count == 1 else 'were'}"

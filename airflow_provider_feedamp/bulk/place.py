@@ -7,7 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeGuard
 
-from airflow_provider_feedamp.bulk.counts import PlaceCounts, orders_in_words
+from airflow_provider_feedamp.api.order_check import check_order
+from airflow_provider_feedamp.bulk.counts import PlaceCounts, orders_in_words, orders_were
 from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
 from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
 from airflow_provider_feedamp.exceptions import (
@@ -53,7 +54,7 @@ TICK = 0.5
 
 def place_orders(
     orders: Iterable[SourceOrder],
-    api: OrdersApi,
+    api: OrdersApi | None,
     rejects: RejectsFile,
     *,
     max_workers: int = DEFAULT_WORKERS,
@@ -67,6 +68,7 @@ def place_orders(
     the order of the source, so that at any time the counts and the rejects are those of its first
     ``counts.read`` orders.
 
+    :param api: Places them; None only checks each order, and none is placed.
     :param max_workers: How many orders are on their way at a time. Default 16.
     :param counts: The counts so far, of the orders before these; they are added to. Default: none.
     :param stop: Ends the run early, with an account of what is answered.
@@ -88,7 +90,7 @@ def place_orders(
     finally:
         run.workers.end()
     if rejects.count > _LOGGED_REJECTS:
-        log.warning("%d more orders were rejected", rejects.count - _LOGGED_REJECTS)
+        log.warning("%s rejected", orders_were(rejects.count - _LOGGED_REJECTS, "more "))
     return counts
 
 
@@ -97,7 +99,7 @@ class _Run:
 
     def __init__(
         self,
-        api: OrdersApi,
+        api: OrdersApi | None,
         rejects: RejectsFile,
         max_workers: int,
         counts: PlaceCounts,
@@ -108,8 +110,12 @@ class _Run:
         self._most_held = _HELD_PER_WORKER * max_workers
         # A quarter, so that the threads have orders left while this one looks at what came back.
         self.workers = Workers(
-            api.authorise, lambda order: _answer(order, api), max_workers, self._most_open // 4
+            api.authorise if api else None,
+            lambda order: _answer(order, api),
+            max_workers,
+            self._most_open // 4,
         )
+        self._sends = api is not None
         stop.wakes(self.workers.wake)
         self._rejects = rejects
         self._counts = counts
@@ -254,7 +260,7 @@ class _Run:
             self._held_bytes -= slot.size
             counts.rejected += 1
         else:
-            counts.placed += 1
+            counts.placed += self._sends
             counts.inserted += answer is True
             counts.updated += answer is False
         counts.read += 1
@@ -270,21 +276,23 @@ class _Run:
         answered = sum(slot.answer is not NO_ANSWER for slot in self._held)
         if answered:
             log.warning(
-                "%d more orders were answered, but stand in the source behind one that was not: they are not "
-                "counted, and are sent again by the next run",
-                answered,
+                "%s answered, but not counted, as an order before them is not: the next run sends them again",
+                orders_were(answered, "more "),
             )
         if self.workers.under_way:
             log.warning(
-                "%d orders had no answer %g s after the run was told to stop; they are not waited for",
-                self.workers.under_way,
+                "%s not answered %g s after the run was told to stop, and not waited for",
+                orders_were(self.workers.under_way),
                 GRACE,
             )
 
 
-def _answer(order: SourceOrder, api: OrdersApi) -> Answer:
+def _answer(order: SourceOrder, api: OrdersApi | None) -> Answer:
     """Return FeedAMP's answer to one order, or why that order is a reject."""
     try:
+        if api is None:
+            check_order(order.order or {})
+            return None
         return api.place(order.order or {}, body=order.body).inserted
     except InputError as error:
         return error

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def import_orders(
     source: OrderInput,
-    api: OrdersApi,
+    api: OrdersApi | None,
     *,
     rejects: str | None = None,
     account: str = "",
@@ -44,7 +44,8 @@ def import_orders(
     answered is accounted for, a checkpoint is saved, and then the interruption goes on.
 
     :param source: Where the orders come from.
-    :param api: Places them; a connection per worker should be in its pool.
+    :param api: Places them; a connection per worker should be in its pool. None reads and checks all orders,
+        writes the rejects, and sends nothing.
     :param rejects: Path or URL of the rejects file. Default: none is kept.
     :param account: Whose account gets the orders; a checkpoint of another one is not gone on from.
     :param max_workers: How many orders are on their way at a time. Default 16.
@@ -64,7 +65,7 @@ class _Import:
     def __init__(
         self,
         source: OrderInput,
-        api: OrdersApi,
+        api: OrdersApi | None,
         rejects: str | None,
         account: str,
         max_workers: int,

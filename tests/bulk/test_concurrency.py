@@ -349,7 +349,7 @@ def test_a_run_that_is_told_to_stop_waits_for_an_answer_only_for_a_while(
     gate.open()
 
     assert counts == PlaceCounts(read=2, placed=2, inserted=2)
-    assert "1 orders had no answer" in caplog.text
+    assert "1 order was not answered" in caplog.text
 
 
 def test_nothing_is_left_running() -> None:

@@ -325,7 +325,7 @@ def test_rejects_are_logged_one_by_one_up_to_twenty_and_then_counted(
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 21
-    assert warnings[0].startswith("Rejected line 1: Order 'A' was not sent: currency")
+    assert warnings[0].startswith("Rejected item 1: Order 'A' was not sent: currency")
     assert warnings[-1] == "5 more orders were rejected"
     assert rejects.count == 25
 
@@ -348,6 +348,6 @@ def test_the_log_has_nothing_of_the_customer_nor_of_feedamps_words(
 
     assert "Secretname" not in caplog.text
     assert "Hidden" not in caplog.text
-    refused = "Rejected line 1: FeedAMP refused placing order 'A' (HTTP 400): FIELD_INVALID_VALUE"
+    refused = "Rejected item 1: FeedAMP refused placing order 'A' (HTTP 400): FIELD_INVALID_VALUE"
     assert refused in caplog.text
     assert rejects.count == 3

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
@@ -159,7 +160,7 @@ def test_more_rejects_than_allowed_fail_the_task_for_good_when_all_are_done(
 
 
 def test_without_a_rejects_path_the_failure_says_how_to_keep_them(feedamp: RunningSandbox) -> None:
-    with pytest.raises(TooManyRejectsError, match=r"1 of 1 orders.*Set rejects to a path"):
+    with pytest.raises(TooManyRejectsError, match=r"1 of 1 order was.*Set rejects to a path"):
         run(orders=[order("A", currency="?")])
 
 
@@ -373,6 +374,47 @@ def test_the_orders_of_a_query_are_placed(
     assert numbers(feedamp) == ["A", "B"]
 
 
+def test_a_check_writes_the_rejects_and_needs_neither_connection_nor_token(
+    monkeypatch: pytest.MonkeyPatch, source: Path, rejects: Path
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", raising=False)
+    source.write_bytes(lines(order("A"), order("B", currency="?"), order("C")) + b"no json\n")
+    store = Checkpoints()
+    operator = FeedAmpPlaceOrdersOperator(
+        task_id="check",
+        source=str(source),
+        rejects=str(rejects),
+        max_rejects=2,
+        validate_only="True",
+        feedamp_conn_id="no_such_connection",
+    )
+
+    context: Any = {"task_state_store": store, "ti": SimpleNamespace(max_tries=1)}
+    counts = operator.execute(context)
+
+    assert (counts["read"], counts["placed"], counts["rejected"]) == (4, 0, 2)
+    assert counts["rejects"] == str(rejects)
+    assert [json.loads(line)["line"] for line in rejects.read_bytes().splitlines()] == [2, 4]
+    assert store.calls == []
+
+
+def test_a_check_fails_with_more_rejects_than_are_allowed(source: Path) -> None:
+    source.write_bytes(lines(order("B", currency="?")))
+
+    with pytest.raises(TooManyRejectsError, match=r"^1 of 1 order was rejected, and max_rejects is 0"):
+        run(source=str(source), validate_only=True)
+
+
+class Checkpoints:
+    """The store of a task, which keeps what an earlier try has left."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self.calls.append(name)
+
+
 def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSandbox) -> None:
     def orders() -> Iterator[dict[str, Any]]:
         for number in range(10_000):
@@ -406,6 +448,7 @@ def test_each_value_of_the_user_is_templated() -> None:
         "rejects": "/data/{{ n }}.rejects.ndjson",
         "max_rejects": "{{ n }}",
         "allow_empty": "{{ n == 7 }}",
+        "validate_only": "{{ n == 8 }}",
         "sql_conn_id": "shop_{{ n }}",
         "max_workers": "{{ n }}",
         "requests_per_second": "{{ n }}",
@@ -423,6 +466,7 @@ def test_each_value_of_the_user_is_templated() -> None:
         "rejects": "/data/7.rejects.ndjson",
         "max_rejects": "7",
         "allow_empty": "True",
+        "validate_only": "False",
         "sql_conn_id": "shop_7",
         "max_workers": "7",
         "requests_per_second": "7",
