@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeGuard
 
 from airflow_provider_feedamp.api.order_check import check_order
-from airflow_provider_feedamp.bulk.counts import PlaceCounts, orders_in_words, orders_were
+from airflow_provider_feedamp.bulk.counts import Notes, PlaceCounts, orders_in_words, orders_were
 from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
 from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
 from airflow_provider_feedamp.exceptions import (
@@ -89,6 +89,7 @@ def place_orders(
         raise
     finally:
         run.workers.end()
+        run.notes.tell()
     if rejects.count > _LOGGED_REJECTS:
         log.warning("%s rejected", orders_were(rejects.count - _LOGGED_REJECTS, "more "))
     return counts
@@ -108,10 +109,11 @@ class _Run:
     ) -> None:
         self._most_open = max(_OPEN_PER_WORKER * max_workers, _LEAST_OPEN)
         self._most_held = _HELD_PER_WORKER * max_workers
+        self.notes = Notes()
         # A quarter, so that the threads have orders left while this one looks at what came back.
         self.workers = Workers(
             api.authorise if api else None,
-            lambda order: _answer(order, api),
+            lambda order: _answer(order, api, self.notes),
             max_workers,
             self._most_open // 4,
         )
@@ -162,6 +164,7 @@ class _Run:
             self._broken = error
 
     def _take(self, order: SourceOrder) -> None:
+        self.notes.look_at(order.order)
         slot = Slot(order)
         self._held.append(slot)
         self._held_bytes += slot.size
@@ -287,13 +290,16 @@ class _Run:
             )
 
 
-def _answer(order: SourceOrder, api: OrdersApi | None) -> Answer:
+def _answer(order: SourceOrder, api: OrdersApi | None, notes: Notes) -> Answer:
     """Return FeedAMP's answer to one order, or why that order is a reject."""
     try:
         if api is None:
             check_order(order.order or {})
             return None
-        return api.place(order.order or {}, body=order.body).inserted
+        placed = api.place(order.order or {}, body=order.body)
+        if placed.has_errors:
+            notes.taken_with_errors(order)
+        return placed.inserted
     except InputError as error:
         return error
     except (BadRequestError, NotFoundError) as error:

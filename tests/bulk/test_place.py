@@ -293,6 +293,65 @@ def test_no_answer_and_no_token_end_the_run(
     assert kept(rejects) == []
 
 
+def test_fields_that_feedamp_does_not_know_are_counted_and_named_once(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = {"mp_line_number": "1", "sku": "S-1", "quantity": 2, "colour": "red"}
+    lines = [line, line | {"mp_line_number": "2"}]
+    orders = [
+        make_order("A", gift=1, order_lines=lines),
+        make_order("B", gift=2, **{"jane@secretname.example": 1}),
+        make_order("C"),
+    ]
+
+    counts = place_in_turn(orders_of(orders), api, rejects)
+
+    assert (counts.placed, json.loads(edge.bodies[0])["gift"]) == (3, 1)
+    [told] = [each.getMessage() for each in caplog.records if "do not have these fields" in each.getMessage()]
+    assert "gift (in 2 orders)" in told
+    assert "order_lines.colour (in 1 order)" in told
+    assert "a name of 23 characters (in 1 order)" in told
+    assert "secretname" not in caplog.text
+
+
+def test_names_of_fields_without_end_do_not_fill_the_log(
+    api: OrdersApi, rejects: RejectsFile, make_order: MakeOrder, caplog: pytest.LogCaptureFixture
+) -> None:
+    place_in_turn(orders_of(make_order(f"A-{n}", **{f"field_{n}": 1}) for n in range(50)), api, rejects)
+
+    [told] = [each.getMessage() for each in caplog.records if "do not have these fields" in each.getMessage()]
+    assert told.count("(in 1 order)") == 20
+    assert told.endswith("others (in 30 orders)")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"errors": [{"code": "ODD", "message": "Jane Secretname"}]}, {"mp_order_number": "B", "errors": "x"}],
+)
+def test_orders_taken_with_an_answer_that_names_errors_are_a_warning_with_a_count(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    caplog: pytest.LogCaptureFixture,
+    body: dict[str, Any],
+) -> None:
+    edge.answers |= {"A": (200, {"errors": []}), "B": (200, body), "C": (201, body)}
+
+    counts = place_in_turn(orders_of([make_order("A"), make_order("B"), make_order("C")]), api, rejects)
+
+    assert (counts.placed, counts.rejected) == (3, 0)
+    [told] = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert told.startswith(
+        "2 orders were taken by FeedAMP with an answer that names errors, the first in item 2"
+    )
+    assert "Secretname" not in caplog.text
+
+
 def broken_after(orders: list[SourceOrder]) -> Iterator[SourceOrder]:
     yield from orders
     message = "the source is cut off"
