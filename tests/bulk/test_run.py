@@ -25,7 +25,13 @@ from airflow_provider_feedamp.bulk.interrupt import Stop
 from airflow_provider_feedamp.bulk.parse import SourceOrder, parse_order
 from airflow_provider_feedamp.bulk.run import import_orders
 from airflow_provider_feedamp.bulk.sql_source import QueryInput
-from airflow_provider_feedamp.exceptions import ImportStoppedError, InputError, RejectsFileError, ServerError
+from airflow_provider_feedamp.exceptions import (
+    BadRequestError,
+    ImportStoppedError,
+    InputError,
+    RejectsFileError,
+    ServerError,
+)
 from tests.bulk.feedamps import Memory, Orders, write_orders
 
 if TYPE_CHECKING:
@@ -241,6 +247,27 @@ def test_what_is_not_the_same_import_begins_anew_and_says_so(
     assert (counts.read, len(api.calls)) == (30, 30)
     assert lines_of(options["rejects"]) == [4, 8, 12, 16, 20, 24, 28]
     assert "Sending all orders again" in caplog.text
+
+
+def test_the_retry_after_fifty_odd_refusals_begins_with_the_first_of_them(
+    tmp_path: Path, rejects: str
+) -> None:
+    def misdirected(number: str) -> None:
+        if int(number[2:]) > 20:
+            raise BadRequestError(f"placing order {number!r}: HTTP 421", status=421)
+
+    orders = [{"mp_order_number": f"N-{line}"} for line in range(1, 101)]
+    source = write_orders(tmp_path / "more.ndjson", orders)
+    memory, api = Memory(), Orders(misdirected)
+    with pytest.raises(ServerError, match="refused 50 orders"):
+        run(source, api, rejects=rejects, checkpoints=memory)
+    assert memory.load()["read"] == 20
+
+    api = Orders()
+    counts = run(source, api, rejects=rejects, checkpoints=memory)
+
+    assert sorted(api.calls) == sorted(f"N-{line}" for line in range(21, 101))
+    assert (counts.read, counts.placed, counts.rejected) == (100, 100, 0)
 
 
 def test_a_compressed_rejects_file_is_gone_on_with_from_before_its_first_reject(

@@ -415,6 +415,27 @@ class Checkpoints:
         return lambda *_: self.calls.append(name)
 
 
+def test_one_order_that_is_locked_is_a_reject(feedamp: RunningSandbox) -> None:
+    feedamp.control.fault("http_error", on="place_order", status=423, every=2, times=1)
+
+    counts = run(orders=[order(number) for number in "ABCD"], max_workers=1, max_rejects=1)
+
+    assert (counts["placed"], counts["rejected"]) == (3, 1)
+    assert numbers(feedamp) == ["A", "C", "D"]
+
+
+def test_a_server_that_misdirects_all_orders_is_tried_again_later(
+    feedamp: RunningSandbox, rejects: Path
+) -> None:
+    feedamp.control.fault("http_error", on="place_order", status=421, times=None)
+
+    with pytest.raises(ServerError, match=r"refused 50 orders .*HTTP 421") as error:
+        run(orders=[order(f"A-{number}") for number in range(90)], max_rejects=None, rejects=str(rejects))
+
+    assert not isinstance(error.value, AirflowFailException)
+    assert not rejects.exists()
+
+
 def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSandbox) -> None:
     def orders() -> Iterator[dict[str, Any]]:
         for number in range(10_000):
