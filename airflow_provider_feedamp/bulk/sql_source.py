@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -101,7 +102,7 @@ class QueryInput:
         for self._taken, (problem, body) in enumerate(rows.records(), 1):
             if self._taken > skip:
                 order = parse_order(self._taken, body, "row")
-                yield SourceOrder(order.line, order.order, order.body, problem or order.problem, order.unit)
+                yield replace(order, problem=problem) if problem else order
 
     def _spooled(self) -> _Spool:
         if self._rows is None:
@@ -149,18 +150,7 @@ class _Spool:
 
     def records(self) -> Iterator[tuple[str | None, bytes]]:
         """Yield what was kept of each row; several readers do not disturb each other."""
-        at = 0
-
-        def read(size: int) -> bytes:
-            nonlocal at
-            piece = os.pread(self._file.fileno(), size, at)
-            at += len(piece)
-            return piece
-
-        stream = buffered(read)
-        while head := stream.readline():
-            problem, size = json.loads(head)
-            yield problem, stream.read(size)
+        return _records(self._file)
 
     def digest(self, count: int) -> str:
         """Return a digest of the first rows; to ask for ever more of them reads each once."""
@@ -171,6 +161,21 @@ class _Spool:
             self._digest.update(_framed(problem, body))
             self._digested += 1
         return self._digest.hexdigest()
+
+
+def _records(file: IO[bytes]) -> Iterator[tuple[str | None, bytes]]:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        piece = os.pread(file.fileno(), size, at)
+        at += len(piece)
+        return piece
+
+    stream = buffered(read)
+    while head := stream.readline():
+        problem, size = json.loads(head)
+        yield problem, stream.read(size)
 
 
 def _framed(problem: str | None, body: bytes) -> bytes:

@@ -398,6 +398,10 @@ def test_the_rows_wait_in_a_file_without_a_name_that_its_owner_alone_may_read(
     assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o600, 0)
     assert list((tmp_path / "spool").iterdir()) == []
     assert len(list(orders)) == 1
+    file = source._rows._file  # type: ignore[union-attr]
+    source.fingerprint(1)
+    del source, orders
+    assert file.closed
 
 
 def test_a_disk_without_room_for_the_rows_is_told_and_may_be_tried_again(
