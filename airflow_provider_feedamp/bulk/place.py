@@ -134,6 +134,7 @@ class _Run:
     def place_all(self, orders: Iterable[SourceOrder]) -> None:
         """Place the orders and account for each."""
         try:
+            self._check_stop()  # To read a query takes longer than anybody waits who has requested a stop.
             for order in self._read(orders):
                 self._take(order)
                 self._turn(wait=False)
@@ -195,6 +196,9 @@ class _Run:
             raise self.workers.failure
         if self._odd >= MOST_ODD:
             raise self._too_odd()
+        self._check_stop()
+
+    def _check_stop(self) -> None:
         if self._stop.requested:
             raise ImportStoppedError(
                 f"The import was told to stop after {self._counts.read} orders (SIGTERM or a time-out). "

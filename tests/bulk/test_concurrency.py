@@ -317,6 +317,16 @@ def test_large_orders_are_held_up_to_a_number_of_bytes(monkeypatch: pytest.Monke
     assert (gate.opened_at, counts.placed) == (4, 29)
 
 
+def test_a_run_that_was_told_to_stop_while_its_source_was_made_sends_nothing() -> None:
+    stop, api = Stop(), Orders()
+    stop.request()
+
+    with pytest.raises(ImportStoppedError):
+        place([order(line) for line in range(1, 9)], api, stop=stop)
+
+    assert (api.authorised, api.calls) == (0, [])
+
+
 def test_a_run_that_is_told_to_stop_counts_what_is_answered() -> None:
     stop = Stop()
     counts = PlaceCounts()
