@@ -96,7 +96,7 @@ class RateLimitError(ApiError):
 
 
 class ServerError(ApiError):
-    """FeedAMP failed (5xx) or has not begun (408, 425), and the retries of this call are used up."""
+    """FeedAMP failed (5xx), has not begun (408, 425), or refuses all; the call has no retries left."""
 
     retryable = True
 
@@ -184,7 +184,7 @@ class RejectsFileError(FeedAmpError):
 
 
 class SourceUnavailableError(FeedAmpError):
-    """The database that orders are read from cannot be reached, or went away while it was read."""
+    """The database that orders are read from cannot be reached or went away, or its rows found no room."""
 
     retryable = True  # Databases come back; what was placed until then is placed again with the same content.
 

@@ -7,7 +7,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_feedamp import exceptions
-from airflow_provider_feedamp.bulk.sql_source import read_sql
+from airflow_provider_feedamp.bulk.sql_source import QueryInput
 from airflow_provider_feedamp.hooks.custody import custodian_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
@@ -251,7 +251,7 @@ def import_stopped(scene: Scene) -> None:
 def source_gone(scene: Scene) -> None:
     unreachable = f"sqlite:///{scene.folder}/no/such/folder.db"
     scene.monkeypatch.setenv("AIRFLOW_CONN_ORDERS", unreachable)
-    read_sql("SELECT 1", "orders")
+    QueryInput("SELECT 1", "orders").open()
 
 
 def destination_full(scene: Scene) -> None:

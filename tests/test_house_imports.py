@@ -55,7 +55,7 @@ AIRFLOW: dict[str, set[str]] = {
     # An import's counters are among Airflow's own metrics.
     "bulk/metrics.py": {f"{SDK}.Stats"},
     # A query as source reads on an Airflow connection.
-    "bulk/sql_rows.py": {f"{SDK}.BaseHook", f"{SDK}.AirflowNotFoundException"},
+    "bulk/sql_source.py": {f"{SDK}.BaseHook", f"{SDK}.AirflowNotFoundException"},
     # Beside a task's own Variables there are those of the command line, the webserver and the tests.
     "stores/variable.py": TASK_NAMES | METADATA,
     # The version tells whether the supervisor logs what a task writes; the key opens rows that are listed.

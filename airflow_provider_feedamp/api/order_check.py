@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from airflow_provider_feedamp.api.types import MarketplaceState
@@ -17,6 +18,8 @@ LONGEST_NUMBER = 128
 _STATES = frozenset(state.value for state in MarketplaceState)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+#: An instant that is written in another way: with an offset, or with no zone.
+_OTHER_INSTANT = re.compile(r"[0-9-]{8,10}[T ][0-9:]{4,8}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9:]{2,5})?")
 #: Texts that may be shown: no name, address or e-mail looks like that, whatever slipped into the field.
 _SHOWABLE = re.compile(r"[A-Z_]{1,24}|[a-z]{3}|[0-9TZ:.+ -]{0,40}")
 _MOST_SHOWN = 10
@@ -147,7 +150,14 @@ def _instant(value: object) -> str:
         except ValueError:
             return f"is {_shown(value)}: there is no such day or time"
         return ""
-    return f"is {_shown(value)}: it must be a time in UTC with a Z, such as 2024-05-01T23:52:01Z"
+    wanted = "it must be a time in UTC with a Z, such as 2024-05-01T23:52:01Z"
+    if isinstance(value, str) and _OTHER_INSTANT.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                return f"is {_shown(value)}: {wanted}; this has no time zone"
+            return f"is {_shown(value)}: {wanted}; write {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"is {_shown(value)}: {wanted}"
 
 
 def _quantity(value: object) -> str:

@@ -154,5 +154,6 @@ class OrdersApi:
         what = f"placing order {number!r}"
         status, held = self._transport.request("PUT", ("orders", number), json=json, body=body, what=what)
         # The body of this answer is not documented; what is not an order is not passed on as one.
-        known = isinstance(held, dict) and "mp_order_number" in held
-        return PlacedOrder(number, self._unverified.is_new(status), cast("Order", held) if known else None)
+        answer = held if isinstance(held, dict) else {}
+        known = cast("Order", answer) if "mp_order_number" in answer else None
+        return PlacedOrder(number, self._unverified.is_new(status), known, bool(answer.get("errors")))

@@ -207,6 +207,8 @@ class PlacedOrder:
     inserted: bool | None
     #: The order as FeedAMP holds it now, where the answer had it; it names a person, so ``repr`` hides it.
     order: Order | None = field(repr=False)
+    #: Whether the answer, a success, names errors all the same.
+    has_errors: bool = False
 
 
 class RefundLine(TypedDict, total=False):

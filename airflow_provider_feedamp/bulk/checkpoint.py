@@ -67,18 +67,24 @@ def checkpoint_of(value: Any) -> Checkpoint | None:
     return found if adds_up else None
 
 
-def find_start(store: CheckpointStore, stamp: str | None, rejects: str | None) -> Checkpoint | None:
+def find_start(
+    store: CheckpointStore, stamp: Callable[[int], str | None], rejects: str | None
+) -> Checkpoint | None:
     """Return where to go on; None to begin anew, and the log says why if there was a start.
 
-    :param stamp: What the import is about now; None if its source cannot be known again.
+    :param stamp: Returns what the import is about now, as far as a number of orders; None if its source
+        cannot be known again.
     :param rejects: The path of the rejects file.
     """
     value = store.load()
     if value is None:
         return None
     found = checkpoint_of(value)
-    if found is None or stamp is None or found.stamp != stamp:
-        reason = "the source, the seller or the path of the rejects is not the same as in the try before"
+    if found is None or found.stamp != stamp(found.counts.read):
+        reason = (
+            "the source (of a query: its text or its first rows), the seller or the path of the rejects is "
+            "not the same as in the try before"
+        )
     elif not still_there(rejects, found.kept):
         reason = "the rejects file of the try before is not there, or cannot be added to"
     else:

@@ -1,4 +1,4 @@
-"""What an import reads its orders from: a file, a list or a query, and whether it is still the same."""
+"""What an import reads its orders from, and whether it is still the same; a query is in ``sql_source``."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ class OrderInput(Protocol):
     def name(self) -> str:
         """What it is, for a log; it holds no secret and nothing of an order."""
 
-    def fingerprint(self) -> str | None:
-        """Return what stays while the content stays; None if that cannot be told."""
+    def fingerprint(self, read: int = 0) -> str | None:
+        """Return what stays while the first orders stay; None if that cannot be told.
+
+        :param read: How many orders. Default 0: what can be told before any is read.
+        """
 
     def open(self, skip: int = 0) -> Iterator[SourceOrder]:
         """Return the orders behind the first ones; refuse what is of no use at once."""
@@ -59,19 +62,27 @@ class FileInput:
         self.allow_empty = allow_empty
         self._so_far = ReadSoFar()
         self._size: int | None = None
+        self._mark: str | None = None
+        self._looked = False
 
     @property
     def name(self) -> str:
         """The path, without a password."""
         return shown(self.source)
 
-    def fingerprint(self) -> str | None:
-        """Return a digest of path, size and the storage's own mark of the content, such as an ETag."""
-        found = _look_at(self.source)
-        size = found.get("size")
-        self._size = size if isinstance(size, int) else None
-        marks = {name: str(found[name]) for name in _STAMPS if found.get(name)}
-        return digest(self.source, self._size, marks) if marks and self._size is not None else None
+    def fingerprint(self, read: int = 0) -> str | None:
+        """Return a digest of path, size and the storage's own mark of the content, such as an ETag.
+
+        It is that of the first call: what is changed while it is read is seen by the retry.
+        """
+        if not self._looked:
+            self._looked = True
+            found = _look_at(self.source)
+            size = found.get("size")
+            self._size = size if isinstance(size, int) else None
+            marks = {name: str(found[name]) for name in _STAMPS if found.get(name)}
+            self._mark = digest(self.source, self._size, marks) if marks and self._size is not None else None
+        return self._mark
 
     def open(self, skip: int = 0) -> Iterator[SourceOrder]:
         """Open the file and return its orders, without the first ones."""
@@ -95,7 +106,7 @@ class ListInput:
         self.orders = orders
         self.allow_empty = allow_empty
 
-    def fingerprint(self) -> str | None:
+    def fingerprint(self, read: int = 0) -> str | None:
         """Return None: the task that made the list may have made another one."""
         return None
 
@@ -105,39 +116,6 @@ class ListInput:
 
     def share(self) -> float | None:
         """Return None: it is in memory anyhow, so it is short."""
-        return None
-
-
-class QueryInput:
-    """A query on an Airflow connection.
-
-    :param query: One statement that returns rows, see :func:`read_sql`.
-    :param conn_id: The Airflow connection.
-    :param allow_empty: Whether a query without any row is fine.
-    """
-
-    def __init__(self, query: str, conn_id: str, *, allow_empty: bool = False) -> None:
-        self.query = query
-        self.conn_id = conn_id
-        self.allow_empty = allow_empty
-
-    @property
-    def name(self) -> str:
-        """The connection; the query's text may hold what is nobody's business."""
-        return f"the query on connection {self.conn_id}"
-
-    def fingerprint(self) -> str | None:
-        """Return None: rows come, go and change their order."""
-        return None
-
-    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
-        """Run the query and return its orders; none can be passed over."""
-        from airflow_provider_feedamp.bulk.sql_source import read_sql
-
-        return read_sql(self.query, self.conn_id, allow_empty=self.allow_empty)
-
-    def share(self) -> float | None:
-        """Return None: a cursor does not know how many rows will come."""
         return None
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_feedamp.bulk.counts import orders_in_words
+
 if TYPE_CHECKING:
     from airflow_provider_feedamp.bulk.counts import PlaceCounts
 
@@ -113,11 +115,18 @@ class ProgressLog:
 
 def line_of(progress: Progress) -> str:
     """Say in words how far an import is."""
-    of = "" if progress.total is None else f" of about {progress.total:,}"
+    done = orders_done(progress)
     left = progress.seconds_left
     more = "" if left is None else f", about {duration(left)} left"
     pace = f"{progress.rate:,.0f} per second"
-    return f"{progress.done:,}{of} orders done, {pace}, {progress.rejected:,} rejected{more}"
+    return f"{done}, {pace}, {progress.rejected:,} rejected{more}"
+
+
+def orders_done(progress: Progress) -> str:
+    """Say how many orders are done, and of how many."""
+    if progress.total is None:
+        return f"{orders_in_words(progress.done)} done"
+    return f"{progress.done:,} of about {orders_in_words(progress.total)} done"
 
 
 def duration(seconds: float) -> str:

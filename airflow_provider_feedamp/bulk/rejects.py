@@ -88,7 +88,7 @@ class RejectsFile:
                 self.size += len(line)
             except OSError as error:
                 raise RejectsFileError(
-                    f"{self._failed(error)} The order of line {order.line} is not in it ({reason})."
+                    f"{self._failed(error)} The order of {order.place} is not in it ({reason})."
                 ) from error
         self.count += 1
 

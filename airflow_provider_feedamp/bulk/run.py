@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 def import_orders(
     source: OrderInput,
-    api: OrdersApi,
+    api: OrdersApi | None,
     *,
     rejects: str | None = None,
     account: str = "",
@@ -44,7 +44,8 @@ def import_orders(
     answered is accounted for, a checkpoint is saved, and then the interruption goes on.
 
     :param source: Where the orders come from.
-    :param api: Places them; a connection per worker should be in its pool.
+    :param api: Places them; a connection per worker should be in its pool. None reads and checks all orders,
+        writes the rejects, and sends nothing.
     :param rejects: Path or URL of the rejects file. Default: none is kept.
     :param account: Whose account gets the orders; a checkpoint of another one is not gone on from.
     :param max_workers: How many orders are on their way at a time. Default 16.
@@ -64,7 +65,7 @@ class _Import:
     def __init__(
         self,
         source: OrderInput,
-        api: OrdersApi,
+        api: OrdersApi | None,
         rejects: str | None,
         account: str,
         max_workers: int,
@@ -81,10 +82,9 @@ class _Import:
 
     def run(self) -> PlaceCounts:
         """Go on from the checkpoint, or begin anew, and place what there is."""
-        mark = self._source.fingerprint()  # Before it is opened: what is changed later is seen by the retry.
-        stamp = None if mark is None else digest(mark, self._account, self._rejects)
-        start = find_start(self._store, stamp, self._rejects)
-        begun = Checkpoint(stamp or "", PlaceCounts()) if start is None else start
+        self._stamp(0)  # Before it is opened: what is changed later is seen by the retry.
+        start = find_start(self._store, self._stamp, self._rejects)
+        begun = Checkpoint("", PlaceCounts()) if start is None else start
         orders = self._source.open(skip=begun.counts.read)
         if start is None:
             # Before the rejects are begun anew: an old checkpoint must not speak of a new file.
@@ -92,7 +92,7 @@ class _Import:
         counts = replace(begun.counts)
         with RejectsFile(self._rejects, begun.kept) as rejects:
             gauge = Gauge(counts, self._source.share)
-            saver = Saver(self._store, partial(self._checkpoint, stamp, counts, rejects))
+            saver = Saver(self._store, partial(self._checkpoint, counts, rejects))
 
             def tick(taken: int, *, ended: bool = False) -> None:
                 saver.save_if_due()
@@ -111,12 +111,17 @@ class _Import:
         self._forget()
         return counts
 
-    def _checkpoint(self, stamp: str | None, counts: PlaceCounts, rejects: RejectsFile) -> Checkpoint | None:
-        if stamp is None or not counts.read:
+    def _stamp(self, read: int) -> str | None:
+        mark = self._source.fingerprint(read)
+        return None if mark is None else digest(mark, self._account, self._rejects)
+
+    def _checkpoint(self, counts: PlaceCounts, rejects: RejectsFile) -> Checkpoint | None:
+        if not counts.read:
             return None
         if rejects.count and not can_be_continued(self._rejects):
             return None  # The last checkpoint without rejects is the one that a retry can go on from.
-        return Checkpoint(stamp, replace(counts), rejects.size)
+        stamp = self._stamp(counts.read)
+        return None if stamp is None else Checkpoint(stamp, replace(counts), rejects.size)
 
     def _forget(self) -> None:
         try:

@@ -24,6 +24,7 @@ _KEPT_OF_A_LONG_LINE = 1000
 _UTF8_MARK = b"\xef\xbb\xbf"
 _LINES = (".ndjson", ".jsonl")
 _ARRAY = (".json",)
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 _ALL_NAMES = ", ".join(f"{name}, {name}.gz" for name in _LINES + _ARRAY)
 
 
@@ -65,7 +66,15 @@ def read_orders(
     name = (source.partition("?")[0] if is_web(source) else source).lower()
     plain_name = name.removesuffix(".gz")
     if not plain_name.endswith(_LINES + _ARRAY):
-        raise InputError(f"{what} has a name that does not say what it holds. Known are: {_ALL_NAMES}.")
+        table = (
+            " A table has no place for an order's own lines: write each order as a JSON object on one line, "
+            "or load the table into a database and give a query with sql_conn_id."
+            if plain_name.endswith(_TABLES)
+            else ""
+        )
+        raise InputError(
+            f"{what} has a name that does not say what it holds. Known are: {_ALL_NAMES}.{table}"
+        )
     read = partial(_lines if plain_name.endswith(_LINES) else _elements, skip=skip)
     opened = partial(_opened, source, what, so_far or ReadSoFar(), compressed=name.endswith(".gz"))
     return _not_empty(_stream(opened, what, read), what, allow_empty=allow_empty or skip > 0)
@@ -108,7 +117,7 @@ def _of_text(text: str) -> Iterator[SourceOrder]:
         )
     stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
     elements = array_elements(partial(stream.read, _PIECE), what="orders", limit=MAX_ORDER_BYTES)
-    return (parse_order(position, element) for position, element in enumerate(elements, 1))
+    return (parse_order(position, element, "item") for position, element in enumerate(elements, 1))
 
 
 def _stream(
@@ -121,7 +130,7 @@ def _stream(
             for order in read(stream, what):
                 yield order
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        place = f"after line or element {order.line}" if order else "at its beginning"
+        place = f"after {order.place}" if order else "at its beginning"
         raise InputError(
             f"{what} is not a whole gzip file: {error} ({place}). What stands before was read."
         ) from error
@@ -138,9 +147,9 @@ def _opened(source: str, what: str, so_far: ReadSoFar, *, compressed: bool) -> I
     except PermissionError as error:
         raise InputError(f"{what} may not be read by this worker: {error.strerror or error}.") from error
     with file:
-        stream = _buffered(so_far.counting(file.read))
+        stream = buffered(so_far.counting(file.read))
         # read1 hands out what could be unpacked before the place where a cut-off file ends.
-        yield _buffered(gzip.GzipFile(fileobj=stream).read1) if compressed else stream
+        yield buffered(gzip.GzipFile(fileobj=stream).read1) if compressed else stream
 
 
 def _check_encoding(stream: io.BufferedReader, what: str) -> None:
@@ -179,7 +188,7 @@ def _too_long(number: int, text: bytes) -> SourceOrder:
 def _elements(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
     elements = array_elements(partial(stream.read1, _PIECE), what=what, limit=MAX_ORDER_BYTES)
     for position, element in islice(enumerate(elements, 1), skip, None):
-        yield parse_order(position, element)
+        yield parse_order(position, element, "item")
 
 
 _Reader = Callable[[io.BufferedReader, str], Iterator[SourceOrder]]
@@ -201,5 +210,6 @@ class _ReadOnly(io.RawIOBase):
         return len(piece)
 
 
-def _buffered(read: Callable[[int], bytes]) -> io.BufferedReader:
+def buffered(read: Callable[[int], bytes]) -> io.BufferedReader:
+    """Return a stream over a read function."""
     return io.BufferedReader(_ReadOnly(read), _PIECE)

@@ -1,111 +1,257 @@
-"""Read orders one by one from a query, in memory that does not grow with their number."""
+"""Orders out of a database: a query's rows go to a private file at once, and are read from there.
+
+So no transaction is open while orders are placed, which takes hours: databases end those that are idle.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from functools import partial, singledispatch
-from itertools import chain
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+import logging
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
-from airflow_provider_feedamp.bulk.parse import SourceOrder, parse_order
-from airflow_provider_feedamp.bulk.source import MAX_ORDER_BYTES
-from airflow_provider_feedamp.bulk.sql_rows import JsonText, open_query
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.bulk.inputs import digest
+from airflow_provider_feedamp.bulk.parse import JsonText, SourceOrder, UnfitError, json_of, parse_order
+from airflow_provider_feedamp.bulk.source import MAX_ORDER_BYTES, buffered
+from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
+    FeedAmpError,
+    InputError,
+    SourceUnavailableError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+log = logging.getLogger(__name__)
 
 #: The order's fields that are objects or lists: text in a column of that name is their JSON.
 JSON_FIELDS = frozenset({"customer", "shipping_address", "order_lines", "location"})
 #: The order's fields that are true or false: MySQL and SQLite have 0 and 1 for them.
 _BOOLEAN_FIELDS = frozenset({"is_marketplace_fulfilled"})
 _KEPT_OF_A_LONG_ORDER = 1000
+#: Rows that are held at a time: few beside what a task takes anyway, and few trips to the database.
+_ROWS_AT_A_TIME = 200
+_LONGEST_MESSAGE = 500
+_BINARY = (bytes, bytearray, memoryview)
+
+#: Reads the next rows, at most as many as it is asked for.
+_Fetch = Callable[[int], "Sequence[Sequence[Any]]"]
 
 
-def read_sql(query: str, conn_id: str, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
-    """Read the orders of a query on any SQL connection of Airflow's.
+class QueryInput:
+    """A query on any SQL connection of Airflow's.
 
     A query with one column gives the JSON of whole orders, which is sent byte for byte. With more columns,
     each is the field of the order that has its name: NULL leaves the field out, times with a zone are
     written in UTC, decimal numbers keep their digits, and the columns in ``JSON_FIELDS``, like all of a JSON
     type, hold JSON. What is wrong with a single row is told in its :class:`SourceOrder`; the others go on.
 
-    :param query: One statement that returns rows; with ``ORDER BY``, row numbers mean the same again.
+    :param query: One statement that returns rows. With ``ORDER BY`` a retry can go on where the import ended.
     :param conn_id: The Airflow connection, of any type that has a hook for SQL.
     :param allow_empty: Whether a query without any row is fine. Default: it is not.
-    :return: An iterator over a cursor, which holds some rows at a time. The connection is closed when it
-        ends, and when it is dropped.
-    :raises InputError: At once if the query is refused, gives no rows, or two columns have one name; while
-        reading if the database fails at a later row.
-    :raises ConfigurationError: At once if this is no SQL connection.
-    :raises SourceUnavailableError: If the database cannot be reached, or goes away while it is read.
     """
-    orders = _orders(query, conn_id)
-    first = next(orders, None)
-    if first is not None:
-        return chain((first,), orders)
-    if allow_empty:
-        return orders
-    raise InputError(
-        f"The query on the Airflow connection {conn_id!r} found no order. "
-        "If that is fine, set allow_empty=True."
-    )
+
+    def __init__(self, query: str, conn_id: str, *, allow_empty: bool = False) -> None:
+        self.query = query
+        self.conn_id = conn_id
+        self.allow_empty = allow_empty
+        self._rows: _Spool | None = None
+        self._taken = 0
+
+    @property
+    def name(self) -> str:
+        """The connection; the query's text may hold what is nobody's business."""
+        return f"the query on connection {self.conn_id}"
+
+    def fingerprint(self, read: int = 0) -> str | None:
+        """Return a digest of the query and its first rows; None if it has no ``ORDER BY``, or fewer rows."""
+        rows = self._spooled()
+        if not _has_order(self.query) or read > rows.count:
+            return None
+        return digest(self.query, self.conn_id, rows.digest(read))
+
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Run the query, read all its rows, and return the orders behind the first ones.
+
+        :raises InputError: If the query is refused, gives no rows, two columns have one name, or the
+            database fails at a later row.
+        :raises ConfigurationError: If this is no SQL connection.
+        :raises SourceUnavailableError: If the database cannot be reached or goes away, or the disk is full.
+        """
+        rows = self._spooled()
+        if not rows.count and not self.allow_empty:
+            raise InputError(
+                f"The query on the Airflow connection {self.conn_id!r} found no order. "
+                "If that is fine, set allow_empty=True."
+            )
+        return self._orders(rows, skip)
+
+    def share(self) -> float | None:
+        """Return the share of the rows."""
+        return self._taken / self._rows.count if self._rows and self._rows.count else None
+
+    def _orders(self, rows: _Spool, skip: int) -> Iterator[SourceOrder]:
+        for self._taken, (problem, body) in enumerate(rows.records(), 1):
+            if self._taken > skip:
+                order = parse_order(self._taken, body, "row")
+                yield replace(order, problem=problem) if problem else order
+
+    def _spooled(self) -> _Spool:
+        if self._rows is None:
+            database = _Database(self.conn_id)
+            statement = database.one_statement(self.query)
+            with database.rows_of(statement) as (columns, found):
+                names = _names(columns, self.conn_id)
+                try:
+                    rows = _Spool()
+                    for row in found:
+                        rows.add(*_written(names, row))
+                    rows.flush()
+                except OSError as error:
+                    raise SourceUnavailableError(
+                        f"The rows of the query on the Airflow connection {self.conn_id!r} could not be kept "
+                        f"in {tempfile.gettempdir()} on this worker: {error.strerror or error}. Nothing was "
+                        "sent. Make room there, or name another folder in TMPDIR, and run the task again."
+                    ) from error
+            log.info("The query on connection %s gave %d rows", self.conn_id, rows.count)
+            if not _has_order(self.query):
+                log.info("The query says no ORDER BY, so a retry of this import would send all orders again")
+            self._rows = rows
+        return self._rows
 
 
-def _orders(query: str, conn_id: str) -> Iterator[SourceOrder]:
-    with open_query(query, conn_id) as found:
-        order_of = _reader(found.columns, conn_id)
-        for line, row in enumerate(found.rows, 1):
-            yield _bounded(order_of(line, row))
+class _Spool:
+    """Rows in a file without a name, which its owner alone could read, and which ends with the process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="feedamp-")
+        weakref.finalize(self, _close, self._file)
+        self._digest = hashlib.sha256()
+        self._digested = 0
+        self._to_digest = self.records()
+
+    def add(self, problem: str | None, body: bytes) -> None:
+        """Keep one row: what is wrong with it, and the order's JSON."""
+        self._file.write(_framed(problem, body))
+        self.count += 1
+
+    def flush(self) -> None:
+        """Have all that was added in the file, to be read."""
+        self._file.flush()
+
+    def records(self) -> Iterator[tuple[str | None, bytes]]:
+        """Yield what was kept of each row; several readers do not disturb each other."""
+        return _records(self._file)
+
+    def digest(self, count: int) -> str:
+        """Return a digest of the first rows; to ask for ever more of them reads each once."""
+        if count < self._digested:
+            self._digest, self._digested, self._to_digest = hashlib.sha256(), 0, self.records()
+        while self._digested < count:
+            problem, body = next(self._to_digest)
+            self._digest.update(_framed(problem, body))
+            self._digested += 1
+        return self._digest.hexdigest()
 
 
-def _reader(columns: Sequence[str], conn_id: str) -> Callable[[int, Sequence[Any]], SourceOrder]:
+def _records(file: IO[bytes]) -> Iterator[tuple[str | None, bytes]]:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        piece = os.pread(file.fileno(), size, at)
+        at += len(piece)
+        return piece
+
+    stream = buffered(read)
+    while head := stream.readline():
+        problem, size = json.loads(head)
+        yield problem, stream.read(size)
+
+
+def _framed(problem: str | None, body: bytes) -> bytes:
+    return b"%s\n%s" % (json.dumps([problem, len(body)]).encode(), body)
+
+
+def _close(resource: Any) -> None:
+    # Best effort: to close what has failed raises too, and would hide why.
+    with suppress(Exception):
+        resource.close()
+
+
+def _has_order(query: str) -> bool:
+    """Whether the order of the result is said; an ``ORDER BY`` inside of brackets is another one's."""
+    import sqlparse
+
+    depth = 0
+    for token in sqlparse.parse(query)[0].flatten():  # type: ignore[no-untyped-call]
+        depth += (token.value == "(") - (token.value == ")")
+        if not depth and token.match(sqlparse.tokens.Keyword, r"ORDER\s+BY", regex=True):
+            return True
+    return False
+
+
+def _names(columns: Sequence[str], conn_id: str) -> list[str] | None:
+    """Return the fields' names; None for one column of whole orders."""
     if len(columns) == 1:
-        return _whole_order
+        return None
     # Some databases write all names in capitals; FeedAMP has none.
     names = [name.lower() if name.isupper() else name for name in columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(
             f"The query on the Airflow connection {conn_id!r} gives {', '.join(twice)} more than once."
         )
-    return partial(_order_of_fields, names)
+    return names
 
 
-def _whole_order(line: int, row: Sequence[Any]) -> SourceOrder:
-    (value,) = row
+def _written(names: list[str] | None, row: Sequence[Any]) -> tuple[str | None, bytes]:
+    """Return what is wrong with a row, and the JSON of its order."""
+    problem, body = _whole(row[0]) if names is None else _of_fields(names, row)
+    if len(body) <= MAX_ORDER_BYTES:
+        return problem, body
+    return (
+        f"is longer than {MAX_ORDER_BYTES:,} bytes; only its beginning is kept here",
+        body[:_KEPT_OF_A_LONG_ORDER],
+    )
+
+
+def _whole(value: Any) -> tuple[str | None, bytes]:
     if value is None:
-        return SourceOrder(line, None, b"", "is NULL")
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return parse_order(line, bytes(value))
+        return "is NULL", b""
+    if isinstance(value, _BINARY):
+        return None, bytes(value)
     if isinstance(value, str):
-        return parse_order(line, value.encode("utf-8", "surrogatepass"))
-    text, problem = _checked(value)
-    order = parse_order(line, text.encode())
-    return SourceOrder(line, order.order, order.body, problem or order.problem)
+        return None, value.encode("utf-8", "surrogatepass")
+    problem, text = _checked(value)
+    return problem, text.encode()
 
 
-def _order_of_fields(names: Sequence[str], line: int, row: Sequence[Any]) -> SourceOrder:
+def _of_fields(names: Sequence[str], row: Sequence[Any]) -> tuple[str | None, bytes]:
     """Write a row as the JSON of an order; what does not fit goes in as text, to be mended there."""
     fields: list[str] = []
     problems: list[str] = []
     for name, value in zip(names, row, strict=True):
         if value is None:
             continue
-        text, problem = _field(name, value)
+        problem, text = _field(name, value)
         fields.append(f"{json.dumps(name)}:{text}")
         if problem:
             problems.append(f"column {name} {problem}")
-    order = parse_order(line, f"{{{','.join(fields)}}}".encode())
-    return SourceOrder(line, order.order, order.body, "; ".join(problems) or order.problem)
+    return "; ".join(problems) or None, f"{{{','.join(fields)}}}".encode()
 
 
-def _field(name: str, value: Any) -> tuple[str, str | None]:
+def _field(name: str, value: Any) -> tuple[str | None, str]:
     if name in JSON_FIELDS:
-        if isinstance(value, (bytes, bytearray, memoryview)):
+        if isinstance(value, _BINARY):
             value = bytes(value).decode("utf-8", "backslashreplace")
         if isinstance(value, str):
             value = JsonText(value)
@@ -114,86 +260,161 @@ def _field(name: str, value: Any) -> tuple[str, str | None]:
     return _checked(value)
 
 
-def _bounded(order: SourceOrder) -> SourceOrder:
-    if order.body is None or len(order.body) <= MAX_ORDER_BYTES:
-        return order
-    problem = f"is longer than {MAX_ORDER_BYTES:,} bytes; only its beginning is kept here"
-    return SourceOrder(order.line, None, order.body[:_KEPT_OF_A_LONG_ORDER], problem)
-
-
-class _UnfitError(Exception):
-    """A value that has no place in an order; the text says why, and holds nothing of it."""
-
-
-def _checked(value: Any) -> tuple[str, str | None]:
-    """Return a value as JSON, or as a JSON text and why it cannot be sent."""
+def _checked(value: Any) -> tuple[str | None, str]:
+    """Return a value as JSON, or why it cannot be sent and a JSON text of it."""
     try:
-        return _json_of(value), None
+        return None, json_of(value)
     except Exception as error:  # noqa: BLE001 - one row of millions must not end an import, whatever is in it
-        text = bytes(value).decode("utf-8", "backslashreplace") if _is_binary(value) else str(value)
-        why = str(error) if isinstance(error, _UnfitError) else f"cannot be written: {type(error).__name__}"
-        return json.dumps(text), why
+        binary = isinstance(value, _BINARY)
+        text = bytes(value).decode("utf-8", "backslashreplace") if binary else str(value)
+        why = str(error) if isinstance(error, UnfitError) else f"cannot be written: {type(error).__name__}"
+        return why, json.dumps(text)
 
 
-def _is_binary(value: Any) -> bool:
-    return isinstance(value, (bytes, bytearray, memoryview))
+class _Database:
+    """The database behind a connection; its errors are told in its own words, without the password."""
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._hook, password = _hook_of(conn_id)
+        forms = {password, quote(password), quote(password, safe=""), quote_plus(password)} - {""}
+        self._passwords = sorted(forms, key=len, reverse=True)
+
+    def one_statement(self, query: object) -> str:
+        """Return the query, if it is one: behind a cursor's declaration, a second statement would be run."""
+        statements = self._hook.split_sql_string(query) if isinstance(query, str) else []
+        if len(statements) != 1 or not isinstance(query, str):
+            raise InputError(
+                f"The query on the Airflow connection {self._conn_id!r} must be one SQL statement; "
+                f"there are {len(statements)} in it."
+            )
+        return query.strip().rstrip("; \t\r\n")
+
+    @contextmanager
+    def rows_of(self, statement: str) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
+        """Run a statement and lend the names of its columns, and its rows; at the end all is closed.
+
+        Through SQLAlchemy where the connection's hook has an engine, with a cursor on the server where its
+        dialect knows one (PostgreSQL, MySQL, MariaDB); else with the hook's own cursor.
+        """
+        engine = _engine(self._hook)
+        with self._errors(connecting=True):
+            connection = self._hook.get_conn() if engine is None else engine.connect()
+        try:
+            with self._errors():
+                run = _run_cursor if engine is None else _run_engine
+                columns, fetch = run(connection, statement)
+            if not columns:
+                raise InputError(
+                    f"The query on the Airflow connection {self._conn_id!r} gives no rows. Name a SELECT."
+                )
+            yield columns, self._batches(fetch)
+        finally:
+            _close(connection)
+            if engine is not None:
+                engine.dispose()
+
+    def _batches(self, fetch: _Fetch) -> Iterator[Sequence[Any]]:
+        while True:
+            with self._errors():
+                rows = fetch(_ROWS_AT_A_TIME)
+            if not rows:
+                return
+            yield from rows
+
+    @contextmanager
+    def _errors(self, *, connecting: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the drivers' errors have nothing in common
+            raise self._told(error, gone=connecting or _is_gone(error)) from None
+
+    def _told(self, error: Exception, *, gone: bool) -> FeedAmpError:
+        text = " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
+        for password in self._passwords:
+            text = text.replace(password, "***")
+        text = text[:_LONGEST_MESSAGE]
+        if gone:
+            return SourceUnavailableError(
+                f"The database behind the Airflow connection {self._conn_id!r} cannot be read: {text}"
+            )
+        return InputError(f"The query on the Airflow connection {self._conn_id!r} failed: {text}")
 
 
-@singledispatch
-def _json_of(value: Any) -> str:
-    raise _UnfitError(
-        f"is of the type {type(value).__name__}, which an order does not have; convert it in the query"
-    )
+def _is_gone(error: Exception) -> bool:
+    return bool(getattr(error, "connection_invalidated", False))
 
 
-@_json_of.register(str)
-@_json_of.register(int)
-@_json_of.register(type(None))
-def _plain(value: Any) -> str:
-    return json.dumps(value)
+def _hook_of(conn_id: str) -> tuple[Any, str]:
+    """Return the hook of an Airflow connection, and its password."""
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-
-@_json_of.register
-def _json_text(value: JsonText) -> str:
-    # It goes in as it is written, so it must be one JSON value and nothing else.
     try:
-        json.loads(value, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _UnfitError("is not JSON") from None
-    return str(value)
+        connection: Any = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ConfigurationError(
+            f"There is no Airflow connection {conn_id!r}: the query of the orders needs it."
+        ) from None
+    try:
+        hook = connection.get_hook()
+    except Exception as error:  # noqa: BLE001 - an unknown type, a provider or driver that fails to load
+        raise ConfigurationError(
+            f"No hook can be loaded for the Airflow connection {conn_id!r} of the type "
+            f"{connection.conn_type!r} ({type(error).__name__}). Is its provider installed "
+            f"(apache-airflow-providers-{connection.conn_type or '...'}), and with it "
+            "apache-airflow-providers-common-sql?"
+        ) from None
+    if not hasattr(hook, "get_sqlalchemy_engine") or not hasattr(hook, "split_sql_string"):
+        raise ConfigurationError(
+            f"The Airflow connection {conn_id!r} of the type {connection.conn_type!r} is no SQL connection: "
+            "its hook is no DbApiHook of apache-airflow-providers-common-sql."
+        )
+    return hook, connection.password or ""
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+def _engine(hook: Any) -> Any | None:
+    from sqlalchemy.pool import NullPool
+
+    try:
+        return hook.get_sqlalchemy_engine(engine_kwargs={"poolclass": NullPool, "hide_parameters": True})
+    except Exception:  # noqa: BLE001 - without a dialect for its database, a hook may raise anything
+        return None
 
 
-@_json_of.register(Decimal)
-@_json_of.register(float)
-def _number(value: Decimal | float) -> str:
-    if not Decimal(value).is_finite():
-        raise _UnfitError(f"is {value}, which is not a JSON number")
-    return format(value, "f") if isinstance(value, Decimal) else repr(value)
+def _run_cursor(connection: Any, statement: str) -> tuple[list[str], _Fetch]:
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    return [str(column[0]) for column in cursor.description or ()], cursor.fetchmany
 
 
-@_json_of.register
-def _instant(value: datetime) -> str:
-    if value.utcoffset() is None:
-        raise _UnfitError("is a time without a zone; take a type with a zone, or convert it in the query")
-    return f'"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"'
+def _run_engine(connection: Any, statement: str) -> tuple[list[str], _Fetch]:
+    """Run the statement as it is: neither ``:name`` nor ``%`` in it means a parameter."""
+    _leave_json_as_text(connection.dialect.driver, connection.connection)
+    result = connection.execution_options(
+        stream_results=True,
+        max_row_buffer=_ROWS_AT_A_TIME,
+        no_parameters=True,
+        autocommit=False,  # SQLAlchemy 1.4 would commit what a later one does not
+    ).exec_driver_sql(statement)
+    return (list(result.keys()) if result.returns_rows else []), result.fetchmany
 
 
-@_json_of.register(date)
-@_json_of.register(UUID)
-def _text(value: date | UUID) -> str:
-    return json.dumps(str(value))
+def _leave_json_as_text(driver: str, pooled: Any) -> None:
+    """Take JSON columns as text, so that no number in them changes; other drivers do that anyway."""
+    raw = getattr(pooled, "dbapi_connection", None) or pooled.connection
+    if driver == "psycopg2":
+        from psycopg2.extras import (  # type: ignore[import-untyped]
+            register_default_json,
+            register_default_jsonb,
+        )
+
+        register_default_json(raw, loads=JsonText)
+        register_default_jsonb(raw, loads=JsonText)
+    elif driver == "psycopg":
+        from psycopg.types.json import set_json_loads
+
+        set_json_loads(_json_text, raw)
 
 
-@_json_of.register
-def _object(value: dict) -> str:  # type: ignore[type-arg]  # singledispatch takes no parameters
-    return f"{{{','.join(f'{json.dumps(str(name))}:{_json_of(each)}' for name, each in value.items())}}}"
-
-
-@_json_of.register(list)
-@_json_of.register(tuple)
-def _array(value: list[Any] | tuple[Any, ...]) -> str:
-    return f"[{','.join(map(_json_of, value))}]"
+def _json_text(text: str | bytes) -> JsonText:
+    return JsonText(text.decode() if isinstance(text, bytes) else text)

@@ -49,6 +49,7 @@ class Workers:
     holds up no other number.
 
     :param prepare: Is called once, by the first thread, before anything is placed; the others wait for it.
+        None: there is nothing to prepare.
     :param place: Places one order and returns the answer to it. What it raises is not about that order: no
         order is begun after it.
     :param most: How many threads there may be; one is started per order until then.
@@ -57,7 +58,7 @@ class Workers:
 
     def __init__(
         self,
-        prepare: Callable[[], None],
+        prepare: Callable[[], None] | None,
         place: Callable[[SourceOrder], Answer],
         most: int,
         batch: int,
@@ -147,7 +148,8 @@ class Workers:
         if first:
             # A token that cannot be had is asked for once, not by each thread.
             try:
-                self._prepare()
+                if self._prepare is not None:
+                    self._prepare()
             except BaseException as error:  # noqa: BLE001 - raised by the thread that owns this
                 self.failure = error
             self._prepared.set()

@@ -213,20 +213,23 @@ class Deployment:
         *,
         max_workers: int,
         requests_per_second: float | None,
+        check: bool,
         **options: Any,
     ) -> PlaceCounts:
         """Place all orders of a source as a task does; SIGINT and SIGTERM stop it in order.
 
+        :param check: Only check them: neither connection nor token is needed.
         :param options: ``rejects`` and ``observers``, as :func:`import_orders` takes them.
         """
         with _airflow():
             from airflow_provider_feedamp.bulk.run import import_orders
             from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
-            hook = FeedAmpHook(
-                self.conn_id, seller, requests_per_second=requests_per_second, pool_size=max_workers
-            )
-            api = hook.client.orders
+            api = None
+            if not check:
+                api = FeedAmpHook(
+                    self.conn_id, seller, requests_per_second=requests_per_second, pool_size=max_workers
+                ).client.orders
             with _stopped_by_signals() as stop:
                 return import_orders(source, api, max_workers=max_workers, stop=stop, **options)
 

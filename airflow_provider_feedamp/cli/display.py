@@ -7,6 +7,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from airflow_provider_feedamp.bulk.counts import orders_in_words
 from airflow_provider_feedamp.bulk.progress import duration, line_of
 from airflow_provider_feedamp.cli.deployment import OWN_LOGGER
 
@@ -89,11 +90,11 @@ class Bar(logging.Handler):
 
 def drawn(progress: Progress, columns: int) -> str:
     """Return the line with the bar, in words as short as they have to be."""
-    done, left = f"{progress.done:,}", progress.seconds_left
+    left = progress.seconds_left
     pace = f"{progress.rate:,.0f}/s, {progress.rejected:,} rejected"
     if not progress.total or left is None:
-        return f"{done} orders done, {pace}"[: columns - 1]
-    words = f"{done} of about {progress.total:,}, {pace}, {duration(left)} left"
+        return f"{orders_in_words(progress.done)} done, {pace}"[: columns - 1]
+    words = f"{progress.done:,} of about {progress.total:,}, {pace}, {duration(left)} left"
     share = min(progress.done / progress.total, 1.0)
     width = max(min(_WIDEST, columns - len(words) - 10), 5)
     full = int(share * width)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from airflow_provider_feedamp.bulk.counts import orders_in_words
 from airflow_provider_feedamp.cli.deployment import Deployment, conn_id_option, seller_name
 from airflow_provider_feedamp.cli.group import FailedError
 from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError, InputError
@@ -61,6 +62,7 @@ def orders() -> None:
     help="How many orders are on their way at a time.",
 )
 @click.option("--requests-per-second", type=_pace, metavar="NUMBER", help="Pace; default: the connection's.")
+@click.option("--check", is_flag=True, help="Read and check all orders, and send nothing.")
 @click.option("--sql-conn-id", help="FILE is a SQL query for this Airflow connection.")
 def import_orders(
     file: str,
@@ -71,17 +73,20 @@ def import_orders(
     allow_empty: bool,
     max_workers: int,
     requests_per_second: float | None,
+    check: bool,
     sql_conn_id: str | None,
 ) -> None:
     """Place the orders of FILE into a seller's account.
 
     FILE is a path or URL as the operator's source: .ndjson, .jsonl or .json, each also .gz. Every order is
     sent: there is no checkpoint, so a second import sends all of them again; FeedAMP keys them by number.
-    Ctrl-C lets the orders on their way end and prints the account.
+    Ctrl-C lets the orders on their way end and prints the account. With --check no order is sent, and no
+    connection or token is needed.
     """
     source = _input(file, sql_conn_id, rejects, allow_empty)
     deployment = Deployment(conn_id)
-    deployment.check_lasting()
+    if not check:
+        deployment.check_lasting()
     last = _Last(rejects)
     try:
         counts = deployment.place_orders(
@@ -90,6 +95,7 @@ def import_orders(
             rejects=rejects,
             max_workers=max_workers,
             requests_per_second=requests_per_second,
+            check=check,
             observers=(_display(), last),
         )
     except ImportStoppedError as error:
@@ -98,12 +104,10 @@ def import_orders(
     except FeedAmpError:
         last.tell()
         raise
-    click.echo(f"All orders of {source.name}: {counts}")
+    click.echo(f"{'Checked all' if check else 'All'} orders of {source.name}: {counts}")
     last.tell_where()
     if max_rejects is not None and counts.rejected > max_rejects:
-        raise FailedError(
-            f"{counts.rejected} of {counts.read} orders were rejected, and --max-rejects is {max_rejects}."
-        )
+        raise FailedError(f"{counts.rejected_in_words()}, and --max-rejects is {max_rejects}.")
 
 
 class _Last:
@@ -120,8 +124,8 @@ class _Last:
         """Print what is accounted for, if it had begun."""
         found = self._progress
         if found is not None:
-            text = f"Until then: {found.done} orders done, {found.placed} placed, {found.rejected} rejected"
-            click.echo(text)
+            done = orders_in_words(found.done)
+            click.echo(f"Until then: {done} done, {found.placed} placed, {found.rejected} rejected")
             self.tell_where()
 
     def tell_where(self) -> None:
@@ -143,8 +147,9 @@ def _display() -> Bar | Lines:
 
 
 def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty: bool) -> OrderInput:
-    from airflow_provider_feedamp.bulk.inputs import FileInput, QueryInput
+    from airflow_provider_feedamp.bulk.inputs import FileInput
     from airflow_provider_feedamp.bulk.paths import same_place, shown
+    from airflow_provider_feedamp.bulk.sql_source import QueryInput
 
     if sql_conn_id:
         return QueryInput(file, sql_conn_id, allow_empty=allow_empty)

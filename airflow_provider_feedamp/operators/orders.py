@@ -47,6 +47,8 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
     :param max_rejects: The most rejects with which the task succeeds (templated); None for any number.
         Default 0.
     :param allow_empty: Whether no order at all is fine (templated). Default False: the task fails.
+    :param validate_only: Read and check all orders and write the rejects, but send nothing (templated); it
+        needs neither the FeedAMP connection nor a token. Default False.
     :param max_workers: How many orders are on their way at a time, 1 to 256 (templated). Default 16.
     :param requests_per_second: Pace of the calls for this seller (templated). Default: the connection's.
     :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
@@ -62,6 +64,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         "rejects",
         "max_rejects",
         "allow_empty",
+        "validate_only",
         "max_workers",
         "requests_per_second",
         "feedamp_conn_id",
@@ -82,6 +85,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         rejects: str | None = None,
         max_rejects: int | str | None = 0,
         allow_empty: bool | str = False,
+        validate_only: bool | str = False,
         max_workers: int | str = 16,
         requests_per_second: float | str | None = None,
         feedamp_conn_id: str = "feedamp_default",
@@ -95,6 +99,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         self.rejects = rejects
         self.max_rejects = max_rejects
         self.allow_empty = allow_empty
+        self.validate_only = validate_only
         self.max_workers = max_workers
         self.requests_per_second = requests_per_second
         self.feedamp_conn_id = feedamp_conn_id
@@ -114,12 +119,24 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
 
     def _place(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import shown
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
         max_rejects = limit("max_rejects", self.max_rejects)
         max_workers = whole_number("max_workers", self.max_workers, least=1, most=MOST_WORKERS)
         pace = rate("requests_per_second", self.requests_per_second)
         source = self._input()
+        if flag("validate_only", self.validate_only):
+            log.info("Checking the orders of %s; nothing is sent", source.name)
+            counts = self._import(source, None, max_workers, context)
+        else:
+            counts = self._import(source, self._hook(source, max_workers, pace), max_workers, context)
+        kept = self.rejects if self.rejects and counts.rejected else None
+        log.info("All orders of %s: %s; rejects: %s", source.name, counts, shown(kept) if kept else "no file")
+        _check_rejects(counts, max_rejects, shown(kept) if kept else None)
+        return asdict(counts) | {"rejects": kept}
+
+    def _hook(self, source: OrderInput, max_workers: int, pace: float | None) -> FeedAmpHook:
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
         hook = FeedAmpHook(
             self.feedamp_conn_id, seller=self.seller, requests_per_second=pace, pool_size=max_workers
         )
@@ -129,14 +146,10 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             hook.seller,
             self.feedamp_conn_id,
         )
-        counts = self._import(source, hook, max_workers, context)
-        kept = self.rejects if self.rejects and counts.rejected else None
-        log.info("All orders of %s: %s; rejects: %s", source.name, counts, shown(kept) if kept else "no file")
-        _check_rejects(counts, max_rejects, shown(kept) if kept else None)
-        return asdict(counts) | {"rejects": kept}
+        return hook
 
     def _import(
-        self, source: OrderInput, hook: FeedAmpHook, max_workers: int, context: Context
+        self, source: OrderInput, hook: FeedAmpHook | None, max_workers: int, context: Context
     ) -> PlaceCounts:
         from airflow_provider_feedamp.bulk.interrupt import Stop
         from airflow_provider_feedamp.bulk.metrics import Metrics
@@ -147,20 +160,21 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         try:
             return import_orders(
                 source,
-                hook.client.orders,
+                hook.client.orders if hook else None,
                 rejects=self.rejects or None,
-                account=f"{self.feedamp_conn_id} {hook.seller}",
+                account=f"{self.feedamp_conn_id} {hook.seller}" if hook else "",
                 max_workers=max_workers,
-                observers=(ProgressLog(), Metrics(metric_tags(context))),
-                checkpoints=checkpoints_of(context),
+                observers=(ProgressLog(), Metrics(metric_tags(context))) if hook else (ProgressLog(),),
+                checkpoints=checkpoints_of(context) if hook else None,
                 stop=self._stop,
             )
         finally:
             self._stop = None
 
     def _input(self) -> OrderInput:
-        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput, QueryInput
+        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
         from airflow_provider_feedamp.bulk.paths import same_place, shown
+        from airflow_provider_feedamp.bulk.sql_source import QueryInput
         from airflow_provider_feedamp.exceptions import InputError
 
         allow_empty = flag("allow_empty", self.allow_empty)
@@ -190,10 +204,7 @@ def _check_rejects(counts: PlaceCounts, max_rejects: int | None, kept: str | Non
 
     if max_rejects is None or counts.rejected <= max_rejects:
         return
-    message = (
-        f"{counts.rejected} of {counts.read} orders were rejected, and max_rejects is {max_rejects} "
-        f"({counts}). "
-    )
+    message = f"{counts.rejected_in_words()}, and max_rejects is {max_rejects} ({counts}). "
     if kept:
         message += f"They are in {kept} with their reasons: mend them there and give that file as source."
     else:

@@ -96,6 +96,30 @@ def test_a_field_with_a_wrong_value_is_named(field: str, value: Any, problem: st
     assert found.startswith(f"{field} {problem}")
 
 
+@pytest.mark.parametrize(
+    ("value", "what_to_do"),
+    [
+        ("2024-05-01T23:52:01+00:00", "write 2024-05-01T23:52:01Z"),
+        ("2024-05-01T23:52:01.5-05:00", "write 2024-05-02T04:52:01Z"),
+        ("2024-05-01 23:52:01Z", "write 2024-05-01T23:52:01Z"),
+        ("20240501T235201Z", "write 2024-05-01T23:52:01Z"),
+        ("2024-05-01T23:52:01", "this has no time zone"),
+    ],
+)
+def test_an_instant_in_another_form_is_told_how_to_write_it(value: str, what_to_do: str) -> None:
+    [problem] = order_problems(ORDER | {"purchase_date": value})
+
+    assert problem.startswith(f"purchase_date is {value!r}: it must be a time in UTC with a Z, such as ")
+    assert problem.endswith(f"; {what_to_do}")
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+09:00", "2024-13-01T00:00:00+00:00"])
+def test_an_instant_that_cannot_be_moved_to_utc_is_a_problem_too(value: str) -> None:
+    [problem] = order_problems(ORDER | {"purchase_date": value})
+
+    assert problem.endswith("such as 2024-05-01T23:52:01Z")
+
+
 @pytest.mark.parametrize("name", ["purchase_date", *INSTANTS])
 @pytest.mark.parametrize(
     "value",

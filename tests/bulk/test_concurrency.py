@@ -101,7 +101,7 @@ def test_a_run_that_is_told_to_stop_does_not_wait_for_a_token(caplog: pytest.Log
         place(orders(), api, max_workers=8, stop=stop)
 
     assert api.calls == []
-    assert "had no answer" not in caplog.text  # the orders came back unsent
+    assert "not answered" not in caplog.text  # the orders came back unsent
     api.may_end.set()
 
 
@@ -317,6 +317,16 @@ def test_large_orders_are_held_up_to_a_number_of_bytes(monkeypatch: pytest.Monke
     assert (gate.opened_at, counts.placed) == (4, 29)
 
 
+def test_a_run_that_was_told_to_stop_while_its_source_was_made_sends_nothing() -> None:
+    stop, api = Stop(), Orders()
+    stop.request()
+
+    with pytest.raises(ImportStoppedError):
+        place([order(line) for line in range(1, 9)], api, stop=stop)
+
+    assert (api.authorised, api.calls) == (0, [])
+
+
 def test_a_run_that_is_told_to_stop_counts_what_is_answered() -> None:
     stop = Stop()
     counts = PlaceCounts()
@@ -349,7 +359,7 @@ def test_a_run_that_is_told_to_stop_waits_for_an_answer_only_for_a_while(
     gate.open()
 
     assert counts == PlaceCounts(read=2, placed=2, inserted=2)
-    assert "1 orders had no answer" in caplog.text
+    assert "1 order was not answered" in caplog.text
 
 
 def test_nothing_is_left_running() -> None:

@@ -9,17 +9,13 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
-from airflow_provider_feedamp.bulk import sql_source
-from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput, QueryInput
-from airflow_provider_feedamp.bulk.parse import order_of
+from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
 from airflow_provider_feedamp.bulk.paths import open_storage
+from airflow_provider_feedamp.bulk.sql_source import QueryInput
 from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
 
 
 @pytest.fixture
@@ -98,22 +94,5 @@ def test_a_list_cannot_be_known_again() -> None:
     assert [found.order for found in source.open()] == [{"n": 1}]
 
 
-def test_a_query_is_read_on_its_connection_and_its_text_is_not_its_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = []
-
-    def read_sql(query: str, conn_id: str, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
-        asked.append((query, conn_id, allow_empty))
-        return iter([order_of(1, {"n": 1})])
-
-    monkeypatch.setattr(sql_source, "read_sql", read_sql)
-    source = QueryInput("select 'Jane'", "shop", allow_empty=True)
-
-    assert [found.line for found in source.open()] == [1]
-    assert asked == [("select 'Jane'", "shop", True)]
-    assert (source.fingerprint(), source.share(), source.name) == (
-        None,
-        None,
-        "the query on connection shop",
-    )
+def test_the_name_of_a_query_is_its_connection_and_not_its_text() -> None:
+    assert QueryInput("select 'Jane'", "shop").name == "the query on connection shop"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -76,9 +77,9 @@ def reject(**fields: Any) -> bytes:
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"line": 9, "mp_order_number": "A", "reason": "r", "order": {"p": 1.10, "s": "\xc3\xbc"}}',
-        b'{"order" : {"p": 1.10, "s": "\xc3\xbc"} , "line":9,"reason":"has \\"order\\": in it"}',
-        b'{ "raw":"x" ,"reason":null,"line" : 9, "order":{"p": 1.10, "s": "\xc3\xbc"}\t}',
+        b'{"line": 9, "mp_order_number":1,"reason": "", "codes": [], "order": {"p": 1.10, "s": "\xc3\xbc"}}',
+        b'{"order" : {"p": 1.10, "s": "\xc3\xbc"} , "line":9,"codes":[],"reason":"\\"order\\": in it"}',
+        b'{ "raw":"x" ,"reason":null,"codes": [],"line" : 9, "order":{"p": 1.10, "s": "\xc3\xbc"}\t}',
     ],
 )
 def test_the_order_of_a_rejects_line_keeps_its_bytes(line: bytes) -> None:
@@ -102,9 +103,9 @@ def test_raw_text_that_was_not_mended_is_the_same_problem_again() -> None:
 
 
 def test_an_order_with_fields_like_those_of_a_reject_is_still_an_order() -> None:
-    order = {"mp_order_number": "A-1", "line": 1, "reason": "gift"}
-
-    assert parse_order(1, json.dumps(order).encode()).order == order
+    for more in ("codes", "order", "raw"):
+        order = {"mp_order_number": "A-1", "line": 1, "reason": "gift", more: []}
+        assert parse_order(1, json.dumps(order).encode()).order == order
 
 
 def test_an_order_of_a_list_gets_the_json_that_will_be_sent() -> None:
@@ -115,13 +116,30 @@ def test_an_order_of_a_list_gets_the_json_that_will_be_sent() -> None:
         {"mp_order_number": "Ä-1", "order_lines": [{"quantity": 1}]},
         b'{"mp_order_number":"\\u00c4-1","order_lines":[{"quantity":1}]}',
         None,
+        "item",
+    )
+
+
+def test_values_of_an_order_of_a_list_are_written_as_those_of_a_query_are() -> None:
+    order = {
+        "purchase_date": datetime(2026, 3, 8, 1, 59, 59, tzinfo=timezone(timedelta(hours=-5))),
+        "latest_ship_date": date(2026, 3, 8),
+        "order_lines": ({"unit_price": Decimal("19.990"), "big": Decimal("1E+3"), "gift": True, "x": None},),
+    }
+
+    assert order_of(1, order).body == (
+        b'{"purchase_date":"2026-03-08T06:59:59Z","latest_ship_date":"2026-03-08",'
+        b'"order_lines":[{"unit_price":19.990,"big":1000,"gift":true,"x":null}]}'
     )
 
 
 @pytest.mark.parametrize(
     ("order", "why"),
     [
-        ({"unit_price": Decimal("1.10")}, "Decimal is not JSON serializable"),
+        ({"purchase_date": datetime(2026, 1, 2)}, "a value is a time without a zone"),
+        ({"unit_price": Decimal("NaN")}, "a value is NaN, which is not a JSON number"),
+        ({"order_lines": {1, 2}}, "a value is of the type set"),
+        ({7: Decimal(1)}, "a value has a key that is no text"),
         ({"unit_price": float("nan")}, "not JSON compliant"),
         ({("a", "b"): 1}, "keys must be"),
     ],

@@ -181,8 +181,7 @@ def test_an_order_that_feedamp_refuses_is_kept_with_its_codes_and_the_others_go_
     [
         (401, AuthenticationError),
         (403, AuthenticationError),
-        (405, BadRequestError),
-        (415, BadRequestError),
+        (407, BadRequestError),
         (429, RateLimitError),
         (500, ServerError),
         (503, ServerError),
@@ -206,6 +205,71 @@ def test_an_answer_that_is_not_about_the_order_ends_the_run_and_rejects_nothing(
     assert kept(rejects) == []
 
 
+@pytest.mark.parametrize("status", [402, 405, 415, 421, 423, 451, 499])
+def test_one_odd_refusal_among_orders_that_are_taken_is_a_reject(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder, status: int
+) -> None:
+    edge.answers["B"] = (status, {"code": "LOCKED"})
+    orders = [make_order("A"), make_order("B"), make_order("C"), make_order("B")]
+
+    counts = place_in_turn(orders_of(orders), api, rejects)
+
+    assert counts == PlaceCounts(read=4, placed=2, inserted=2, updated=0, rejected=2)
+    assert [(each["line"], each["codes"]) for each in kept(rejects)] == [(2, ["LOCKED"]), (4, ["LOCKED"])]
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+def test_fifty_odd_refusals_in_a_row_end_the_try_before_the_first_of_them(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder, workers: int
+) -> None:
+    numbers = [f"N-{number}" for number in range(300)]
+    edge.answers |= {number: (421, {"code": "WRONG_HOST"}) for number in [numbers[3], *numbers[10:200]]}
+    edge.answers["N-30"] = (400, None)  # It is about one order, and no order that is taken.
+    counts = PlaceCounts()
+
+    with pytest.raises(ServerError) as error:
+        place_orders(orders_of(map(make_order, numbers)), api, rejects, max_workers=workers, counts=counts)
+
+    assert error.value.retryable
+    assert (error.value.status, error.value.codes) == (421, ("WRONG_HOST",))
+    assert "refused 50 orders" in str(error.value)
+    assert "'N-10' (HTTP 421): WRONG_HOST" in str(error.value)
+    assert counts == PlaceCounts(read=10, placed=9, inserted=9, updated=0, rejected=1)
+    assert [each["mp_order_number"] for each in kept(rejects)] == ["N-3"]
+
+
+def test_forty_nine_odd_refusals_before_an_order_that_is_taken_are_rejects(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers |= {f"N-{number}": (421, None) for number in range(49)}
+
+    counts = place_in_turn(orders_of(make_order(f"N-{number}") for number in range(51)), api, rejects)
+
+    assert (counts.placed, counts.rejected) == (2, 49)
+
+
+def test_odd_refusals_of_all_orders_reject_none(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers |= {"A": (423, None), "B": (423, None)}
+
+    with pytest.raises(ServerError, match=r"refused 2 orders .* 'A' \(HTTP 423\)"):
+        place_in_turn(orders_of([make_order("A"), make_order("B")]), api, rejects)
+
+    assert kept(rejects) == []
+
+
+def test_bad_orders_behind_an_odd_refusal_do_not_stop_the_run(
+    api: OrdersApi, edge: FeedAmpEdge, rejects: RejectsFile, make_order: MakeOrder
+) -> None:
+    edge.answers["B"] = (423, None)
+    bad = [make_order("C", currency="?")] * 200
+
+    counts = place_in_turn(orders_of([make_order("A"), make_order("B"), *bad]), api, rejects)
+
+    assert (counts.read, counts.placed, counts.rejected) == (202, 1, 201)
+
+
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
@@ -227,6 +291,65 @@ def test_no_answer_and_no_token_end_the_run(
         place_in_turn(orders_of([make_order("A"), make_order("B")]), api, rejects)
 
     assert kept(rejects) == []
+
+
+def test_fields_that_feedamp_does_not_know_are_counted_and_named_once(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = {"mp_line_number": "1", "sku": "S-1", "quantity": 2, "colour": "red"}
+    lines = [line, line | {"mp_line_number": "2"}]
+    orders = [
+        make_order("A", gift=1, order_lines=lines),
+        make_order("B", gift=2, **{"jane@secretname.example": 1}),
+        make_order("C"),
+    ]
+
+    counts = place_in_turn(orders_of(orders), api, rejects)
+
+    assert (counts.placed, json.loads(edge.bodies[0])["gift"]) == (3, 1)
+    [told] = [each.getMessage() for each in caplog.records if "do not have these fields" in each.getMessage()]
+    assert "gift (in 2 orders)" in told
+    assert "order_lines.colour (in 1 order)" in told
+    assert "a name of 23 characters (in 1 order)" in told
+    assert "secretname" not in caplog.text
+
+
+def test_names_of_fields_without_end_do_not_fill_the_log(
+    api: OrdersApi, rejects: RejectsFile, make_order: MakeOrder, caplog: pytest.LogCaptureFixture
+) -> None:
+    place_in_turn(orders_of(make_order(f"A-{n}", **{f"field_{n}": 1}) for n in range(50)), api, rejects)
+
+    [told] = [each.getMessage() for each in caplog.records if "do not have these fields" in each.getMessage()]
+    assert told.count("(in 1 order)") == 20
+    assert told.endswith("others (in 30 orders)")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"errors": [{"code": "ODD", "message": "Jane Secretname"}]}, {"mp_order_number": "B", "errors": "x"}],
+)
+def test_orders_taken_with_an_answer_that_names_errors_are_a_warning_with_a_count(
+    api: OrdersApi,
+    edge: FeedAmpEdge,
+    rejects: RejectsFile,
+    make_order: MakeOrder,
+    caplog: pytest.LogCaptureFixture,
+    body: dict[str, Any],
+) -> None:
+    edge.answers |= {"A": (200, {"errors": []}), "B": (200, body), "C": (201, body)}
+
+    counts = place_in_turn(orders_of([make_order("A"), make_order("B"), make_order("C")]), api, rejects)
+
+    assert (counts.placed, counts.rejected) == (3, 0)
+    [told] = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert told.startswith(
+        "2 orders were taken by FeedAMP with an answer that names errors, the first in item 2"
+    )
+    assert "Secretname" not in caplog.text
 
 
 def broken_after(orders: list[SourceOrder]) -> Iterator[SourceOrder]:
@@ -261,7 +384,7 @@ def test_rejects_are_logged_one_by_one_up_to_twenty_and_then_counted(
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 21
-    assert warnings[0].startswith("Rejected line 1: Order 'A' was not sent: currency")
+    assert warnings[0].startswith("Rejected item 1: Order 'A' was not sent: currency")
     assert warnings[-1] == "5 more orders were rejected"
     assert rejects.count == 25
 
@@ -284,6 +407,6 @@ def test_the_log_has_nothing_of_the_customer_nor_of_feedamps_words(
 
     assert "Secretname" not in caplog.text
     assert "Hidden" not in caplog.text
-    refused = "Rejected line 1: FeedAMP refused placing order 'A' (HTTP 400): FIELD_INVALID_VALUE"
+    refused = "Rejected item 1: FeedAMP refused placing order 'A' (HTTP 400): FIELD_INVALID_VALUE"
     assert refused in caplog.text
     assert rejects.count == 3

@@ -56,6 +56,7 @@ def test_nothing_is_said_of_the_time_while_nothing_moves() -> None:
     ("found", "line"),
     [
         (progress(12345, 12), "12,345 orders done, 10 per second, 12 rejected"),
+        (progress(1, 0), "1 order done, 10 per second, 0 rejected"),
         (
             progress(1000, total=50_000, rate=412.4),
             "1,000 of about 50,000 orders done, 412 per second, 0 rejected, about 1 min 59 s left",

@@ -7,7 +7,9 @@ import itertools
 import json
 import logging
 import random
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,14 @@ from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
 from airflow_provider_feedamp.bulk.interrupt import Stop
 from airflow_provider_feedamp.bulk.parse import SourceOrder, parse_order
 from airflow_provider_feedamp.bulk.run import import_orders
-from airflow_provider_feedamp.exceptions import ImportStoppedError, InputError, RejectsFileError, ServerError
+from airflow_provider_feedamp.bulk.sql_source import QueryInput
+from airflow_provider_feedamp.exceptions import (
+    BadRequestError,
+    ImportStoppedError,
+    InputError,
+    RejectsFileError,
+    ServerError,
+)
 from tests.bulk.feedamps import Memory, Orders, write_orders
 
 if TYPE_CHECKING:
@@ -182,9 +191,9 @@ def test_every_kind_of_file_is_gone_on_in_without_parsing_what_was_done(
         run(str(path), failing_at(21), checkpoints=memory, max_workers=1)
     parsed: list[int] = []
 
-    def parse(line: int, text: bytes) -> SourceOrder:
+    def parse(line: int, text: bytes, unit: str = "line") -> SourceOrder:
         parsed.append(line)
-        return parse_order(line, text)
+        return parse_order(line, text, unit)
 
     monkeypatch.setattr(source_module, "parse_order", parse)
     api = Orders()
@@ -240,6 +249,27 @@ def test_what_is_not_the_same_import_begins_anew_and_says_so(
     assert "Sending all orders again" in caplog.text
 
 
+def test_the_retry_after_fifty_odd_refusals_begins_with_the_first_of_them(
+    tmp_path: Path, rejects: str
+) -> None:
+    def misdirected(number: str) -> None:
+        if int(number[2:]) > 20:
+            raise BadRequestError(f"placing order {number!r}: HTTP 421", status=421)
+
+    orders = [{"mp_order_number": f"N-{line}"} for line in range(1, 101)]
+    source = write_orders(tmp_path / "more.ndjson", orders)
+    memory, api = Memory(), Orders(misdirected)
+    with pytest.raises(ServerError, match="refused 50 orders"):
+        run(source, api, rejects=rejects, checkpoints=memory)
+    assert memory.load()["read"] == 20
+
+    api = Orders()
+    counts = run(source, api, rejects=rejects, checkpoints=memory)
+
+    assert sorted(api.calls) == sorted(f"N-{line}" for line in range(21, 101))
+    assert (counts.read, counts.placed, counts.rejected) == (100, 100, 0)
+
+
 def test_a_compressed_rejects_file_is_gone_on_with_from_before_its_first_reject(
     tmp_path: Path, rejects: str
 ) -> None:
@@ -265,6 +295,50 @@ def test_a_list_is_sent_from_its_beginning_and_leaves_no_checkpoint() -> None:
         import_orders(ListInput(ORDERS), failing_at(9), checkpoints=memory)  # type: ignore[arg-type]
 
     assert memory.text is None
+
+
+@pytest.fixture
+def query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QueryInput:
+    """Return a query that gives the orders, on a database of this test."""
+    file = tmp_path / "shop.db"
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE orders (n int, body text)")
+        connection.executemany(
+            "INSERT INTO orders VALUES (?, ?)", [(each["line"], json.dumps(each)) for each in ORDERS]
+        )
+    return QueryInput("SELECT body FROM orders ORDER BY n", "shop")
+
+
+@pytest.mark.parametrize(
+    ("change", "sent"),
+    [
+        (None, 10),
+        ("DELETE FROM orders WHERE n = 30", 9),
+        ("DELETE FROM orders WHERE n = 19", 29),
+    ],
+)
+def test_a_query_is_gone_on_in_if_its_rows_until_then_are_the_same(
+    query: QueryInput, rejects: str, change: str | None, sent: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    memory, api = Memory(), Orders()
+    options: dict[str, Any] = {"rejects": rejects, "checkpoints": memory, "max_workers": 1}
+    with pytest.raises(ServerError):
+        import_orders(query, failing_at(21), **options)  # type: ignore[arg-type]
+    if change:
+        with closing(sqlite3.connect(Path(rejects).parent / "shop.db")) as connection, connection:
+            connection.execute(change)
+
+    again = QueryInput(query.query, query.conn_id)
+    counts = import_orders(again, api, **options)  # type: ignore[arg-type]
+
+    assert len(api.calls) == sent
+    assert counts.read == (29 if change else 30)
+    assert again.share() == 1.0
+    assert counts.rejected == 7
+    assert len(lines_of(rejects)) == 7
+    assert ("of a query: its text or its first rows" in caplog.text) is (sent == 29)
 
 
 def test_a_source_that_is_cut_off_is_an_error_again_in_the_retry(tmp_path: Path) -> None:

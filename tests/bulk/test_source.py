@@ -93,6 +93,12 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(write: Write, name: st
         assert known in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["orders.csv", "orders.CSV.gz", "orders.xlsx"])
+def test_a_table_is_refused_with_what_to_do(name: str) -> None:
+    with pytest.raises(InputError, match=r"order as a JSON object on one line, .* a query with sql_conn_id"):
+        read_orders(name)
+
+
 def test_a_storage_that_airflow_does_not_know_is_named_once() -> None:
     with pytest.raises(InputError) as error:
         read_orders("nowhere://bucket/orders.ndjson")
@@ -248,7 +254,8 @@ def test_a_cut_off_gzip_gives_what_could_be_unpacked_and_then_an_error(tmp_path:
         read_all()
     assert 5_000 < len(read) < 20_000
     assert read == list(enumerate(orders[: len(read)], 1))
-    assert f"after line or element {len(read)}" in str(error.value)
+    unit = "line" if "ndjson" in suffix else "item"
+    assert f"after {unit} {len(read)})" in str(error.value)
     assert str(path) in str(error.value)
 
 
@@ -260,7 +267,7 @@ def test_a_cut_off_gzip_loses_no_line_that_could_be_unpacked(tmp_path: Path) -> 
     orders = read_orders(str(path))
 
     assert [next(orders).order for _ in range(3)] == [{"n": 0}, {"n": 1}, {"n": 2}]
-    with pytest.raises(InputError, match="after line or element 3"):
+    with pytest.raises(InputError, match="after line 3"):
         next(orders)
 
 

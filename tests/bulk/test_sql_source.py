@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sqlite3
+import stat
+import tempfile
+import threading
 import tracemalloc
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -12,20 +17,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_feedamp.bulk import sql_rows, sql_source
-from airflow_provider_feedamp.bulk.sql_source import read_sql
+from airflow_provider_feedamp.bulk import sql_source
+from airflow_provider_feedamp.bulk.sql_source import QueryInput
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     InputError,
     SourceUnavailableError,
 )
+from tests.databases import USER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
     from tests.databases import DatabaseServer
 
 CONN_ID = "orders_db"
+PAUSE = threading.Event()  # for waits that nothing ends early
 VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
 #: A row of each number from 1, on any of the databases.
 NUMBERS = """WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})
@@ -53,6 +62,10 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     else:
         monkeypatch.setenv(VARIABLE, request.getfixturevalue(request.param).connection)
     return str(request.param)
+
+
+def read_sql(query: str, conn_id: str, **options: Any) -> Iterator[SourceOrder]:
+    return QueryInput(query, conn_id, **options).open()
 
 
 def body(query: str) -> Any:
@@ -164,7 +177,7 @@ def test_an_order_of_a_json_type_keeps_its_numbers(on_postgresql: None, kind: st
         ("SELECT 'A1' AS a, 9e999 AS price", "column price is inf, which is not a JSON number"),
         (
             "SELECT 'A1' AS a, x'ff' AS notes",
-            "column notes is of the type bytes, which an order does not have; convert it in the query",
+            "column notes is of the type bytes, which an order does not have; convert it where it comes from",
         ),
     ],
 )
@@ -180,9 +193,10 @@ def test_a_row_that_cannot_be_an_order_is_told_and_the_others_go_on(
 def test_a_value_that_cannot_be_written_does_not_end_the_import() -> None:
     # PostgreSQL gives such a time in a session whose zone is east of UTC.
     first = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=9)))
-    order = sql_source._reader(["a", "b"], CONN_ID)(7, ["x", first])
-    assert order.problem == "column b cannot be written: OverflowError"
-    assert order.order == {"a": "x", "b": "0001-01-01 00:00:00+09:00"}
+    assert sql_source._written(["a", "b"], ["x", first]) == (
+        "column b cannot be written: OverflowError",
+        b'{"a":"x","b":"0001-01-01 00:00:00+09:00"}',
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,16 +204,16 @@ def test_a_value_that_cannot_be_written_does_not_end_the_import() -> None:
     [
         (
             "timestamp '2026-03-08 02:30:00'",
-            "is a time without a zone; take a type with a zone, or convert it in the query",
+            "is a time without a zone; give it one where it comes from",
         ),
         ("CAST('NaN' AS numeric)", "is NaN, which is not a JSON number"),
         (
             "interval '1 day'",
-            "is of the type timedelta, which an order does not have; convert it in the query",
+            "is of the type timedelta, which an order does not have; convert it where it comes from",
         ),
         (
             "ARRAY[timestamp '2026-03-08 02:30:00']",
-            "is a time without a zone; take a type with a zone, or convert it in the query",
+            "is a time without a zone; give it one where it comes from",
         ),
     ],
 )
@@ -275,15 +289,11 @@ def test_no_row_is_fine_where_that_is_said(database: str) -> None:
     assert list(read_sql("SELECT 1 AS a WHERE 1 = 0", CONN_ID, allow_empty=True)) == []
 
 
-def test_an_error_at_a_later_row_comes_after_the_rows_before(on_postgresql: None) -> None:
-    orders = read_sql("SELECT n AS a, 10 / (500 - n) AS b FROM generate_series(1, 900) AS n", CONN_ID)
-    read: list[int] = []
-
+def test_an_error_at_a_later_row_comes_before_the_first_order(on_postgresql: None) -> None:
     with pytest.raises(InputError, match=r"failed: division by zero"):
-        read.extend(order.line for order in orders)
+        read_sql("SELECT n AS a, 10 / (500 - n) AS b FROM generate_series(1, 900) AS n", CONN_ID)
 
-    assert read == list(range(1, len(read) + 1))
-    assert 0 < len(read) < 500
+    assert sessions() == []
 
 
 def test_the_databases_words_are_told_without_the_password(
@@ -338,50 +348,141 @@ def test_a_database_that_cannot_be_reached_may_be_tried_again(
 
 
 def test_a_database_that_goes_away_may_be_tried_again(on_postgresql: None) -> None:
-    orders = read_sql("SELECT n AS a, pg_backend_pid() AS pid FROM generate_series(1, 9000) AS n", CONN_ID)
-    first = next(orders)
-    assert first.order
-    with closing(connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_terminate_backend({first.order['pid']})")
-
     with pytest.raises(SourceUnavailableError):
-        list(orders)
+        read_sql(
+            "SELECT n AS a, pg_terminate_backend(CASE n WHEN 900 THEN pg_backend_pid() END) AS b "
+            "FROM generate_series(1, 9000) AS n",
+            CONN_ID,
+        )
 
 
-def test_the_rows_wait_behind_a_cursor_on_the_server(on_postgresql: None) -> None:
-    orders = read_sql("SELECT n AS a, 'mine' AS b FROM generate_series(1, 100000) AS n", CONN_ID)
-    next(orders)
-
-    assert [state for state, query in sessions() if query.startswith("FETCH FORWARD")] == [
-        "idle in transaction"
-    ]
-
-
-@pytest.mark.parametrize("end", ["all rows were read", "the iterator was dropped", "an error came"])
-def test_the_connection_is_closed_when(on_postgresql: None, end: str) -> None:
-    last = 400 if end == "an error came" else 900
-    orders: Any = read_sql(f"SELECT n AS a, 1 / ({last} - n) AS b FROM generate_series(1, 300) AS n", CONN_ID)  # noqa: S608
-    assert len(sessions()) == 1
-
-    if end == "all rows were read":
-        list(orders)
-    elif end == "an error came":
-        orders = None
-        with pytest.raises(InputError):
-            list(read_sql("SELECT 1 / (300 - n) AS a FROM generate_series(1, 400) AS n", CONN_ID))
-    else:
+def test_postgresql_has_no_transaction_open_while_orders_are_placed(
+    postgresql: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, postgresql.connection)
+    postgresql.administer(f"ALTER ROLE {USER} SET idle_in_transaction_session_timeout = '1s'")
+    try:
+        orders = read_sql("SELECT n AS a, 'x' AS b FROM generate_series(1, 1000) AS n", CONN_ID)
         next(orders)
-        orders = None
+        PAUSE.wait(1.5)
+        assert sum(1 for _ in orders) == 999
+    finally:
+        postgresql.administer(f"ALTER ROLE {USER} RESET ALL")
 
-    assert sessions() == []
 
-
-def test_mariadb_waits_for_a_reader_that_is_slow(
+def test_mariadb_does_not_wait_for_a_reader_that_is_slow(
     mariadb: DatabaseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, mariadb.connection)
+    mariadb.administer("SET GLOBAL net_write_timeout = 1", "SET GLOBAL idle_transaction_timeout = 1")
+    try:
+        # More than the buffers between here and there hold.
+        orders = read_sql(NUMBERS.format(count=900, other="repeat('x', 50000)"), CONN_ID)
+        next(orders)
+        PAUSE.wait(2.5)
+        assert sum(1 for _ in orders) == 899
+    finally:
+        mariadb.administer("SET GLOBAL net_write_timeout = 60", "SET GLOBAL idle_transaction_timeout = 0")
 
-    assert body("SELECT 1 AS a, @@net_write_timeout AS seconds") == b'{"a":1,"seconds":28800}'
+
+def test_the_rows_wait_in_a_file_without_a_name_that_its_owner_alone_may_read(
+    sqlite: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spool"))
+    (tmp_path / "spool").mkdir()
+    source = QueryInput("SELECT 1 AS a, 2 AS b", CONN_ID)
+    orders = source.open()
+
+    status = os.fstat(source._rows._file.fileno())  # type: ignore[union-attr]
+
+    assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o600, 0)
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert len(list(orders)) == 1
+    file = source._rows._file  # type: ignore[union-attr]
+    source.fingerprint(1)
+    del source, orders
+    assert file.closed
+
+
+def test_a_disk_without_room_for_the_rows_is_told_and_may_be_tried_again(
+    on_postgresql: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))
+
+    with pytest.raises(SourceUnavailableError, match=r"No space left on device.*TMPDIR") as error:
+        read_sql("SELECT n AS a, 'x' AS b FROM generate_series(1, 10000) AS n", CONN_ID)
+
+    assert error.value.retryable
+    assert sessions() == []
+
+
+class TestOnlyTheSameRowsAreKnownAgain:
+    QUERY = "SELECT n, t FROM numbers ORDER BY n"
+
+    @pytest.fixture(autouse=True)
+    def numbers(self, sqlite: Path) -> Path:
+        with closing(sqlite3.connect(sqlite)) as connection:
+            connection.executescript(
+                "CREATE TABLE numbers (n int, t text);"
+                "INSERT INTO numbers VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')"
+            )
+        return sqlite
+
+    def test_rows_that_stay_are_known_and_passed_over(self) -> None:
+        again = QueryInput(self.QUERY, CONN_ID)
+
+        assert again.fingerprint(2) == QueryInput(self.QUERY, CONN_ID).fingerprint(2) is not None
+        assert [(order.place, order.order) for order in again.open(skip=2)] == [
+            ("row 3", {"n": 3, "t": "c"}),
+            ("row 4", {"n": 4, "t": "d"}),
+        ]
+
+    @pytest.mark.parametrize(
+        ("change", "known"),
+        [
+            ("INSERT INTO numbers VALUES (5, 'e')", True),
+            ("DELETE FROM numbers WHERE n = 4", True),
+            ("UPDATE numbers SET t = 'x' WHERE n = 2", False),
+            ("DELETE FROM numbers WHERE n = 1", False),
+            ("INSERT INTO numbers VALUES (0, 'z')", False),
+            ("DELETE FROM numbers WHERE n > 1", False),
+        ],
+    )
+    def test_only_a_change_of_the_rows_before_makes_another_import(
+        self, numbers: Path, change: str, known: bool
+    ) -> None:
+        before = QueryInput(self.QUERY, CONN_ID).fingerprint(2)
+        with closing(sqlite3.connect(numbers)) as connection, connection:
+            connection.execute(change)
+
+        assert (QueryInput(self.QUERY, CONN_ID).fingerprint(2) == before) is known
+
+    def test_what_was_digested_once_can_be_digested_again_from_the_start(self) -> None:
+        source = QueryInput(self.QUERY, CONN_ID)
+        wanted = source.fingerprint(1)
+        source.fingerprint(3)
+
+        assert source.fingerprint(1) == wanted
+
+    @pytest.mark.parametrize(
+        ("query", "ordered"),
+        [
+            ("SELECT n, t FROM numbers", False),
+            ("SELECT n, t FROM (SELECT * FROM numbers ORDER BY n) AS x", False),
+            ("SELECT n, row_number() OVER (ORDER BY n) AS t FROM numbers", False),
+            ("SELECT n, 'order by' AS t FROM numbers -- order by n", False),
+            ("SELECT n, t FROM numbers WHERE n > 0 order\n by n DESC LIMIT 3", True),
+            ("WITH x AS (SELECT * FROM numbers) SELECT n, t FROM x ORDER BY n", True),
+            ("SELECT n, t FROM numbers UNION SELECT 9, 'z' ORDER BY 1", True),
+        ],
+    )
+    def test_without_an_order_of_the_result_no_row_is_known_again(
+        self, query: str, ordered: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+
+        assert (QueryInput(query, CONN_ID).fingerprint(1) is not None) is ordered
+        assert ("says no ORDER BY" in caplog.text) is not ordered
 
 
 @pytest.mark.once
@@ -429,7 +530,7 @@ class TestWithoutAnEngine:
         query = NUMBERS.format(count=450, other="1")
 
         assert [order.line for order in read_sql(query, CONN_ID)] == list(range(1, 451))
-        assert rows_read == [sql_rows._ROWS_AT_A_TIME] * 4
+        assert rows_read == [sql_source._ROWS_AT_A_TIME] * 4
 
     @pytest.mark.parametrize(
         ("query", "reason"), [("SELEC", "failed: near"), ("CREATE TABLE a (b)", "gives no rows")]

@@ -57,6 +57,21 @@ def test_it_places_the_orders_and_ends_with_the_account(shop: Shop, source: str,
 
 
 @pytest.mark.once
+def test_a_check_sends_nothing_and_needs_neither_connection_nor_token(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", raising=False)
+    rejects = tmp_path / "rejects.ndjson"
+
+    result = run("orders", "import", source, "--check", "--rejects", str(rejects))
+
+    assert result.exit_code == 1, result.output
+    assert f"Checked all orders of {source}: read 5, placed 0" in result.stdout
+    assert "1 of 5 orders was rejected, and --max-rejects is 0." in result.stderr
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [3]
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(("most", "code"), [("0", 1), ("1", 0), ("any", 0)])
 def test_more_rejects_than_allowed_are_a_failure(shop: Shop, source: str, most: str, code: int) -> None:
     result = run("orders", "import", source, "--max-rejects", most)

@@ -5,14 +5,16 @@ import gzip
 import json
 import logging
 import os
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 
 from airflow_provider_feedamp.api.session import FeedAmpSession
-from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
     ImportStoppedError,
@@ -158,7 +160,7 @@ def test_more_rejects_than_allowed_fail_the_task_for_good_when_all_are_done(
 
 
 def test_without_a_rejects_path_the_failure_says_how_to_keep_them(feedamp: RunningSandbox) -> None:
-    with pytest.raises(TooManyRejectsError, match=r"1 of 1 orders.*Set rejects to a path"):
+    with pytest.raises(TooManyRejectsError, match=r"1 of 1 order was.*Set rejects to a path"):
         run(orders=[order("A", currency="?")])
 
 
@@ -294,7 +296,7 @@ def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_aga
 
     monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects._private", full)
 
-    with pytest.raises(RejectsFileError, match=r"No space left on device.*line 2 is not in it") as error:
+    with pytest.raises(RejectsFileError, match=r"No space left on device.*item 2 is not in it") as error:
         run(orders=[order("A"), order("B", currency="?")], rejects=str(rejects))
     assert not isinstance(error.value, AirflowFailException)
     assert numbers(feedamp) == ["A"]
@@ -357,15 +359,81 @@ def test_as_many_connections_are_kept_open_as_orders_are_on_their_way(
     assert made == [{"seller": None, "requests_per_second": 200.0, "pool_size": 40}]
 
 
-def test_the_orders_of_a_query_are_placed(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_sql(query: str, conn_id: str, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
-        assert (query, conn_id) == ("select body from orders", "shop")
-        return iter([order_of(1, order("A")), order_of(2, order("B"))])
-
-    monkeypatch.setattr("airflow_provider_feedamp.bulk.sql_source.read_sql", read_sql)
+def test_the_orders_of_a_query_are_placed(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "shop.db"
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE orders (body text)")
+        connection.executemany(
+            "INSERT INTO orders VALUES (?)", [(json.dumps(order(number)),) for number in "AB"]
+        )
 
     assert run(source="select body from orders", sql_conn_id="shop")["placed"] == 2
     assert numbers(feedamp) == ["A", "B"]
+
+
+def test_a_check_writes_the_rejects_and_needs_neither_connection_nor_token(
+    monkeypatch: pytest.MonkeyPatch, source: Path, rejects: Path
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", raising=False)
+    source.write_bytes(lines(order("A"), order("B", currency="?"), order("C")) + b"no json\n")
+    store = Checkpoints()
+    operator = FeedAmpPlaceOrdersOperator(
+        task_id="check",
+        source=str(source),
+        rejects=str(rejects),
+        max_rejects=2,
+        validate_only="True",
+        feedamp_conn_id="no_such_connection",
+    )
+
+    context: Any = {"task_state_store": store, "ti": SimpleNamespace(max_tries=1)}
+    counts = operator.execute(context)
+
+    assert (counts["read"], counts["placed"], counts["rejected"]) == (4, 0, 2)
+    assert counts["rejects"] == str(rejects)
+    assert [json.loads(line)["line"] for line in rejects.read_bytes().splitlines()] == [2, 4]
+    assert store.calls == []
+
+
+def test_a_check_fails_with_more_rejects_than_are_allowed(source: Path) -> None:
+    source.write_bytes(lines(order("B", currency="?")))
+
+    with pytest.raises(TooManyRejectsError, match=r"^1 of 1 order was rejected, and max_rejects is 0"):
+        run(source=str(source), validate_only=True)
+
+
+class Checkpoints:
+    """The store of a task, which keeps what an earlier try has left."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self.calls.append(name)
+
+
+def test_one_order_that_is_locked_is_a_reject(feedamp: RunningSandbox) -> None:
+    feedamp.control.fault("http_error", on="place_order", status=423, every=2, times=1)
+
+    counts = run(orders=[order(number) for number in "ABCD"], max_workers=1, max_rejects=1)
+
+    assert (counts["placed"], counts["rejected"]) == (3, 1)
+    assert numbers(feedamp) == ["A", "C", "D"]
+
+
+def test_a_server_that_misdirects_all_orders_is_tried_again_later(
+    feedamp: RunningSandbox, rejects: Path
+) -> None:
+    feedamp.control.fault("http_error", on="place_order", status=421, times=None)
+
+    with pytest.raises(ServerError, match=r"refused 50 orders .*HTTP 421") as error:
+        run(orders=[order(f"A-{number}") for number in range(90)], max_rejects=None, rejects=str(rejects))
+
+    assert not isinstance(error.value, AirflowFailException)
+    assert not rejects.exists()
 
 
 def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSandbox) -> None:
@@ -401,6 +469,7 @@ def test_each_value_of_the_user_is_templated() -> None:
         "rejects": "/data/{{ n }}.rejects.ndjson",
         "max_rejects": "{{ n }}",
         "allow_empty": "{{ n == 7 }}",
+        "validate_only": "{{ n == 8 }}",
         "sql_conn_id": "shop_{{ n }}",
         "max_workers": "{{ n }}",
         "requests_per_second": "{{ n }}",
@@ -418,6 +487,7 @@ def test_each_value_of_the_user_is_templated() -> None:
         "rejects": "/data/7.rejects.ndjson",
         "max_rejects": "7",
         "allow_empty": "True",
+        "validate_only": "False",
         "sql_conn_id": "shop_7",
         "max_workers": "7",
         "requests_per_second": "7",
