@@ -34,8 +34,8 @@ QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 
 @pytest.mark.usefixtures("no_variables")
 class TestVariableStore(TokenStoreContract):
-    # SQLite takes one writer at a time, and Airflow 2.11 and 3.0 write a Variable by two statements. As many as
-    # usual meet on PostgreSQL, in test_variable_postgresql.
+    # SQLite takes one writer at a time, and Airflow 2.11 and 3.0 write a Variable by two statements. On
+    # PostgreSQL as many as usual meet, in test_variable_postgresql.
     processes = 16 if version("apache-airflow").startswith(("2.", "3.0.")) else 64
 
     @pytest.fixture
