@@ -205,6 +205,12 @@ class ImportStoppedError(FeedAmpError):
     retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
 
 
+class StoppedError(FeedAmpError):
+    """A task over many orders, refunds or returns was told to stop, and did so between two of them."""
+
+    retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
+
+
 class DestinationError(FeedAmpError):
     """The file of an export could not be written to its end; nothing is left of it."""
 

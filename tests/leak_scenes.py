@@ -10,6 +10,7 @@ from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.bulk.sql_source import read_sql
 from airflow_provider_feedamp.hooks.custody import custodian_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.operators.order_states import FeedAmpCloseOrdersOperator
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 from airflow_provider_feedamp.operators.refunds import (
     FeedAmpCompleteRefundsOperator,
@@ -263,6 +264,12 @@ def destination_full(scene: Scene) -> None:
     FeedAmpToObjectStorageOperator(task_id="export", resource="orders", destination=destination).execute({})
 
 
+def stopped(scene: Scene) -> None:
+    task = FeedAmpCloseOrdersOperator(task_id="close", mp_order_numbers=["A"])
+    task.on_kill()
+    task.execute({})
+
+
 def return_overdue(scene: Scene) -> None:
     client = FeedAmpHook().client
     client.orders.place(order("A"))
@@ -303,6 +310,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     refunds_not_processed: exceptions.RefundsNotProcessedError,
     rejects_not_written: exceptions.RejectsFileError,
     import_stopped: exceptions.ImportStoppedError,
+    stopped: exceptions.StoppedError,
     source_gone: exceptions.SourceUnavailableError,
     return_overdue: exceptions.ReturnOverdueError,
     no_event: exceptions.TriggerEventError,
