@@ -41,6 +41,7 @@ from airflow_provider_feedamp.operators.returns import (
     FeedAmpReadReturnRefundsOperator,
     FeedAmpReportReturnErrorsOperator,
 )
+from tests.house import ROOT
 from tests.operators.support import CUSTOMER, calls, place, return_, states, without_retries
 
 if TYPE_CHECKING:
@@ -227,6 +228,13 @@ def test_the_seller_and_the_connection_decide_whose_account_it_is(
     with pytest.raises(TooManyFailuresError, match="A: FeedAMP does not know it"):
         FeedAmpSetOrderStateOperator(task_id="each", state="CANCELLED", **arguments).execute({})
     assert states(feedamp) == {"A": "AWAITING_SHIPMENT"}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_registrys_file_names_it(kind: type[BaseOperator]) -> None:
+    listed = (ROOT / ".airflow-registry.yaml").read_text(encoding="utf-8")
+
+    assert f"  - module: {kind.__module__}.{kind.__qualname__}\n" in listed
 
 
 # Failures
