@@ -163,6 +163,10 @@ class TokenConflictError(TokenStoreError):
     """The stored record is not the one that a conditional write expected."""
 
 
+class ContentionError(TokenStoreError):
+    """The store's database let other statements go first, again and again; nothing was changed."""
+
+
 class TooManyRejectsError(FeedAmpError):
     """More orders were rejected than ``max_rejects`` allows; all the others were placed."""
 

@@ -63,6 +63,13 @@ class ClosedStore(MemoryStore):
         raise exceptions.TokenStoreError("The store is closed.")
 
 
+class ContendedStore(MemoryStore):
+    """A store whose database lets others go first."""
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        raise exceptions.ContentionError(f"The database did not read the record of {key.seller!r}.")
+
+
 class Scene:
     """A sandbox and the connection to it, for one thing that goes wrong."""
 
@@ -186,6 +193,10 @@ def store_closed(scene: Scene) -> None:
     scene.connect(store=f"{HERE}.ClosedStore").get_access_token()
 
 
+def contended(scene: Scene) -> None:
+    scene.connect(store=f"{HERE}.ContendedStore").get_access_token()
+
+
 def record_damaged(scene: Scene) -> None:
     scene.connect(store=f"{HERE}.DamagedStore").get_access_token()
     CACHE.clear()
@@ -303,6 +314,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     no_access_token: exceptions.TokenNotRenewedError,
     busy: exceptions.TokenBusyError,
     store_closed: exceptions.TokenStoreError,
+    contended: exceptions.ContentionError,
     record_damaged: exceptions.TokenRecordError,
     conflict: exceptions.TokenConflictError,
     too_many_rejects: exceptions.TooManyRejectsError,
