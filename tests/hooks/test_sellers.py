@@ -80,11 +80,11 @@ def test_an_error_about_an_unknown_seller_names_those_that_are_known_and_the_mos
         store_record(feedamp, f"shop-{number}")
     store_record(feedamp, "another-clients", client_id="another")
 
-    told = refusal("Acme")
+    told = refusal("Shop-27")
 
-    assert "Known to this connection are: 'acme', " in told
+    assert "Known to this connection are: 'shop-27', " in told
     assert told.endswith(" and 11 more.")
-    assert told.count("'shop-") == 19
+    assert told.count("'shop-") == 20
     assert "another-clients" not in told
 
 
