@@ -101,6 +101,9 @@ class FeedAmpProcessRefundsOperator(EachBase):
     - If it raises, the refund stays ``CREATED``. The others go on, and at the end the task fails, to be
       retried.
 
+    It runs in a thread that no signal cuts. A task that is told to stop ends the refund under way and begins
+    no other.
+
     **A refund can be handed to it twice**, if the task dies between the payment and the moment when FeedAMP
     has noted it: give the payment provider ``refund["feedamp_refund_id"]`` as idempotency key. Let only one
     run of the DAG be active (``max_active_runs=1``).
