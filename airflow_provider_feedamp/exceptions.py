@@ -163,6 +163,10 @@ class TokenConflictError(TokenStoreError):
     """The stored record is not the one that a conditional write expected."""
 
 
+class ContentionError(TokenStoreError):
+    """The store's database let other statements go first, again and again; nothing was changed."""
+
+
 class TooManyRejectsError(FeedAmpError):
     """More orders were rejected than ``max_rejects`` allows; all the others were placed."""
 
@@ -201,6 +205,12 @@ class TriggerEventError(FeedAmpError):
 
 class ImportStoppedError(FeedAmpError):
     """An import was told to stop before its end; the orders until then are accounted for."""
+
+    retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
+
+
+class StoppedError(FeedAmpError):
+    """A task over many orders, refunds or returns was told to stop, and did so between two of them."""
 
     retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
 

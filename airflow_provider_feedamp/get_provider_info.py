@@ -29,6 +29,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_feedamp.operators.access_token",
                     "airflow_provider_feedamp.operators.changed_orders",
+                    "airflow_provider_feedamp.operators.fulfillments",
                     "airflow_provider_feedamp.operators.order_errors",
                     "airflow_provider_feedamp.operators.order_states",
                     "airflow_provider_feedamp.operators.orders",

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
+from airflow_provider_feedamp.operators.fulfillments import FeedAmpReadFulfillmentsOperator
 from airflow_provider_feedamp.operators.order_errors import FeedAmpReportOrderErrorsOperator
 from airflow_provider_feedamp.operators.order_states import FeedAmpCloseOrdersOperator
 from airflow_provider_feedamp.sensors.orders import FeedAmpFulfillmentSensor
@@ -40,13 +41,7 @@ with DAG(
     # [END howto_fulfillment_sensor]
 
     # [START howto_fulfillment_sync]
-    @task
-    def read_fulfillments(mp_order_numbers: Any, **context: Any) -> list[dict[str, Any]]:
-        """Read what was shipped and cancelled, line by line."""
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-
-        orders = FeedAmpHook(seller=context["params"]["seller"]).client.orders
-        return [{"mp_order_number": each, **orders.fulfillments(each)} for each in mp_order_numbers]
+    read = FeedAmpReadFulfillmentsOperator(task_id="read", seller=SELLER, mp_order_numbers=wait.output)
 
     @task(multiple_outputs=True)
     def forward(fulfillments: Any) -> dict[str, list[Any]]:
@@ -67,7 +62,7 @@ with DAG(
         numbers = [order["mp_order_number"] for order in fulfillments]
         return {"fine": [number for number in numbers if number not in refused], "errors": errors}
 
-    forwarded: Any = forward(read_fulfillments(wait.output))
+    forwarded: Any = forward(read.output)
     close = FeedAmpCloseOrdersOperator(task_id="close", seller=SELLER, mp_order_numbers=forwarded["fine"])
     report = FeedAmpReportOrderErrorsOperator(task_id="report", seller=SELLER, errors=forwarded["errors"])
     # [END howto_fulfillment_sync]

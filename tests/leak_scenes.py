@@ -10,6 +10,7 @@ from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.bulk.sql_source import QueryInput
 from airflow_provider_feedamp.hooks.custody import custodian_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.operators.order_states import FeedAmpCloseOrdersOperator
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 from airflow_provider_feedamp.operators.refunds import (
     FeedAmpCompleteRefundsOperator,
@@ -60,6 +61,13 @@ class ClosedStore(MemoryStore):
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         raise exceptions.TokenStoreError("The store is closed.")
+
+
+class ContendedStore(MemoryStore):
+    """A store whose database lets others go first."""
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        raise exceptions.ContentionError(f"The database did not read the record of {key.seller!r}.")
 
 
 class Scene:
@@ -185,6 +193,10 @@ def store_closed(scene: Scene) -> None:
     scene.connect(store=f"{HERE}.ClosedStore").get_access_token()
 
 
+def contended(scene: Scene) -> None:
+    scene.connect(store=f"{HERE}.ContendedStore").get_access_token()
+
+
 def record_damaged(scene: Scene) -> None:
     scene.connect(store=f"{HERE}.DamagedStore").get_access_token()
     CACHE.clear()
@@ -263,6 +275,12 @@ def destination_full(scene: Scene) -> None:
     FeedAmpToObjectStorageOperator(task_id="export", resource="orders", destination=destination).execute({})
 
 
+def stopped(scene: Scene) -> None:
+    task = FeedAmpCloseOrdersOperator(task_id="close", mp_order_numbers=["A"])
+    task.on_kill()
+    task.execute({})
+
+
 def return_overdue(scene: Scene) -> None:
     client = FeedAmpHook().client
     client.orders.place(order("A"))
@@ -296,6 +314,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     no_access_token: exceptions.TokenNotRenewedError,
     busy: exceptions.TokenBusyError,
     store_closed: exceptions.TokenStoreError,
+    contended: exceptions.ContentionError,
     record_damaged: exceptions.TokenRecordError,
     conflict: exceptions.TokenConflictError,
     too_many_rejects: exceptions.TooManyRejectsError,
@@ -303,6 +322,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     refunds_not_processed: exceptions.RefundsNotProcessedError,
     rejects_not_written: exceptions.RejectsFileError,
     import_stopped: exceptions.ImportStoppedError,
+    stopped: exceptions.StoppedError,
     source_gone: exceptions.SourceUnavailableError,
     return_overdue: exceptions.ReturnOverdueError,
     no_event: exceptions.TriggerEventError,

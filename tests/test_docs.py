@@ -63,7 +63,7 @@ def test_the_error_table_has_every_public_error() -> None:
     errors = {
         name: kind
         for name, kind in inspect.getmembers(exceptions, inspect.isclass)
-        if issubclass(kind, exceptions.FeedAmpError) and not kind.__subclasses__()
+        if issubclass(kind, exceptions.FeedAmpError) and kind is not exceptions.FeedAmpError
     }
     for name, kind in errors.items():
         row = re.search(rf"^\| `{name}` \|[^|]*\| (\w+) \|", page, re.MULTILINE)

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": TASK_SIDE | {"bulk.metrics"},
     "assets": GROUND | {"triggers"},
     "operators": TASK_SIDE | {"bulk", "triggers"},
-    "sensors": TASK_SIDE | {"triggers", "operators.given"},
+    "sensors": TASK_SIDE | {"triggers", "operators.given", "operators.values"},
     # What a task is given is read the same way by all tasks.
     "transfers": TASK_SIDE | {"bulk", "triggers", "operators.given", "operators.values"},
     # The command reads its options as the operator reads its parameters.

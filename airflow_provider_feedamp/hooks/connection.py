@@ -5,7 +5,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import os
+import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
@@ -71,11 +74,19 @@ def read_connection(conn_id: str) -> FeedAmpConnection:
     try:
         conn = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
+        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
         raise ConfigurationError(
             f"There is no Airflow connection {conn_id!r} that can be read. Create it with type FeedAMP, "
             "Client ID, Client Secret and the seller's refresh token (Admin > Connections, or "
-            f"AIRFLOW_CONN_{conn_id.upper()}). If it is there, its URI or JSON is malformed: the port must "
-            "be a number, and the extras a JSON object."
+            f"{variable}). If it is there, its URI or JSON is malformed: the port must be a number, and the "
+            "extras a JSON object."
+            + (
+                " And this process is no task and no command of Airflow's: on Airflow 3 those alone see the "
+                f"connections of the metadata database. A script of your own needs {variable} in its "
+                "environment, or a secrets backend."
+                if _is_script()
+                else ""
+            )
         ) from error
     return _Reader(conn_id, conn).read()
 
@@ -190,6 +201,13 @@ class _Reader:
     def _refuse(self, what: str, what_to_do: str) -> NoReturn:
         # No cause: it could quote the value, and that may be a secret.
         raise ConfigurationError(f"The Airflow connection {self.conn_id!r} {what}. {what_to_do}") from None
+
+
+def _is_script() -> bool:
+    """Say whether this is neither a task, nor a trigger, nor a command of Airflow's, on Airflow 3."""
+    if find_spec("airflow.sdk") is None or os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server":
+        return False
+    return not hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
 
 
 def _is_loopback(name: str) -> bool:

@@ -36,15 +36,33 @@ def as_task_error(error: FeedAmpError) -> FeedAmpError:
 
 @contextmanager
 def task_errors() -> Iterator[None]:
-    """Raise this provider's errors as :func:`as_task_error` returns them."""
+    """Raise this provider's errors as :func:`as_task_error` returns them.
+
+    Of the chain behind one, only its beginning is shown, with the place where it was raised: requests and
+    urllib3 alone would add three tracebacks that say the same.
+    """
     try:
         yield
     except FeedAmpError as error:
         forget_variables(error)
+        error.__cause__ = _beginning(error)
         task_error = as_task_error(error)
         if task_error is error:
             raise
         raise task_error from error.__cause__
+
+
+def _beginning(error: BaseException) -> BaseException | None:
+    """Return what an error began with, None if it stands alone."""
+    first = error
+    while before := first.__cause__ or (None if first.__suppress_context__ else first.__context__):
+        first = before
+    if first is error:
+        return None
+    place = first.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return first.with_traceback(place)
 
 
 @cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.exceptions import InputError, ReauthorizationRequiredError, TokenStoreError
 from airflow_provider_feedamp.get_provider_info import get_provider_info
 from airflow_provider_feedamp.hooks.connection import AIRFLOW_2_MASK, FeedAmpConnection, read_connection
 from airflow_provider_feedamp.hooks.errors import task_errors
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.unverified import Unverified
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.models import AccessToken
+
+#: Sellers that an error about an unknown one names.
+_NAMED = 20
 
 
 class FeedAmpHook(BaseHook):
@@ -133,7 +137,12 @@ class FeedAmpHook(BaseHook):
         Takes the same parameter as :meth:`get_access_token`, and raises the same errors.
         """
         with task_errors():
-            return self._custodian.token(min_ttl)
+            try:
+                return self._custodian.token(min_ttl)
+            except ReauthorizationRequiredError as error:
+                if known := self._known_sellers():
+                    raise ReauthorizationRequiredError(f"{error} {known}") from error.__cause__
+                raise
 
     def get_conn(self) -> FeedAmpSession:
         """Return an authorised ``requests.Session``: relative URLs resolve against the base URL.
@@ -230,6 +239,20 @@ class FeedAmpHook(BaseHook):
         from airflow_provider_feedamp.hooks.check import check_connection
 
         return check_connection(self)
+
+    def _known_sellers(self) -> str:
+        """Return who is known, the most alike first, if the seller is not: the name may be misspelt."""
+        if self._custodian.seed:
+            return ""
+        try:
+            if self._custodian.record() is not None:
+                return ""
+            known = self.sellers()
+        except TokenStoreError:  # It cannot list from everywhere, and this error is about something else.
+            return ""
+        alike = get_close_matches(self.seller, known, n=_NAMED, cutoff=0.0)
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        return f"Known to this connection are: {', '.join(map(repr, alike))}{more}." if known else ""
 
     @cached_property
     def _custodian(self) -> TokenCustodian:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -15,6 +15,7 @@ from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
     InputError,
     NotFoundError,
+    StoppedError,
     TooManyFailuresError,
 )
 
@@ -116,6 +117,7 @@ def try_each(
     words: Sequence[str],
     items: Mapping[Any, Any],
     act: Callable[[Any], Outcome],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Account:
     """Do one thing to each, in their order.
 
@@ -123,17 +125,30 @@ def try_each(
     :param words: What ``act`` may return beside reasons.
     :param items: By what each is called: an order's number, or the numbers that name a refund or a return.
     :param act: Does it to one.
+    :param stopped: Says whether to stop; asked before each. Default: never.
+    :raises StoppedError: Names those that were not begun.
     :raises FeedAmpError: What is not about one of them (token, network, 429, 5xx) ends it; the log has the
         account until then.
     """
     account = Account(things, dict.fromkeys(words, 0))
     try:
-        for key, item in items.items():
+        for done, (key, item) in enumerate(items.items()):
+            if stopped():
+                _stop(account, done, list(items)[done:])
             account.add(shown(key), _tried(act, item))
     except BaseException:
         log.warning("Stopped before the end of the %d %s; until then: %s", len(items), things, account)
         raise
     return account
+
+
+def _stop(account: Account, done: int, left: Sequence[Any]) -> NoReturn:
+    named = ", ".join(map(shown, left[:_NAMED]))
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    raise StoppedError(
+        f"The task was told to stop after {done} of {done + len(left)} {account.things} ({account}). "
+        f"Not begun: {named}{more}. Run it again for those."
+    )
 
 
 def shown(key: Any) -> str:
@@ -175,6 +190,9 @@ class EachBase(BaseOperator):
     #: What can become of one, beside skipped and failed.
     words: ClassVar[Sequence[str]]
 
+    #: Whether Airflow has told this task to stop.
+    _killed = False
+
     def __init__(
         self,
         *,
@@ -194,6 +212,10 @@ class EachBase(BaseOperator):
 
         with task_errors():
             return self._told(self._account())
+
+    def on_kill(self) -> None:
+        """Tell the task to stop before the next one: Airflow 3 lets it go on until it kills the process."""
+        self._killed = True
 
     @abstractmethod
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
@@ -216,10 +238,28 @@ class EachBase(BaseOperator):
         log.info(
             "%d %s of seller %r (connection %s)", len(items), self.things, hook.seller, self.feedamp_conn_id
         )
-        account = try_each(self.things, self.words, items, lambda item: self._one(hook, item))
+        account = self._each(hook, items)
         log.info("All %d %s: %s", len(items), self.things, account)
         account.check(max_failures, self._error(account))
         return account
+
+    def _each(self, hook: FeedAmpHook, items: Mapping[Any, Any]) -> Account:
+        """Do it to each in a thread of its own: what a signal raises in the main thread cuts none in two."""
+        from airflow_provider_feedamp.bulk.interrupt import Stop, run_apart
+
+        stop = Stop()
+        return run_apart(
+            lambda: try_each(
+                self.things,
+                self.words,
+                items,
+                lambda item: self._one(hook, item),
+                # Airflow 2.11 and execution_timeout raise, and the one under way has some seconds then. After
+                # on_kill alone it has all the time that the process has.
+                stopped=lambda: self._killed or stop.requested,
+            ),
+            stop,
+        )
 
     def _told(self, account: Account) -> Any:
         """Return what the task returns."""

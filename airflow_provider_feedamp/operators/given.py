@@ -68,6 +68,19 @@ def given_objects(name: str, value: object, fields: Mapping[str, Check]) -> list
     return objects
 
 
+def given_filters(task: object, lists: Iterable[str], instants: Iterable[str]) -> dict[str, Any]:
+    """Return the filters of a list call by their names; None for one that was not given.
+
+    :param task: Has the filters as attributes.
+    :param lists: The names of those that are lists of texts.
+    :param instants: The names of those that are instants.
+    :raises InputError: One of them cannot be read.
+    """
+    given = {name: getattr(task, name) for name in lists}
+    texts = {name: None if nothing(value) else given_texts(name, value) for name, value in given.items()}
+    return texts | {name: given_instant(name, getattr(task, name)) for name in instants}
+
+
 def given_instant(name: str, value: object) -> datetime | None:
     """Return an instant, also from ISO 8601; None if none was given.
 

@@ -58,9 +58,12 @@ class FeedAmpSetOrderStateOperator(EachBase):
         mp_order_numbers: Sequence[str] | XComArg | str,
         state: str,
         check_fulfillments: bool | str = True,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.mp_order_numbers = mp_order_numbers
         self.state = state
         self.check_fulfillments = check_fulfillments
@@ -117,8 +120,16 @@ class FeedAmpCloseOrdersOperator(EachBase):
     things = "orders"
     words = ("shipped", "cancelled", "unchanged")
 
-    def __init__(self, *, mp_order_numbers: Sequence[str] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        mp_order_numbers: Sequence[str] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.mp_order_numbers = mp_order_numbers
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FILTERS = ("mp_order_numbers", "created_after", "created_before")
+_CREATED = ("created_after", "created_before")
+_FILTERS = ("mp_order_numbers", *_CREATED)
 
 #: The fields that name a refund, with their checks.
 _NAMES: Mapping[str, Check] = {"mp_order_number": text, "feedamp_refund_id": refund_id}
@@ -50,6 +51,10 @@ class FeedAmpListRefundsOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("refund_status", *_FILTERS, "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "refund_status": "json",
+        "mp_order_numbers": "json",
+    }
     ui_color = "#d7e8f7"
 
     def __init__(
@@ -75,13 +80,12 @@ class FeedAmpListRefundsOperator(BaseOperator):
         """Return the refunds."""
         from airflow_provider_feedamp.hooks.errors import task_errors
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-        from airflow_provider_feedamp.operators.given import given_texts, nothing
+        from airflow_provider_feedamp.operators.given import given_filters
 
         with task_errors():
-            status = None if nothing(self.refund_status) else given_texts("refund_status", self.refund_status)
-            filters = _filters(self)
+            filters = given_filters(self, ("refund_status", "mp_order_numbers"), _CREATED)
             hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
-            refunds = [dict(refund) for refund in hook.client.refunds.list(refund_status=status, **filters)]
+            refunds = [dict(refund) for refund in hook.client.refunds.list(**filters)]
             log.info("%d refunds of seller %r", len(refunds), hook.seller)
             return refunds
 
@@ -96,6 +100,9 @@ class FeedAmpProcessRefundsOperator(EachBase):
       until the seller has resolved them.
     - If it raises, the refund stays ``CREATED``. The others go on, and at the end the task fails, to be
       retried.
+
+    It runs in a thread that no signal cuts. A task that is told to stop ends the refund under way and begins
+    no other.
 
     **A refund can be handed to it twice**, if the task dies between the payment and the moment when FeedAMP
     has noted it: give the payment provider ``refund["feedamp_refund_id"]`` as idempotency key. Let only one
@@ -116,6 +123,7 @@ class FeedAmpProcessRefundsOperator(EachBase):
     """
 
     template_fields: Sequence[str] = (*_FILTERS, "max_failures", "feedamp_conn_id", "seller")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
     things = "refunds"
     words = ("completed", "reported")
 
@@ -126,9 +134,12 @@ class FeedAmpProcessRefundsOperator(EachBase):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.process = process
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
@@ -136,13 +147,15 @@ class FeedAmpProcessRefundsOperator(EachBase):
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         from airflow_provider_feedamp.exceptions import InputError
+        from airflow_provider_feedamp.operators.given import given_filters
 
         if not callable(self.process):
             raise InputError(
                 f"process must be a function that takes a refund, not {type(self.process).__name__}."
             )
         # All of them first: what is done to one could shift the pages of the others.
-        found = hook.client.refunds.list(refund_status=["CREATED"], **_filters(self))
+        filters = given_filters(self, ("mp_order_numbers",), _CREATED)
+        found = hook.client.refunds.list(refund_status=["CREATED"], **filters)
         keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in found]
         return {key: key for key in keys}
 
@@ -198,9 +211,15 @@ class FeedAmpCompleteRefundsOperator(EachBase):
     words = ("completed", "unchanged")
 
     def __init__(
-        self, *, refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
+        self,
+        *,
+        refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.refunds = refunds
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
@@ -243,18 +262,6 @@ class FeedAmpReportRefundErrorsOperator(ReportErrorsBase):
 
     def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
         hook.client.refunds.report_errors(key[0], key[1], errors)
-
-
-def _filters(task: FeedAmpListRefundsOperator | FeedAmpProcessRefundsOperator) -> dict[str, Any]:
-    """Return the filters that both lists of refunds have."""
-    from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
-
-    numbers = task.mp_order_numbers
-    return {
-        "mp_order_numbers": None if nothing(numbers) else given_texts("mp_order_numbers", numbers),
-        "created_after": given_instant("created_after", task.created_after),
-        "created_before": given_instant("created_before", task.created_before),
-    }
 
 
 def _place(error: Exception) -> str:

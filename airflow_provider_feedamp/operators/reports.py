@@ -36,8 +36,16 @@ class ReportErrorsBase(EachBase):
     #: The status of what is settled, which no error is reported of; None if there is none.
     settled: ClassVar[str | None] = None
 
-    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        errors: Sequence[Mapping[str, Any]] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.errors = errors
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_feedamp.operators.each import EachBase, Found, Skipped
 from airflow_provider_feedamp.operators.given import Check, text
@@ -10,16 +13,95 @@ from airflow_provider_feedamp.operators.reports import ReportErrorsBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from airflow.providers.common.compat.sdk import XComArg
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.operators.each import Account, Outcome
 
+log = logging.getLogger(__name__)
+
 _AMOUNTS = ("status", "rma", "merchant_refund_lines", "errors")
+_LISTED = ("mp_order_number", "mp_return_number", "status", "request_date", "respond_date")
 
 #: The fields that name a return, with their checks.
 _NAMES: Mapping[str, Check] = {"mp_order_number": text, "mp_return_number": text}
+
+
+class FeedAmpListReturnsOperator(BaseOperator):
+    """List the returns of a seller in some status, to read, pay and complete them in the tasks behind it.
+
+    FeedAMP documents no filter of this list, and may ignore one. So what it gives is compared with
+    ``return_status`` and ``mp_order_numbers`` here once more; the instants are not. The list may be empty;
+    mapped tasks are skipped then.
+
+    :param return_status: Only returns in one of these states, as a list or the text of a JSON array
+        (templated); None for any. Default ``("REFUNDED",)``: the seller has entered the amounts.
+    :param mp_order_numbers: Only returns of these orders: a list, the output of another task, or the text of
+        a JSON array (templated). An empty list finds none. Default: of any order.
+    :param requested_after: Only returns asked for at or after this instant, with a zone, also in ISO 8601
+        (templated).
+    :param requested_before: Only returns asked for at or before this instant, likewise (templated).
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: The seller whose account it is (templated). Default: the connection's.
+    :return: ``mp_order_number``, ``mp_return_number``, ``status``, ``request_date`` and ``respond_date`` of
+        each. Address and e-mail are left out, so that they do not stand in the XCom.
+    """
+
+    template_fields: Sequence[str] = (
+        "return_status",
+        "mp_order_numbers",
+        "requested_after",
+        "requested_before",
+        "feedamp_conn_id",
+        "seller",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "return_status": "json",
+        "mp_order_numbers": "json",
+    }
+    ui_color = "#d7e8f7"
+
+    def __init__(
+        self,
+        *,
+        return_status: Sequence[str] | XComArg | str | None = ("REFUNDED",),
+        mp_order_numbers: Sequence[str] | XComArg | str | None = None,
+        requested_after: datetime | str | None = None,
+        requested_before: datetime | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.return_status = return_status
+        self.mp_order_numbers = mp_order_numbers
+        self.requested_after = requested_after
+        self.requested_before = requested_before
+        self.feedamp_conn_id = feedamp_conn_id
+        self.seller = seller
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return the numbers, states and dates of the returns."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+        from airflow_provider_feedamp.operators.given import given_filters
+
+        with task_errors():
+            filters = given_filters(
+                self, ("return_status", "mp_order_numbers"), ("requested_after", "requested_before")
+            )
+            status, numbers = filters["return_status"], filters["mp_order_numbers"]
+            hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+            returns = [
+                {name: found.get(name) for name in _LISTED}
+                for found in hook.client.returns.list(**filters)
+                if (status is None or found.get("status") in status)
+                and (numbers is None or found.get("mp_order_number") in numbers)
+            ]
+            log.info("%d returns of seller %r", len(returns), hook.seller)
+            return returns
 
 
 class _ReturnsBase(EachBase):
@@ -30,9 +112,15 @@ class _ReturnsBase(EachBase):
     things = "returns"
 
     def __init__(
-        self, *, returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
+        self,
+        *,
+        returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.returns = returns
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

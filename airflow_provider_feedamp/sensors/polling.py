@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
+
+from airflow_provider_feedamp.exceptions import FeedAmpError, forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.waiting import Condition
     from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
+log = logging.getLogger(__name__)
+
 #: Airflow ends the wait itself so much later, should no triggerer run that could.
 _BACKSTOP = timedelta(minutes=10)
 
@@ -25,12 +30,17 @@ _BACKSTOP = timedelta(minutes=10)
 class FeedAmpPollingSensor(BaseSensorOperator):
     """Ask FeedAMP whether a condition is met; if it is not, ask again later, here or in the triggerer.
 
+    ``execution_timeout`` holds while the task is deferred too, if it is shorter than ``timeout``.
+
     :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
     :param seller: The seller (templated). Default: the connection's.
     :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
     """
 
     ui_color = "#e2ecd9"
+
+    #: Looks in a row that have failed for a reason that passes.
+    _failures = 0
 
     def __init__(
         self,
@@ -57,18 +67,25 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         from airflow_provider_feedamp.hooks.errors import task_errors
 
         with task_errors():
-            found = self._condition.met(self._client)
-        if found is None and self.deferrable:
-            self._defer()
+            found = self._ask()
+            if found is None and self.deferrable:
+                self._defer(context)
         return PokeReturnValue(found is not None, found)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> list[Any]:
         """Return what the trigger has found, or raise what went wrong there."""
+        from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+
         from airflow_provider_feedamp.hooks.errors import task_errors
         from airflow_provider_feedamp.triggers.outcome import result_of
 
-        with task_errors():
-            return result_of(event)
+        try:
+            with task_errors():
+                return result_of(event)
+        except AirflowSensorTimeout as error:
+            if self.execution_timeout is None or self.execution_timeout >= timedelta(seconds=self.timeout):
+                raise
+            raise AirflowTaskTimeout(f"{error} Its execution_timeout is {self.execution_timeout}.") from None
 
     @abstractmethod
     def make_condition(self, client: FeedAmpClient) -> Condition:
@@ -78,10 +95,28 @@ class FeedAmpPollingSensor(BaseSensorOperator):
     def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
         """Return the trigger that waits for a condition of this sensor."""
 
-    def _defer(self) -> None:
+    def _ask(self) -> list[Any] | None:
+        """Ask once; what passes counts as "not yet", as often in a row as in the triggerer."""
+        from airflow_provider_feedamp.triggers.polling import MOST_FAILURES
+
+        try:
+            found = self._condition.met(self._client)
+        except FeedAmpError as error:
+            self._failures += 1
+            # Rescheduled, each look is a process of its own, and nobody counts: Airflow's retries do.
+            counted = self.deferrable or not self.reschedule
+            if not (error.retryable and counted and self._failures < MOST_FAILURES):
+                raise
+            forget_variables(error)
+            log.warning("Look %d in a row failed, %d may: %s", self._failures, MOST_FAILURES - 1, error)
+            return None
+        self._failures = 0
+        return found
+
+    def _defer(self, context: Context) -> None:
         from airflow_provider_feedamp.api.waiting import plain
 
-        timeout = timedelta(seconds=self.timeout)
+        timeout = self._time_left(context)
         trigger = self.trigger_class(self._condition)(
             condition=plain(self._condition),
             deadline=(datetime.now(UTC) + timeout).isoformat(),
@@ -90,6 +125,15 @@ class FeedAmpPollingSensor(BaseSensorOperator):
             poll_interval=self.poke_interval,
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout + _BACKSTOP)
+
+    def _time_left(self, context: Context) -> timedelta:
+        """Return the lesser of both times: Airflow 3 lets execution_timeout rest while a task is deferred."""
+        timeout = timedelta(seconds=self.timeout)
+        if self.execution_timeout is None:
+            return timeout
+        started = getattr(context.get("ti"), "start_date", None) or datetime.now(UTC)
+        left = self.execution_timeout - (datetime.now(UTC) - started)
+        return max(timedelta(0), min(timeout, left))
 
     @cached_property
     def _client(self) -> FeedAmpClient:

@@ -28,7 +28,8 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         ``mp_return_number``: a list, the output of another task, or the text of a JSON array (templated). An
         empty list is done at once.
     :param status: ``AUTHORIZED``, ``REFUNDED`` or ``COMPLETED`` (templated).
-    :param respond_date_is_deadline: Whether to fail when a return's ``respond_date`` is over. Default True.
+    :param respond_date_is_deadline: Whether to fail when a return's ``respond_date`` is over (templated).
+        Default True.
     :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
     :param seller: The seller (templated). Default: the connection's.
     :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
@@ -36,7 +37,13 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         that the marketplace has reported and the seller has not resolved.
     """
 
-    template_fields: Sequence[str] = ("returns", "status", "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = (
+        "returns",
+        "status",
+        "respond_date_is_deadline",
+        "feedamp_conn_id",
+        "seller",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"returns": "json"}
 
     def __init__(
@@ -44,7 +51,7 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         *,
         returns: list[dict[str, str]] | XComArg | str,
         status: str = "REFUNDED",
-        respond_date_is_deadline: bool = True,
+        respond_date_is_deadline: bool | str = True,
         feedamp_conn_id: str = "feedamp_default",
         seller: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -59,11 +66,13 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         """Return what is waited for."""
         from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
         from airflow_provider_feedamp.operators.given import given_objects, text
+        from airflow_provider_feedamp.operators.values import flag
 
+        deadline = flag("respond_date_is_deadline", self.respond_date_is_deadline)
         names = ("mp_order_number", "mp_return_number")
         given = given_objects("returns", self.returns, dict.fromkeys(names, text))
         condition = ReturnsInStatus([{name: each[name] for name in names} for each in given], self.status)
-        return condition.dated(client) if self.respond_date_is_deadline else condition
+        return condition.dated(client) if deadline else condition
 
     def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
         """Return the trigger that waits for the same."""

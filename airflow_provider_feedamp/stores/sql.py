@@ -27,6 +27,7 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
+    ContentionError,
     FeedAmpError,
     TokenBusyError,
     TokenConflictError,
@@ -34,7 +35,7 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.stores.base import Lease
 from airflow_provider_feedamp.stores.crypto import Sealer
-from airflow_provider_feedamp.stores.sql_database import TOKENS, ContentionError, DatabaseClock, SqlDatabase
+from airflow_provider_feedamp.stores.sql_database import TOKENS, DatabaseClock, SqlDatabase
 from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
+from airflow_provider_feedamp.exceptions import ConfigurationError, ContentionError, TokenStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,10 +105,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-class ContentionError(TokenStoreError):
-    """Another statement was quicker, and the database has undone this one: look again."""
 
 
 class _UnreachableError(SQLAlchemyError):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
 
 from airflow_provider_feedamp.exceptions import ConfigurationError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from tests.airflow_runs import PATIENCE, make_airflow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.hooks.conftest import SetConnection
 
 SECRET = "p/a:s@s%w?r#d"
@@ -50,6 +57,52 @@ def test_a_uri_without_a_host_means_feedamp_itself(set_connection: SetConnection
 
     assert config.base_url.startswith("https://marketplace-order-api.")
     assert (config.refresh_token, config.timeout) == ("first-token", 3.0)
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(2 * PATIENCE)
+def test_a_script_that_airflow_shows_no_database_is_told_so(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = make_airflow(tmp_path_factory, tmp_path, {})
+    added = ("--conn-type", "feedamp", "--conn-login", "client", "--conn-password", "s3cret-of-ours")
+    home.call("airflow", "connections", "add", "ours", *added)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook\n"
+        "print(FeedAmpHook('ours').config.client_id)"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, script], env=home.settings({}), capture_output=True, text=True, check=False
+    )
+
+    if find_spec("airflow.sdk") is None:
+        assert ran.stdout.splitlines()[-1] == "client"
+    else:
+        assert "on Airflow 3 those alone see the connections of the metadata database" in ran.stderr
+        assert "needs AIRFLOW_CONN_OURS in its environment" in ran.stderr
+    assert "s3cret-of-ours" not in ran.stdout + ran.stderr
+
+
+def test_tasks_and_airflows_commands_are_not_told_of_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    with pytest.raises(ConfigurationError) as of_command:
+        FeedAmpHook("no_such_connection").config  # noqa: B018
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
+    runner = SimpleNamespace(SUPERVISOR_COMMS=None)
+    monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", runner)
+    monkeypatch.setattr(BaseHook, "get_connection", missing)
+    with pytest.raises(ConfigurationError) as of_task:
+        FeedAmpHook("no_such_connection").config  # noqa: B018
+
+    for caught in (of_command, of_task):
+        assert "There is no Airflow connection 'no_such_connection'" in str(caught.value)
+        assert "metadata database" not in str(caught.value)
+
+
+def missing(conn_id: str) -> None:
+    raise AirflowNotFoundException(conn_id)
 
 
 def test_extras_of_a_json_connection_may_be_a_text(set_connection: SetConnection) -> None:

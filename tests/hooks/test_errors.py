@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
+import traceback
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+import airflow_provider_feedamp as package
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.exceptions import BadRequestError, FeedAmpError, InputError, ServerError
 from airflow_provider_feedamp.hooks.errors import as_task_error, task_errors
@@ -78,6 +82,54 @@ def test_the_cause_and_the_place_are_kept(kind: type[FeedAmpError]) -> None:
     assert error.__cause__ is cause
     assert error.__traceback__
     assert "raised" in {frame.function for frame in inspect.getinnerframes(error.__traceback__)}
+
+
+@pytest.mark.parametrize("kind", [BadRequestError, ServerError])
+@pytest.mark.parametrize("told", [True, False], ids=["from", "while handling"])
+def test_of_a_chain_the_beginning_is_shown_with_its_place(kind: type[FeedAmpError], told: bool) -> None:
+    def refuse() -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    def fail() -> None:
+        try:
+            try:
+                try:
+                    refuse()
+                except OSError as first:
+                    raise ValueError("no connection") from first
+            except ValueError:
+                raise KeyError("retries are used up")  # noqa: B904 - as urllib3 does
+        except KeyError as last:
+            if told:
+                raise kind("No answer.") from last
+            raise kind("No answer.")  # noqa: B904 - as somebody may forget
+
+    with pytest.raises(kind) as caught, task_errors(), task_errors():
+        fail()
+
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Traceback (most recent call last)") == 2
+    assert "in refuse\n" in shown
+    assert "ConnectionRefusedError: [Errno 111] Connection refused" in shown
+    assert "retries are used up" not in shown
+    assert shown.rstrip().endswith("No answer.")
+
+
+def test_every_error_that_a_person_can_see_is_in_exceptions() -> None:
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    kinds = [FeedAmpError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    elsewhere = {
+        kind.__name__
+        for kind in kinds
+        if kind.__module__.startswith(package.__name__) and kind.__module__ != exceptions.__name__
+    }
+
+    # The one between the token endpoint and the spend, which makes of it what the seller has to be told.
+    assert elsewhere == {"GrantRefusedError"}
 
 
 def test_the_plain_error_is_not_shown_as_a_second_one() -> None:

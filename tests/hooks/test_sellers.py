@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.exceptions import TokenStoreError
+from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.stores.memory import MemoryStore
@@ -65,3 +65,51 @@ def test_listing_spends_nothing(feedamp: RunningSandbox) -> None:
     FeedAmpHook().sellers()
 
     assert feedamp.control.counters()["token_posts"] == 0
+
+
+def refusal(seller: str | None) -> str:
+    with pytest.raises(ReauthorizationRequiredError) as caught:
+        FeedAmpHook(seller=seller).get_access_token()
+    return str(caught.value)
+
+
+def test_an_error_about_an_unknown_seller_names_those_that_are_known_and_the_most_alike_first(
+    feedamp: RunningSandbox,
+) -> None:
+    for number in range(30):
+        store_record(feedamp, f"shop-{number}")
+    store_record(feedamp, "another-clients", client_id="another")
+
+    told = refusal("Shop-27")
+
+    assert "Known to this connection are: 'shop-27', " in told
+    assert told.endswith(" and 11 more.")
+    assert told.count("'shop-") == 20
+    assert "another-clients" not in told
+
+
+def test_a_known_seller_who_must_authorise_again_is_not_told_of_others(
+    feedamp: RunningSandbox,
+) -> None:
+    store_record(feedamp, "zeta")
+    feedamp.control.revoke("acme")
+
+    assert "Known to this connection" not in refusal("zeta")
+    assert "Known to this connection" not in refusal("acme")
+
+
+def test_where_nobody_is_known_or_the_store_cannot_list_the_error_is_the_same_as_ever(
+    sandbox: RunningSandbox, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(sandbox.connection("acme", refresh_token=None))
+    told = refusal("nobody")
+    assert "'nobody' has to be authorised by a person" in told
+    assert "Known to this connection" not in told
+
+    def cannot_list(self: MemoryStore, token_url: str, client_id: str) -> list[TokenKey]:
+        raise TokenStoreError("The keys cannot be listed from here.")
+
+    store_record(sandbox, "zeta")
+    assert "Known to this connection are: 'zeta'." in refusal("nobody")
+    monkeypatch.setattr(MemoryStore, "keys", cannot_list)
+    assert refusal("nobody") == told

@@ -22,6 +22,7 @@ from airflow_provider_feedamp.exceptions import (
     UnreachableError,
 )
 from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped, try_each
+from airflow_provider_feedamp.operators.fulfillments import FeedAmpReadFulfillmentsOperator
 from airflow_provider_feedamp.operators.order_errors import FeedAmpReportOrderErrorsOperator
 from airflow_provider_feedamp.operators.order_states import (
     FeedAmpCloseOrdersOperator,
@@ -36,9 +37,11 @@ from airflow_provider_feedamp.operators.refunds import (
 from airflow_provider_feedamp.operators.returns import (
     FeedAmpCompleteReturnsOperator,
     FeedAmpCreateReturnsOperator,
+    FeedAmpListReturnsOperator,
     FeedAmpReadReturnRefundsOperator,
     FeedAmpReportReturnErrorsOperator,
 )
+from tests.house import ROOT
 from tests.operators.support import CUSTOMER, calls, place, return_, states, without_retries
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ ERROR = {"code": "X", "message": "m"}
 TAKES: list[tuple[type[EachBase], str, Any, dict[str, Any]]] = [
     (FeedAmpSetOrderStateOperator, "mp_order_numbers", "A", {"state": "CANCELLED"}),
     (FeedAmpCloseOrdersOperator, "mp_order_numbers", "A", {}),
+    (FeedAmpReadFulfillmentsOperator, "mp_order_numbers", "A", {}),
     (FeedAmpReportOrderErrorsOperator, "errors", {"mp_order_number": "A"} | ERROR, {}),
     (FeedAmpCompleteRefundsOperator, "refunds", REFUND, {}),
     (FeedAmpReportRefundErrorsOperator, "errors", REFUND | ERROR, {}),
@@ -64,6 +68,7 @@ NAMES = [kind.__name__ for kind, *_ in TAKES]
 ALL: list[type[BaseOperator]] = [
     *(kind for kind, *_ in TAKES),
     FeedAmpListRefundsOperator,
+    FeedAmpListReturnsOperator,
     FeedAmpProcessRefundsOperator,
 ]
 #: What is passed on as it is: a function has no template.
@@ -170,15 +175,21 @@ def test_it_maps_over_sellers_and_lists(takes: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_value_of_the_user_is_a_template_field(kind: type[BaseOperator]) -> None:
-    given = {
-        name
-        for each in kind.__mro__
-        if issubclass(each, BaseOperator) and each.__module__.startswith("airflow_provider_feedamp")
-        for name in inspect.signature(each.__init__).parameters
-    }
+def test_every_value_of_the_user_is_a_template_field_and_stands_in_the_signature(
+    kind: type[BaseOperator],
+) -> None:
+    own = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
 
-    assert set(kind.template_fields) == given - {"self", "kwargs"} - NOT_TEMPLATED
+    assert set(kind.template_fields) == own - NOT_TEMPLATED
+    assert own >= {"feedamp_conn_id", "seller"} | ({"max_failures"} if issubclass(kind, EachBase) else set())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_each_list_is_shown_as_json(kind: type[BaseOperator]) -> None:
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    lists = {each.name for each in parameters if "Sequence" in str(each.annotation)} - NOT_TEMPLATED
+
+    assert kind.template_fields_renderers == dict.fromkeys(lists, "json")
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -217,6 +228,13 @@ def test_the_seller_and_the_connection_decide_whose_account_it_is(
     with pytest.raises(TooManyFailuresError, match="A: FeedAMP does not know it"):
         FeedAmpSetOrderStateOperator(task_id="each", state="CANCELLED", **arguments).execute({})
     assert states(feedamp) == {"A": "AWAITING_SHIPMENT"}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_registrys_file_names_it(kind: type[BaseOperator]) -> None:
+    listed = (ROOT / ".airflow-registry.yaml").read_text(encoding="utf-8")
+
+    assert f"  - module: {kind.__module__}.{kind.__qualname__}\n" in listed
 
 
 # Failures

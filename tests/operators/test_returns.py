@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_feedamp.api.returns import ReturnsApi
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
 from airflow_provider_feedamp.operators.returns import (
     FeedAmpCompleteReturnsOperator,
     FeedAmpCreateReturnsOperator,
+    FeedAmpListReturnsOperator,
     FeedAmpReadReturnRefundsOperator,
     FeedAmpReportReturnErrorsOperator,
 )
@@ -57,6 +59,66 @@ def enter_amounts(sandbox: RunningSandbox, number: str) -> None:
 @pytest.fixture(autouse=True)
 def _an_order(feedamp: RunningSandbox) -> None:
     place("A")
+
+
+def listed(**arguments: Any) -> list[str]:
+    returns = FeedAmpListReturnsOperator(task_id="list", **arguments).execute({})
+    return [each["mp_return_number"] for each in returns]
+
+
+class TestList:
+    def test_it_returns_what_is_to_be_paid_and_nothing_of_a_person(self, feedamp: RunningSandbox) -> None:
+        create(return_("R1", request_date="2026-01-01", respond_date="2026-02-01"), return_("R2"))
+        enter_amounts(feedamp, "R1")
+
+        [found] = FeedAmpListReturnsOperator(task_id="list").execute({})
+
+        dates = {"request_date": "2026-01-01", "respond_date": "2026-02-01"}
+        assert found == named("R1") | {"status": "REFUNDED"} | dates
+        assert complete(found)["completed"] == 1
+
+    def test_states_orders_and_instants_narrow_it(self, feedamp: RunningSandbox) -> None:
+        place("B")
+        create(return_("R1"), return_("R2", "B"))
+        enter_amounts(feedamp, "R1")
+
+        assert sorted(listed(return_status=None)) == ["R1", "R2"]
+        assert listed(return_status='["AWAITING_AUTHORIZATION"]') == ["R2"]
+        assert listed(return_status="None", mp_order_numbers=["B"]) == ["R2"]
+        assert listed(mp_order_numbers=[]) == []
+        assert listed(requested_after="2099-01-01T00:00:00+00:00") == []
+
+    def test_a_server_that_ignores_the_filters_brings_no_return_that_was_not_asked_for(
+        self, feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place("B")
+        create(return_("R1"), return_("R2", "B"), return_("R3"))
+        enter_amounts(feedamp, "R1")
+        asked: list[Any] = []
+
+        def ignoring(self: ReturnsApi, **filters: Any) -> Any:
+            asked.append(filters)
+            return every(self)
+
+        every = ReturnsApi.list
+        monkeypatch.setattr(ReturnsApi, "list", ignoring)
+
+        assert listed() == ["R1"]
+        assert listed(return_status=None, mp_order_numbers=["B"]) == ["R2"]
+        assert [each["return_status"] for each in asked] == [["REFUNDED"], None]
+
+    @pytest.mark.parametrize(
+        ("arguments", "wrong"),
+        [
+            ({"return_status": "REFUNDED"}, "return_status is a text that is not a JSON array"),
+            ({"requested_after": "yesterday"}, "requested_after must be a datetime"),
+            ({"mp_order_numbers": [""]}, r"mp_order_numbers\[0\] must be text"),
+        ],
+    )
+    def test_a_filter_that_cannot_be_sent_fails_for_good(self, arguments: dict[str, Any], wrong: str) -> None:
+        with pytest.raises(InputError, match=wrong) as caught:
+            listed(**arguments)
+        assert isinstance(caught.value, AirflowFailException)
 
 
 class TestCreate:

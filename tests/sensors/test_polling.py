@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,14 +12,17 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 
 from airflow_provider_feedamp import exceptions
-from airflow_provider_feedamp.exceptions import FeedAmpError, ServerError, TriggerEventError
+from airflow_provider_feedamp.exceptions import FeedAmpError, NotFoundError, ServerError, TriggerEventError
 from airflow_provider_feedamp.sensors.orders import FeedAmpFulfillmentSensor
 from airflow_provider_feedamp.sensors.refunds import FeedAmpRefundsSensor
 from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
+from airflow_provider_feedamp.triggers.polling import MOST_FAILURES
+from tests.operators.support import without_retries
 from tests.sensors.waiting import deferred, event_of
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ def resume(waiting: FeedAmpFulfillmentSensor, event: Any) -> Any:
 def test_every_value_of_the_user_is_a_template_field(kind: type[Any]) -> None:
     own = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
 
-    assert set(kind.template_fields) == own - {"deferrable", "respond_date_is_deadline"}
+    assert set(kind.template_fields) == own - {"deferrable"}
 
 
 @pytest.mark.parametrize("kind", SENSORS)
@@ -80,6 +84,96 @@ def test_time_is_up_in_the_triggerer_as_in_the_task(feedamp: RunningSandbox) -> 
         resume(waiting, event_of(deferred(waiting)))
     with pytest.raises(AirflowSensorTimeout):
         sensor(timeout=0.01, deferrable=False, poke_interval=0.02).execute({})
+
+
+@pytest.mark.parametrize(
+    ("timeout", "execution_timeout", "ran", "waits"),
+    [
+        (timedelta(hours=2), timedelta(hours=1), timedelta(0), timedelta(hours=1)),
+        (timedelta(hours=2), timedelta(hours=1), timedelta(minutes=20), timedelta(minutes=40)),
+        (timedelta(hours=2), timedelta(hours=1), timedelta(hours=3), timedelta(0)),
+        (timedelta(hours=1), timedelta(hours=2), timedelta(minutes=20), timedelta(hours=1)),
+    ],
+)
+def test_the_lesser_of_timeout_and_execution_timeout_is_the_deadline(
+    feedamp: RunningSandbox,
+    timeout: timedelta,
+    execution_timeout: timedelta,
+    ran: timedelta,
+    waits: timedelta,
+) -> None:
+    context: Any = {"ti": SimpleNamespace(start_date=datetime.now(UTC) - ran)}
+    before = datetime.now(UTC)
+
+    with pytest.raises(TaskDeferred) as caught:
+        sensor(timeout=timeout, execution_timeout=execution_timeout).execute(context)
+
+    deadline = datetime.fromisoformat(caught.value.trigger.deadline)
+    assert abs(deadline - before - waits) < timedelta(minutes=1)
+    assert caught.value.timeout is not None
+    assert abs(caught.value.timeout - waits - timedelta(minutes=10)) < timedelta(minutes=1)
+
+
+def test_an_execution_timeout_that_is_over_while_deferred_is_raised_as_one(feedamp: RunningSandbox) -> None:
+    waiting = sensor(timeout=3600, execution_timeout=timedelta(microseconds=1), soft_fail=True)
+
+    with pytest.raises(AirflowTaskTimeout, match=r"execution_timeout is 0:00:00\.000001"):
+        resume(waiting, event_of(deferred(waiting)))
+    longer = sensor(timeout=0, execution_timeout=timedelta(hours=1))
+    with pytest.raises(AirflowSensorTimeout):
+        resume(longer, event_of(deferred(longer)))
+
+
+def test_as_many_errors_in_a_row_as_the_trigger_bears_are_waited_out_in_a_worker(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_retries(monkeypatch)
+    feedamp.control.ship("acme", "A")
+    feedamp.control.fault("http_error", on="get_order", status=503, times=MOST_FAILURES - 1)
+
+    assert sensor(deferrable=False).execute({}) == ["A"]
+
+    feedamp.control.fault("http_error", on="get_order", status=503, times=MOST_FAILURES)
+    with pytest.raises(ServerError):
+        sensor(deferrable=False).execute({})
+    assert sensor(deferrable=False).execute({}) == ["A"]
+
+
+def test_only_errors_in_a_row_count(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_retries(monkeypatch)
+    waiting = sensor(deferrable=False)
+
+    for _ in range(2):
+        feedamp.control.fault("http_error", on="get_order", status=503, times=MOST_FAILURES - 1)
+        for _ in range(MOST_FAILURES - 1):
+            assert not waiting.poke({})
+        assert not waiting.poke({})
+
+
+def test_an_error_that_passes_does_not_keep_a_task_from_deferring(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_retries(monkeypatch)
+    feedamp.control.ship("acme", "A")
+    feedamp.control.fault("http_error", on="get_order", status=503)
+    waiting = sensor()
+
+    assert resume(waiting, event_of(deferred(waiting))) == ["A"]
+
+
+def test_an_error_in_a_look_that_is_rescheduled_is_left_to_airflows_retries(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_retries(monkeypatch)
+    feedamp.control.fault("http_error", on="get_order", status=503)
+
+    with pytest.raises(ServerError):
+        sensor(deferrable=False, mode="reschedule").poke({})
+
+
+def test_an_error_that_does_not_pass_is_raised_at_once(feedamp: RunningSandbox) -> None:
+    with pytest.raises(NotFoundError):
+        sensor(deferrable=False, mp_order_numbers=["X"]).poke({})
 
 
 def test_time_is_up_and_soft_fail_skips_in_both(feedamp: RunningSandbox) -> None:

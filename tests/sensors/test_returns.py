@@ -107,9 +107,12 @@ def test_a_day_that_ends_while_the_task_is_deferred_fails_it_for_good(feedamp: R
     assert isinstance(caught.value, AirflowFailException)
 
 
-@pytest.mark.parametrize(("respond_date", "deadline"), [(LAST_WEEK, False), (None, True), (TOMORROW, True)])
+@pytest.mark.parametrize(
+    ("respond_date", "deadline"),
+    [(LAST_WEEK, False), (LAST_WEEK, "False"), (None, True), (TOMORROW, True), (TOMORROW, "true")],
+)
 def test_it_waits_on_where_no_day_is_over(
-    feedamp: RunningSandbox, respond_date: str | None, deadline: bool
+    feedamp: RunningSandbox, respond_date: str | None, deadline: bool | str
 ) -> None:
     create(respond_date)
 
@@ -134,6 +137,7 @@ def test_an_unknown_return_fails_for_good(feedamp: RunningSandbox) -> None:
         ({"returns": [{"mp_order_number": "A"}]}, "mp_return_number"),
         ({"returns": ["R"]}, "object"),
         ({"status": "REJECTED"}, "status must be one of"),
+        ({"respond_date_is_deadline": "maybe"}, "respond_date_is_deadline must be True or False"),
     ],
 )
 def test_what_cannot_be_waited_for_is_refused(
