@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
+from urllib3.exceptions import ProtocolError
 
 from airflow_provider_feedamp.bulk.counts import PlaceCounts
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
@@ -209,7 +209,7 @@ def test_an_answer_that_is_not_about_the_order_ends_the_run_and_rejects_nothing(
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        (requests.ConnectionError("cut"), UnreachableError),
+        (ProtocolError("cut"), UnreachableError),
         (ReauthorizationRequiredError("authorise again"), ReauthorizationRequiredError),
     ],
 )
