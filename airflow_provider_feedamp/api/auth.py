@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
 
 from airflow_provider_feedamp.api.http import sendable
-from airflow_provider_feedamp.api.origin import origin_of
 from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.types import TokenSource
 
 _SCHEME = "Bearer "
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class BearerAuth(AuthBase):
@@ -91,3 +92,17 @@ def rewind(request: PreparedRequest) -> bool:
         return False
     body.seek(start)
     return True
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port; two URLs with the same three are served by the same party."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def origin_of(url: str | None) -> Origin:
+    """Return the origin of a URL, with the scheme's own port where the URL names none."""
+    parts = urlsplit(url or "")
+    return Origin(parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme))

@@ -16,7 +16,7 @@ from requests.exceptions import ChunkedEncodingError, ReadTimeout
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLError
 
-from airflow_provider_feedamp.api.auth import rewind
+from airflow_provider_feedamp.api.auth import origin_of, rewind
 from airflow_provider_feedamp.api.connections import BoundedAdapter, content_of
 from airflow_provider_feedamp.api.http import (
     DEFAULT_POOL_SIZE,
@@ -28,7 +28,6 @@ from airflow_provider_feedamp.api.http import (
     Response,
     repeats,
 )
-from airflow_provider_feedamp.api.origin import origin_of
 from airflow_provider_feedamp.api.pacing import backoff
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
