@@ -210,7 +210,6 @@ class Http:
             content = content_of(raw, f"{call.method} {self._path(call)}")
         except SSLError as error:  # no fault of a certificate: the connection was open
             raise ProtocolError("The answer was cut off", error) from error
-        raw.release_conn()
         return Response(raw.status, raw.headers, content, call.token, self._proven)
 
     def _connect(self) -> _Way:

@@ -28,7 +28,7 @@ class Reply:
     status: int = 200
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
-    cut: Literal["", "before the answer", "by a reset", "in the body"] = ""
+    cut: Literal["", "before the answer", "by a reset", "in the body", "by a bad record"] = ""
     wire: Iterable[bytes] = ()
 
 
@@ -132,6 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) + (10 if reply.cut else 0)))
         self.end_headers()
         self.wfile.write(body)
+        if reply.cut == "by a bad record":
+            self.wfile.flush()
+            socket.socket.sendall(self.connection, b"these bytes are no TLS record")
         self.close_connection = self.close_connection or bool(reply.cut) or self.edge.ends_idle
 
     def hang_up(self, cut: str) -> None:

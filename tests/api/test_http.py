@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 import traceback
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from requests import Request
+from urllib3.exceptions import ReadTimeoutError
 
 from airflow_provider_feedamp.api.connections import BoundedAdapter
 from airflow_provider_feedamp.api.http import Http
@@ -18,6 +20,7 @@ from airflow_provider_feedamp.exceptions import ApiError, ConfigurationError, To
 from tests.api.edge import Edge, Reply, Tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_provider_feedamp.api.session import FeedAmpSession
@@ -168,6 +171,25 @@ def test_it_sends_what_requests_would_send(http: Http, session: FeedAmpSession, 
     http.call("PUT", "orders/A", b"{}")
     theirs, ours = edge.received
     assert ours == theirs
+
+
+def late(seconds: float) -> Iterator[bytes]:
+    time.sleep(seconds)
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def test_the_time_to_connect_is_not_the_time_of_the_answer(edge: Edge, tokens: Tokens) -> None:
+    edge.will_reply(Reply(wire=late(0.5)))
+    assert Http(edge.base_url, tokens, (0.2, 30.0), retries=0).call("GET", "orders").status_code == 200
+
+
+@pytest.mark.parametrize("timeout", [0.2, (30.0, 0.2)])
+def test_an_answer_that_does_not_come_in_time_is_none(
+    edge: Edge, tokens: Tokens, timeout: float | tuple[float, float]
+) -> None:
+    edge.will_reply(Reply(wire=late(2.0)))
+    with pytest.raises(ReadTimeoutError):
+        Http(edge.base_url, tokens, timeout, retries=0).call("GET", "orders")
 
 
 def test_a_compressed_answer_is_read(transport: Transport, edge: Edge) -> None:

@@ -310,6 +310,18 @@ def test_a_connection_that_ended_unnoticed_is_replaced_at_once(
     assert slept == []
 
 
+def test_tls_that_breaks_within_an_answer_is_a_cut_connection(
+    tokens: Tokens, slept: list[float], certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    edge = Edge(certificate.context)
+    edge.will_reply(Reply(200, b"half", cut="by a bad record"), Reply(200))
+    http = Http(edge.base_url, tokens, sleep=slept.append, jitter=lambda: 1.0)
+    assert http.call("GET", "orders").status_code == 200
+    edge.close()
+    assert slept == [1.0]
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 524])
 def test_a_users_own_request_is_repeated_by_the_same_rules(
