@@ -191,14 +191,11 @@ class Http:
         if way is None or way.process != os.getpid():
             # A child process that used its parent's connections would read the parent's answers.
             way = self._way = self._connect()
-        headers = {**HEADERS, "Authorization": f"Bearer {call.token}"}
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
         raw = way.pool.urlopen(
             call.method,
             way.prefix + call.target,
             call.body,
-            headers,
+            _headers(call),  # in no variable of this frame, which Airflow may show with an error
             retries=False,
             redirect=False,
             assert_same_host=False,
@@ -234,7 +231,8 @@ class Http:
         """Decide after a missing answer whether to send the call again, and wait until then."""
         repeatable = call.method in RETRIED_METHODS
         if repeatable and closed_while_idle(error):
-            log.debug("FeedAMP closed an idle connection; repeating %s %s", call.method, self._path(call))
+            text = "FeedAMP gave no answer (it closed a kept connection) to %s %s; trying again at once"
+            log.info(text, call.method, self._path(call))
             return True
         if isinstance(error, SSLError) or not (repeatable or never_sent(error)):
             return False
@@ -290,6 +288,11 @@ class Http:
 
     def _path(self, call: _Call) -> str:
         return urlsplit(self._base_url + call.target).path
+
+
+def _headers(call: _Call) -> dict[str, str]:
+    kind = {} if call.body is None else {"Content-Type": "application/json"}
+    return {**HEADERS, **kind, "Authorization": f"Bearer {call.token}"}
 
 
 def repeats(method: str, status: int) -> bool:

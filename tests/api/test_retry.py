@@ -265,10 +265,17 @@ def test_a_used_connection_that_the_server_closes_unanswered_is_replaced_at_once
     assert slept == []
 
 
-def test_each_connection_is_replaced_at_once_only_once(edge: Edge, http: Http, slept: list[float]) -> None:
+def test_each_connection_is_replaced_at_once_only_once(
+    edge: Edge, http: Http, slept: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     edge.will_reply(Reply(), CLOSED, CLOSED, Reply())
     assert [http.call("GET", "orders").status_code for _ in range(2)] == [200, 200]
     assert slept == [1.0]
+    assert [record.getMessage() for record in caplog.records if record.name.endswith("api.http")] == [
+        "FeedAMP gave no answer (it closed a kept connection) to GET /api/v1/orders; trying again at once",
+        "FeedAMP gave no answer (ProtocolError) to GET /api/v1/orders; trying again in 1.0 s (retry 1 of 3)",
+    ]
 
 
 def test_a_used_connection_that_is_closed_within_the_answer_is_waited_for(
