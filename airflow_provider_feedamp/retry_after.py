@@ -6,10 +6,10 @@ import math
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from requests import Response
+    from collections.abc import Mapping
 
 #: The caller is asked to come back later, and nothing was done: this may be repeated whatever the method.
 TOO_MANY = 429
@@ -18,7 +18,14 @@ _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e11
 
 
-def seconds_asked(response: Response) -> float | None:
+class _Answer(Protocol):
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+def seconds_asked(response: _Answer) -> float | None:
     """Return how long an answer asks to wait.
 
     That is ``Retry-After`` in both its forms, and on a 429 also ``X-Rate-Limit-Reset``, which other

@@ -17,11 +17,10 @@ import requests
 
 import airflow_provider_feedamp
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.transport import Transport
 from airflow_provider_feedamp.api.unverified import Unverified
-from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
-from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
 
@@ -160,7 +159,7 @@ def test_the_table_has_all_endpoints_in_their_order() -> None:
 
 
 def test_the_table_has_each_client_method_once_and_no_other() -> None:
-    client = FeedAmpClient(Transport(FeedAmpSession("http://127.0.0.1", FeedAmpAuth())))
+    client = FeedAmpClient(Transport(Http("http://127.0.0.1", HookTokens(FeedAmpHook()))))
     there = {
         f"{resource}.{name}"
         for resource in ("orders", "refunds", "returns")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
 
-from airflow_provider_feedamp.api.origin import origin_of
-from airflow_provider_feedamp.api.retry import rewind
-from airflow_provider_feedamp.exceptions import InputError, TokenError
+from airflow_provider_feedamp.api.http import sendable
+from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.types import TokenSource
 
 _SCHEME = "Bearer "
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class BearerAuth(AuthBase):
@@ -46,7 +47,7 @@ class BearerAuth(AuthBase):
                 f"A FeedAMP access token is only sent to {scheme}://{host}:{port}, and this request goes "
                 "elsewhere. Use a URL relative to the connection's host, or a session of your own."
             )
-        r.headers["Authorization"] = _bearer(self._tokens.token())
+        r.headers["Authorization"] = _SCHEME + sendable(self._tokens.token())
         r.hooks["response"].append(self._renew_once)
         return r
 
@@ -62,7 +63,9 @@ class BearerAuth(AuthBase):
             return response
         response.content  # noqa: B018  read, so that the connection is free while the token is renewed
         response.close()
-        request.headers["Authorization"] = _bearer(self._tokens.replace(sent.removeprefix(_SCHEME)))
+        request.headers["Authorization"] = _SCHEME + sendable(
+            self._tokens.replace(sent.removeprefix(_SCHEME))
+        )
         if not rewind(request):
             return response
         answer: Response = response.connection.send(request, **send_options)
@@ -78,10 +81,28 @@ class BearerAuth(AuthBase):
             self._tokens.accepted(sent.removeprefix(_SCHEME))
 
 
-def _bearer(token: str) -> str:
-    """Return the header's value; http.client would show a token that it cannot send in its own error."""
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise TokenError(
-            "The access token from FeedAMP is empty or holds characters that an HTTP header cannot carry."
-        )
-    return _SCHEME + token
+def rewind(request: PreparedRequest) -> bool:
+    """Make a request's body ready to be sent once more; False when that is not possible."""
+    body: Any = request.body
+    if body is None or isinstance(body, bytes | str | bytearray):
+        return True
+    # Where requests found a file when it prepared the request.
+    start = getattr(request, "_body_position", None)
+    if not isinstance(start, int) or not hasattr(body, "seek"):
+        return False
+    body.seek(start)
+    return True
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port; two URLs with the same three are served by the same party."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def origin_of(url: str | None) -> Origin:
+    """Return the origin of a URL, with the scheme's own port where the URL names none."""
+    parts = urlsplit(url or "")
+    return Origin(parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from requests.exceptions import ProxyError, SSLError
+from urllib3.exceptions import ProxyError, SSLError
 
 from airflow_provider_feedamp.exceptions import (
     ApiError,
@@ -23,7 +23,9 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.retry_after import seconds_asked
 
 if TYPE_CHECKING:
-    from requests import RequestException, Response
+    from urllib3.exceptions import HTTPError
+
+    from airflow_provider_feedamp.api.http import Response
 
 #: Characters of FeedAMP's own words that an error keeps; more would be a body.
 _LONGEST_WORDS = 1000
@@ -80,7 +82,7 @@ def error_from(response: Response, what: str) -> ApiError:
     hint = _hint(kind, response)
     verb = "failed at" if kind is ServerError else "refused"
     message = f"FeedAMP {verb} {what} ({where}): {said}" + (f". {hint}" if hint else "")
-    return kind(
+    error = kind(
         message,
         status=status,
         codes=codes,
@@ -88,6 +90,9 @@ def error_from(response: Response, what: str) -> ApiError:
         retry_after=seconds_asked(response),
         server_message=_words(problems),
     )
+    # A client that has been let in before is not shut out for good by a server that lags behind.
+    error.retryable = error.retryable or (status == 401 and response.proven)
+    return error
 
 
 def unreadable(response: Response, what: str) -> UnreadableError:
@@ -100,21 +105,21 @@ def unreadable(response: Response, what: str) -> UnreadableError:
     return UnreadableError(message, status=response.status_code)
 
 
-def unreachable(error: RequestException, what: str, *, repeatable: bool) -> UnreachableError:
-    """Return the error for a call without an answer; requests' own text is left out: it holds the URL.
+def unreachable(error: HTTPError, what: str, *, repeatable: bool) -> UnreachableError:
+    """Return the error for a call without an answer; urllib3's own text is left out.
 
-    requests' error is its cause, which a traceback shows, unless that quotes what came instead of an answer.
+    urllib3's error is its cause, which a traceback shows, unless that quotes what came instead of an answer.
     """
-    inner: Any = error.args[0] if error.args else error
-    name = type(getattr(inner, "reason", None) or error).__name__
     doubt = "" if repeatable else " FeedAMP may have received it, so it was not repeated blindly."
-    unreached = UnreachableError(f"No answer from FeedAMP to {what} ({name}).{doubt} {_to_check(error)}")
-    quotes = any(isinstance(each, HTTPException) for each in getattr(inner, "args", ()))
+    unreached = UnreachableError(
+        f"No answer from FeedAMP to {what} ({type(error).__name__}).{doubt} {_to_check(error)}"
+    )
+    quotes = any(isinstance(each, HTTPException) for each in error.args)
     unreached.__cause__ = None if quotes else error
     return unreached
 
 
-def _to_check(error: RequestException) -> str:
+def _to_check(error: HTTPError) -> str:
     if isinstance(error, ProxyError):
         return "The proxy failed: check HTTPS_PROXY, its address and its login."
     if isinstance(error, SSLError):
@@ -142,23 +147,23 @@ def _class_for(status: int) -> type[ApiError]:
 def _hint(kind: type[ApiError], response: Response) -> str:
     if response.status_code == 407:
         return "A proxy asks for its own login; put it into HTTPS_PROXY."
-    if response.is_redirect:
+    if response.status_code < 400 and "Location" in response.headers:
         return "It redirects the call, which is not followed; check the connection's host."
     if kind is AuthenticationError and response.status_code == 403:
         return "The seller's account or the client is not allowed to do this; a new token cannot help."
     if kind is AuthenticationError:
-        fresh = any(earlier.status_code == 401 for earlier in response.history)
-        refused = "A fresh access token was refused as well" if fresh else "The access token was refused"
-        return f"{refused}; check the seller's authorisation and the connection's host."
+        return (
+            "A fresh access token was refused as well; check the seller's authorisation and the connection's "
+            "host."
+        )
     return _HINTS.get(kind, "")
 
 
 def _body_without_token(response: Response) -> Any:
     """Return the parsed body or None; a server may quote the bearer that it refuses."""
     text = response.content.decode(errors="replace")
-    token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if token:
-        text = text.replace(token, "***")
+    if response.token:
+        text = text.replace(response.token, "***")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

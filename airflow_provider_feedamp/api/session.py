@@ -1,59 +1,58 @@
-"""The requests session that talks to one FeedAMP base URL."""
+"""The requests session of a user's own calls to one FeedAMP base URL."""
 
 from __future__ import annotations
 
-import platform
+import logging
+import math
 import random
 import re
 import time
-from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
-from requests import PreparedRequest, Request, Response
-from requests.hooks import dispatch_hook
+from requests.exceptions import ChunkedEncodingError, ReadTimeout
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLError
 
-from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.api.call import Call
-from airflow_provider_feedamp.api.origin import origin_of
-from airflow_provider_feedamp.api.retry import DEFAULT_RETRIES, RetryAdapter
+from airflow_provider_feedamp.api.auth import origin_of, rewind
+from airflow_provider_feedamp.api.connections import BoundedAdapter, content_of
+from airflow_provider_feedamp.api.http import (
+    DEFAULT_POOL_SIZE,
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT,
+    HEADERS,
+    LONGEST_WAIT,
+    RETRIED_METHODS,
+    Response,
+    repeats,
+)
+from airflow_provider_feedamp.api.pacing import backoff
+from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from requests import PreparedRequest, Request
     from requests.auth import AuthBase
 
-    from airflow_provider_feedamp.api.pacing import Pacer
+log = logging.getLogger(__name__)
 
-#: Seconds to connect, and between two pieces of an answer.
-DEFAULT_TIMEOUT = (10.0, 60.0)
-DEFAULT_POOL_SIZE = 32
-USER_AGENT = " ".join(
-    [
-        f"airflow-provider-feedamp/{__version__}",
-        f"requests/{requests.__version__}",
-        f"Python/{platform.python_version()}",
-    ]
-)
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class FeedAmpSession(requests.Session):
     """A session whose relative URLs start at the base URL, with authorisation, time-outs and retries.
 
-    ``orders``, ``/orders`` and ``orders?page_size=50`` all go below the base URL. :class:`RetryAdapter` says
-    what is sent again, and when all requests of the session pause. Credentials come from ``auth`` alone: a
-    ``.netrc`` is not read, cookies are not kept, and a redirect to another origin loses the bearer.
+    ``orders``, ``/orders`` and ``orders?page_size=50`` all go below the base URL. Credentials come from
+    ``auth`` alone: a ``.netrc`` is not read, cookies are not kept, and a redirect to another origin loses the
+    bearer.
 
     :param base_url: Base URL of the API, such as ``https://host/api/v1``; a trailing slash does not matter.
     :param auth: Authorises each request, see :class:`BearerAuth`.
     :param timeout: Seconds for requests that name none: one number, or one to connect and one to read.
-    :param retries: How often a GET or PUT is sent again at most.
-    :param pool_size: Connections that are kept open; give at least as many as threads use the session.
-    :param sleep: Waits for so many seconds; tests hand in their own.
-    :param jitter: A random number from 0 to 1; tests hand in their own.
-    :param clock: Seconds on a clock that never goes back; tests hand in their own.
+        Default: 10 and 60.
+    :param retries: How often a request is sent again at most. Default: 8.
+    :param pool_size: Connections that are kept open; give at least as many as threads. Default: 32.
     """
 
     auth: AuthBase
@@ -66,19 +65,16 @@ class FeedAmpSession(requests.Session):
         *,
         retries: int = DEFAULT_RETRIES,
         pool_size: int = DEFAULT_POOL_SIZE,
-        sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.base_url = base_url.rstrip("/")
         self.auth = auth
         self.timeout = timeout
-        self.headers["User-Agent"] = USER_AGENT
-        self.headers["Accept"] = "application/json"
+        self.headers.update(HEADERS)
         # The token alone says which seller is meant; no cookie of the server's may say otherwise.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        adapter = RetryAdapter(retries, sleep=sleep, jitter=jitter, clock=clock, pool_maxsize=pool_size)
+        rules = _Retries(retries, allowed_methods=RETRIED_METHODS, raise_on_status=False)
+        adapter = _Adapter(max_retries=rules, pool_maxsize=pool_size)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
@@ -89,53 +85,77 @@ class FeedAmpSession(requests.Session):
             request.url = f"{self.base_url}/{url.lstrip('/')}"
         return super().prepare_request(request)
 
-    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+    def send(self, request: PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, with the session's time-out where it has none of its own."""
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self.timeout
         return super().send(request, **kwargs)
 
-    def call(
-        self, method: str, target: str, body: bytes | None = None, pacers: tuple[Pacer, ...] = ()
-    ) -> Response:
-        """Send a call of the client's own by the short way.
-
-        For each request :meth:`request` looks for proxies and certificates in the environment, merges
-        headers, takes the URL apart and sees to cookies and redirects, which costs more than sending an
-        order. Here all that is known from the session's first call on. A redirect is not followed: a
-        redirected PUT would be repeated as a GET, and its 200 would pass for a placed order.
-
-        :param method: HTTP method.
-        :param target: What follows the base URL, escaped.
-        :param body: JSON to send.
-        :param pacers: What each sending of this call waits for, a repeated one too.
-        """
-        base, headers, options = self._short_way
-        url = base + target
-        call = Call(method, url, headers, body, pacers)
-        call.hooks["response"] += self.hooks["response"]
-        self.auth(call)
-        answer = self.get_adapter(url).send(call, **options)
-        final: Response = dispatch_hook("response", call.hooks, answer, **options)  # type: ignore[no-untyped-call]
-        return final
-
-    def authorise(self) -> None:
-        """Obtain the access token that the next request will use, and send nothing to the order API.
-
-        :raises TokenError: There is none to be had.
-        """
-        self.auth(Call("GET", self._short_way[0], {}, None))
-
-    @cached_property
-    def _short_way(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """The base URL, headers and options of all calls, as requests makes them out for one request."""
-        base = PreparedRequest()
-        base.prepare_url(f"{self.base_url}/", None)
-        url = str(base.url)
-        options = self.merge_environment_settings(url, {}, False, None, None)
-        return url, dict(self.headers), {**options, "timeout": self.timeout}
-
-    def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: requests.Response) -> None:
         """Take the bearer off a redirect that leaves the origin, and look for no other credentials."""
         if origin_of(prepared_request.url) != origin_of(response.request.url):
             prepared_request.headers.pop("Authorization", None)
+
+
+class _Retries(Retry):
+    """urllib3's retries by the rules of the client's own calls, but each request waits for itself."""
+
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        """Whether a request may be sent again after an answer of this status."""
+        return status_code == TOO_MANY or repeats(method, status_code)
+
+    def increment(
+        self, method: Any = None, url: Any = None, response: Any = None, *args: Any, **more: Any
+    ) -> Any:
+        """Count one more try.
+
+        :raises MaxRetryError: There is none, or the server asks for too long a wait.
+        :raises HTTPError: TLS failed, which no retry mends, or the last try timed out.
+        """
+        error = more.get("error")
+        if isinstance(error, SSLError) or (isinstance(error, ReadTimeoutError) and not self.total):
+            raise error
+        if _asked(response) > LONGEST_WAIT:
+            raise MaxRetryError(more["_pool"], url)
+        retries = super().increment(method, url, response, *args, **more)
+        if response is not None:
+            response.close()  # else urllib3 reads it to its end, however long it is
+        return retries
+
+    def sleep(self, response: Any = None) -> None:
+        """Wait for as long as the server asks, and longer with each try."""
+        last, tries = self.history[-1], len(self.history)
+        seconds = max(_asked(response), backoff(tries - 1, random.random()))  # noqa: S311
+        path = urlsplit(last.url or "").path
+        log.info("FeedAMP did not serve %s %s; trying again in %.1f s", last.method, path, seconds)
+        time.sleep(seconds)
+
+
+def _asked(response: Any) -> float:
+    return (response and seconds_asked(Response(response.status, response.headers, b""))) or 0.0
+
+
+class _Adapter(BoundedAdapter):
+    """Reads answers within their bounds, and sends a body that cannot be read twice only once."""
+
+    def send(
+        self, request: PreparedRequest, stream: bool = False, *args: Any, **options: Any
+    ) -> requests.Response:
+        """Send a request and read its answer; one that is asked for as a stream is left to its reader."""
+        if not rewind(request) and self.max_retries.total:
+            return _Adapter(max_retries=0).send(request, stream, *args, **options)
+        response = super().send(request, stream, *args, **options)
+        if stream:
+            answer: Any = response.raw._original_response
+            if answer.fp is not None:  # an answer without a body is at its end
+                answer.fp.raw.ends = math.inf
+            return response
+        try:
+            path = urlsplit(str(request.url)).path
+            response._content = content_of(response.raw, f"{request.method} {path}")
+        except ReadTimeoutError as error:
+            raise ReadTimeout(error, request=request) from error
+        except HTTPError as error:
+            raise ChunkedEncodingError(error, request=request) from error
+        response._content_consumed = True  # type: ignore[attr-defined]
+        return response

@@ -9,17 +9,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-import requests
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
-from airflow_provider_feedamp.api.retry import RETRIED_METHODS, never_sent
+from airflow_provider_feedamp.api.http import RETRIED_METHODS, never_sent
 from airflow_provider_feedamp.exceptions import InputError, forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_feedamp.api.http import Http, Response
     from airflow_provider_feedamp.api.pacing import Pacer
-    from airflow_provider_feedamp.api.session import FeedAmpSession
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +34,19 @@ class Answer(NamedTuple):
 class Transport:
     """Sends one call and returns its answer, or raises the error that says what went wrong.
 
-    :param session: Authorises and sends the calls.
+    :param http: Authorises and sends the calls, and repeats what is safe to repeat.
     :param pacer: Spaces all calls; None sends them as they come.
     :param list_pacer: Spaces the list calls further apart; None leaves them to ``pacer``.
     """
 
-    def __init__(
-        self, session: FeedAmpSession, pacer: Pacer | None = None, list_pacer: Pacer | None = None
-    ) -> None:
-        self._session = session
+    def __init__(self, http: Http, pacer: Pacer | None = None, list_pacer: Pacer | None = None) -> None:
+        self._http = http
         self._pacers = (pacer,) if pacer else ()
         self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
 
     def authorise(self) -> None:
-        """Obtain an access token, as :meth:`FeedAmpSession.authorise` does."""
-        self._session.authorise()
+        """Obtain an access token, as :meth:`Http.authorise` does."""
+        self._http.authorise()
 
     def request(
         self,
@@ -81,8 +79,8 @@ class Transport:
         pacers = self._list_pacers if listing else self._pacers
         started = time.monotonic()
         try:
-            response = self._session.call(method, target, body, pacers)
-        except requests.RequestException as error:
+            response = self._http.call(method, target, body, pacers)
+        except HTTPError as error:
             forget_variables(error)
             repeatable = method in RETRIED_METHODS or never_sent(error)
             unreached = unreachable(error, what, repeatable=repeatable)
@@ -124,7 +122,7 @@ def _number(value: object) -> float:
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
-def _parsed(response: requests.Response, method: str, what: str) -> Any:
+def _parsed(response: Response, method: str, what: str) -> Any:
     """Return the body of a success; a write may be answered with nothing or a few words, a read may not."""
     content = response.content
     if content:

@@ -149,17 +149,17 @@ class FeedAmpHook(BaseHook):
 
         Tokens are put in and renewed inside, a 401 is answered with one renewal and one more try.
         """
-        from airflow_provider_feedamp.api.session import DEFAULT_POOL_SIZE, DEFAULT_TIMEOUT, FeedAmpSession
+        from airflow_provider_feedamp.api.session import FeedAmpSession
         from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 
-        timeout = self._timeout or self.config.timeout or DEFAULT_TIMEOUT
-        pool_size = self._pool_size or DEFAULT_POOL_SIZE
+        timeout, pool_size = self._limits
         return FeedAmpSession(self.config.base_url, FeedAmpAuth(hook=self), timeout, pool_size=pool_size)
 
     @cached_property
     def client(self) -> FeedAmpClient:
         """Return the client for this seller's account: ``hook.client.orders.place(...)`` and so on."""
         from airflow_provider_feedamp.api.client import FeedAmpClient
+        from airflow_provider_feedamp.api.http import Http
         from airflow_provider_feedamp.api.pacing import pacer_for
         from airflow_provider_feedamp.api.transport import Transport
         from airflow_provider_feedamp.hooks.unverified import configured
@@ -169,8 +169,17 @@ class FeedAmpHook(BaseHook):
         listing = self._list_requests_per_second
         listing = self.config.list_requests_per_second if listing is None else listing
         list_pacer = pacer_for((*account, "lists"), listing or None)
-        transport = Transport(self.get_conn(), pacer, list_pacer)
-        return FeedAmpClient(transport, self._unverified or configured())
+        timeout, pool_size = self._limits
+        http = Http(self.config.base_url, HookTokens(self), timeout, pool_size=pool_size)
+        return FeedAmpClient(Transport(http, pacer, list_pacer), self._unverified or configured())
+
+    @property
+    def _limits(self) -> tuple[float | tuple[float, float], int]:
+        """Return the time-out in seconds and the number of connections that are kept open."""
+        from airflow_provider_feedamp.api.http import DEFAULT_POOL_SIZE, DEFAULT_TIMEOUT
+
+        timeout = self._timeout or self.config.timeout or DEFAULT_TIMEOUT
+        return timeout, self._pool_size or DEFAULT_POOL_SIZE
 
     def sellers(self) -> list[str]:
         """Return the names of all sellers of the connection's client, to map tasks over.

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_feedamp.api import session as session_module
 from airflow_provider_feedamp.api.auth import BearerAuth
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.orders import OrdersApi
 from airflow_provider_feedamp.api.refunds import RefundsApi
 from airflow_provider_feedamp.api.returns import ReturnsApi
 from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.transport import Transport
 from tests.api.edge import Edge, Tokens
+from tests.tokens.conftest import certificate as certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,22 +47,31 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def session(edge: Edge, tokens: Tokens, slept: list[float]) -> Iterator[FeedAmpSession]:
-    auth = BearerAuth(tokens, edge.base_url)
-    with FeedAmpSession(
+def http(edge: Edge, tokens: Tokens, slept: list[float]) -> Http:
+    return Http(
         edge.base_url,
-        auth,
+        tokens,
         retries=3,
         sleep=slept.append,
         jitter=lambda: 1.0,
         clock=lambda: sum(slept),  # time goes on when somebody sleeps
-    ) as session:
+    )
+
+
+@pytest.fixture
+def session(
+    edge: Edge, tokens: Tokens, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FeedAmpSession]:
+    """The session of a user's own requests."""
+    monkeypatch.setattr(session_module, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(session_module, "random", SimpleNamespace(random=lambda: 1.0))
+    with FeedAmpSession(edge.base_url, BearerAuth(tokens, edge.base_url), retries=3) as session:
         yield session
 
 
 @pytest.fixture
-def transport(session: FeedAmpSession) -> Transport:
-    return Transport(session)
+def transport(http: Http) -> Transport:
+    return Transport(http)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 from collections import deque
 from contextlib import suppress
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
 
 
@@ -25,7 +28,7 @@ class Reply:
     status: int = 200
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
-    cut: Literal["", "before the answer", "in the body"] = ""
+    cut: Literal["", "before the answer", "by a reset", "in the body", "by a bad record"] = ""
     wire: Iterable[bytes] = ()
 
 
@@ -53,15 +56,22 @@ class Received(NamedTuple):
 class Edge:
     """Replies in the order in which they were queued, then with ``otherwise``; keeps what it received."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[Received] = []
+        #: The client's port of each request: one port is one connection.
+        self.ports: list[int] = []
         self.replies: deque[Reply] = deque()
         self.otherwise = Reply(200, {})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        #: Whether each connection ends after its answer, though the answer does not say so.
+        self.ends_idle = False
+        self.ended = threading.Semaphore(0)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"edge": self}))
         self._server.daemon_threads = True
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
-        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self.origin = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_port}"
         self.base_url = f"{self.origin}/api/v1"
 
     def will_reply(self, *replies: Reply) -> None:
@@ -94,38 +104,52 @@ class Tokens:
         self.noted.append(token)
 
 
-def _handler_for(edge: Edge) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet for an answer: two would meet the delayed acknowledgement, 40 ms each
+class _Handler(BaseHTTPRequestHandler):
+    edge: Edge
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet for an answer: two would meet the delayed acknowledgement, 40 ms each
 
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            headers = dict(self.headers.items())
-            edge.received.append(Received(self.command, self.path, headers, self.rfile.read(length)))
-            reply = edge.replies.popleft() if edge.replies else edge.otherwise
-            if reply.cut == "before the answer":
-                self.close_connection = True
-                return
-            if reply.wire:
-                self.close_connection = True
-                with suppress(OSError):
-                    for piece in reply.wire:
-                        self.connection.sendall(piece)
-                return
-            body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-            self.send_response_only(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            if reply.status != 204:
-                self.send_header("Content-Length", str(len(body) + (10 if reply.cut else 0)))
-            self.end_headers()
-            self.wfile.write(body)
-            self.close_connection = self.close_connection or bool(reply.cut)
+    def answer(self) -> None:
+        self.edge.ports.append(self.client_address[1])
+        length = int(self.headers.get("Content-Length", 0))
+        headers = dict(self.headers.items())
+        self.edge.received.append(Received(self.command, self.path, headers, self.rfile.read(length)))
+        reply = self.edge.replies.popleft() if self.edge.replies else self.edge.otherwise
+        if reply.cut in {"before the answer", "by a reset"}:
+            self.hang_up(reply.cut)
+            return
+        if reply.wire:
+            self.close_connection = True
+            with suppress(OSError):
+                for piece in reply.wire:
+                    self.connection.sendall(piece)
+            return
+        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        self.send_response_only(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if reply.status != 204:
+            self.send_header("Content-Length", str(len(body) + (10 if reply.cut else 0)))
+        self.end_headers()
+        self.wfile.write(body)
+        if reply.cut == "by a bad record":
+            self.wfile.flush()
+            socket.socket.sendall(self.connection, b"these bytes are no TLS record")
+        self.close_connection = self.close_connection or bool(reply.cut) or self.edge.ends_idle
 
-        do_GET = do_PUT = do_POST = do_DELETE = answer
+    def hang_up(self, cut: str) -> None:
+        self.close_connection = True
+        if cut == "by a reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
-        def log_message(self, *args: Any) -> None:
-            """Stay silent."""
+    def finish(self) -> None:
+        super().finish()
+        if self.edge.ends_idle:
+            self.connection.close()
+            self.edge.ended.release()
 
-    return Handler
+    do_GET = do_PUT = do_POST = do_DELETE = do_CONNECT = answer
+
+    def log_message(self, *args: Any) -> None:
+        """Stay silent."""

@@ -9,16 +9,18 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
+from urllib3.util import Timeout
 
-from airflow_provider_feedamp.api import adapter, connections
-from airflow_provider_feedamp.api.adapter import LONGEST_ANSWER
-from airflow_provider_feedamp.api.connections import Timed
+from airflow_provider_feedamp.api import connections
+from airflow_provider_feedamp.api.connections import LONGEST_ANSWER, Timed
 from airflow_provider_feedamp.exceptions import ApiError, ServerError, UnreachableError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_feedamp.api.http import Http
     from airflow_provider_feedamp.api.session import FeedAmpSession
     from airflow_provider_feedamp.api.transport import Transport
 
@@ -28,16 +30,16 @@ PAUSE = 0.05
 
 
 @pytest.fixture
-def short(session: FeedAmpSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def short(http: Http, session: FeedAmpSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an answer take 0.8 seconds in all, and a pause in it half of that."""
-    session.timeout = (1.0, 0.4)
+    http.timeout, session.timeout = Timeout(connect=1.0, read=0.4), (1.0, 0.4)
     monkeypatch.setattr(connections, "LEAST_TOTAL", 0.8)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an answer have 100,000 bytes."""
-    monkeypatch.setattr(adapter, "LONGEST_ANSWER", 100_000)
+    monkeypatch.setattr(connections, "LONGEST_ANSWER", 100_000)
 
 
 def dripping(begin: bytes, drip: bytes, seconds: float = 5.0) -> Iterator[bytes]:
@@ -99,21 +101,24 @@ def test_the_time_begins_anew_on_a_connection_that_is_used_again(transport: Tran
 
 @pytest.mark.usefixtures("short")
 def test_a_users_own_request_is_cut_too_unless_it_is_a_stream(session: FeedAmpSession, edge: Edge) -> None:
-    edge.will_reply(Reply(wire=dripping(*DRIPS["body"])), Reply(200, {"a": 1}))
+    edge.will_reply(Reply(wire=dripping(*DRIPS["header"])), Reply(200, {"a": 1}))
     assert session.get("orders").json() == {"a": 1}
+    edge.will_reply(Reply(wire=dripping(*DRIPS["body"])))
+    with pytest.raises(requests.Timeout):
+        session.get("orders")
     edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 25\r\n\r\n", b"x")))
     with session.get("orders", stream=True) as answer:
         assert answer.content == b"x" * 25
-    assert len(edge.received) == 3
+    assert len(edge.received) == 4
 
 
 def test_twice_the_read_time_out_is_allowed_where_that_is_more(
-    session: FeedAmpSession, edge: Edge, monkeypatch: pytest.MonkeyPatch
+    http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "LEAST_TOTAL", 0.1)
-    session.timeout = (1.0, 1.0)
+    http.timeout = Timeout(connect=1.0, read=1.0)
     edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 10\r\n\r\n", b" ")))
-    assert session.call("GET", "orders").content == b" " * 10
+    assert http.call("GET", "orders").content == b" " * 10
     assert len(edge.received) == 1
 
 
@@ -140,7 +145,7 @@ def test_the_socket_keeps_its_time_out_for_the_next_request() -> None:
         ours.settimeout(9.0)
         theirs.sendall(b"x")
         timed = Timed(ours, "r")
-        timed.ends = time.monotonic() + 1.0
+        timed.ends, timed.begun = time.monotonic() + 1.0, False
         assert timed.readinto(bytearray(1)) == 1
         assert ours.gettimeout() == 9.0
 

@@ -178,7 +178,7 @@ def test_the_words_of_the_server_are_in_nothing_that_is_printed_or_kept(
 
 def test_what_comes_instead_of_an_answer_is_not_quoted(transport: Transport, edge: Edge) -> None:
     edge.otherwise = Reply(wire=[b"Jane Smith, 1 Elm Street\r\n\r\n"])
-    with pytest.raises(UnreachableError, match=r"\(ConnectionError\)") as caught:
+    with pytest.raises(UnreachableError, match=r"\(ProtocolError\)") as caught:
         transport.request("POST", ("orders", "600A"), what=WHAT)
     assert "Smith" not in "".join(traceback.format_exception(caught.value))
 

@@ -14,7 +14,7 @@ from airflow_provider_feedamp.exceptions import ApiError, InputError, Unreadable
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.api.http import Http
 
 pytestmark = pytest.mark.once
 
@@ -202,9 +202,9 @@ def test_a_list_of_something_else_is_an_error(client: FeedAmpClient, edge: Edge,
         list(getattr(client, name).list())
 
 
-def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(session: FeedAmpSession, edge: Edge) -> None:
+def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(http: Http, edge: Edge) -> None:
     waited: list[float] = []
-    client = FeedAmpClient(Transport(session, None, Pacer(2.0, clock=lambda: 0.0, sleep=waited.append)))
+    client = FeedAmpClient(Transport(http, None, Pacer(2.0, clock=lambda: 0.0, sleep=waited.append)))
     edge.will_reply(page("orders", 1, cursor="a"), page("orders", 2), page("refunds"), page("returns"))
     for found in (client.orders.list(), client.refunds.list(), client.returns.list()):
         list(found)

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import ssl
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import requests
+from urllib3.exceptions import NewConnectionError, ProtocolError, SSLError
 
-from airflow_provider_feedamp.api.auth import BearerAuth
-from airflow_provider_feedamp.api.gate import BACKOFF_CAP
-from airflow_provider_feedamp.api.retry import LONGEST_WAIT
-from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.http import LONGEST_WAIT, Http
+from airflow_provider_feedamp.api.pacing import BACKOFF_CAP
 from airflow_provider_feedamp.retry_after import seconds_asked
 from tests.api.edge import Edge, Reply, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_provider_feedamp.api.session import FeedAmpSession
+    from tests.tokens.conftest import Certificate
 
 NOON = 1_714_564_800  # 2024-05-01T12:00:00Z
 
@@ -33,60 +36,58 @@ def an_answer(status: int, **headers: str) -> requests.Response:
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 def test_a_call_that_changes_nothing_twice_is_repeated(
-    edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
+    edge: Edge, http: Http, slept: list[float], method: str, status: int
 ) -> None:
     edge.will_reply(Reply(status), Reply(200))
-    assert session.request(method, "orders/A1").status_code == 200
+    assert http.call(method, "orders/A1").status_code == 200
     assert slept == [1.0]
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 521, 522, 523, 524])
 def test_a_call_that_may_not_be_repeated_is_sent_once(
-    edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
+    edge: Edge, http: Http, slept: list[float], method: str, status: int
 ) -> None:
     edge.will_reply(Reply(status, headers={"Retry-After": "1"}))
-    assert session.request(method, "orders/A1/errors").status_code == status
+    assert http.call(method, "orders/A1/errors").status_code == status
     assert (len(edge.received), slept) == (1, [])
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 421, 423, 501, 525])
 def test_an_answer_that_will_not_change_is_returned(
-    edge: Edge, session: FeedAmpSession, slept: list[float], status: int
+    edge: Edge, http: Http, slept: list[float], status: int
 ) -> None:
     edge.will_reply(Reply(status, headers={"Retry-After": "1"}))
-    assert session.get("orders").status_code == status
+    assert http.call("GET", "orders").status_code == status
     assert slept == []
 
 
 @pytest.mark.parametrize("cut", ["before the answer", "in the body"])
 def test_a_connection_that_is_cut_is_tried_again(
-    edge: Edge, session: FeedAmpSession, slept: list[float], cut: str
+    edge: Edge, http: Http, slept: list[float], cut: str
 ) -> None:
     edge.will_reply(Reply(200, b"half", cut=cut), Reply(200, {"ok": True}))  # type: ignore[arg-type]
-    answer = session.put("orders/A1", data=b'{"price": 1.10}')
-    assert answer.json() == {"ok": True}
+    answer = http.call("PUT", "orders/A1", b'{"price": 1.10}')
+    assert json.loads(answer.content) == {"ok": True}
     assert [request.body for request in edge.received] == [b'{"price": 1.10}'] * 2
     assert slept == [1.0]
 
 
 @pytest.mark.parametrize("cut", ["before the answer", "in the body"])
-def test_a_post_is_not_repeated_when_its_connection_is_cut(
-    edge: Edge, session: FeedAmpSession, cut: str
-) -> None:
+def test_a_post_is_not_repeated_when_its_connection_is_cut(edge: Edge, http: Http, cut: str) -> None:
     edge.will_reply(Reply(200, b"half", cut=cut))  # type: ignore[arg-type]
-    with pytest.raises(requests.RequestException):
-        session.post("orders/A1/errors", json=[])
+    with pytest.raises(ProtocolError):
+        http.call("POST", "orders/A1/errors", b"[]")
     assert len(edge.received) == 1
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 @pytest.mark.parametrize("status", [408, 425, 429])
 def test_a_call_that_was_not_processed_is_repeated_whatever_it_is(
-    edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
+    edge: Edge, http: Http, slept: list[float], method: str, status: int
 ) -> None:
     edge.will_reply(Reply(status), Reply(201))
-    assert session.request(method, "orders/A1/errors", data=b"[]").status_code == 201
+    assert http.call(method, "orders/A1/errors", b"[]").status_code == 201
     assert slept == [1.0]
     assert [request.body for request in edge.received] == [b"[]", b"[]"]
 
@@ -95,10 +96,9 @@ def test_a_post_is_repeated_when_nobody_listens_as_nobody_has_received_it(
     tokens: Tokens, slept: list[float]
 ) -> None:
     base_url = "http://127.0.0.1:1"
-    auth = BearerAuth(tokens, base_url)
-    with FeedAmpSession(base_url, auth, retries=2, sleep=slept.append, jitter=lambda: 1.0) as session:
-        with pytest.raises(requests.ConnectionError):
-            session.post("orders/A1/errors", json=[])
+    http = Http(base_url, tokens, retries=2, sleep=slept.append, jitter=lambda: 1.0)
+    with pytest.raises(NewConnectionError):
+        http.call("POST", "orders/A1/errors", b"[]")
     assert slept == [1, 2]
 
 
@@ -106,10 +106,9 @@ def test_waits_double_up_to_a_cap_and_the_last_error_comes_through(
     tokens: Tokens, slept: list[float]
 ) -> None:
     base_url = "http://127.0.0.1:1"
-    auth = BearerAuth(tokens, base_url)
-    with FeedAmpSession(base_url, auth, retries=7, sleep=slept.append, jitter=lambda: 1.0) as session:
-        with pytest.raises(requests.ConnectionError):
-            session.get("orders")
+    http = Http(base_url, tokens, retries=7, sleep=slept.append, jitter=lambda: 1.0)
+    with pytest.raises(NewConnectionError):
+        http.call("GET", "orders")
     assert slept == [1, 2, 4, 8, 16, BACKOFF_CAP, BACKOFF_CAP]
 
 
@@ -118,48 +117,45 @@ def test_jitter_shortens_a_wait_by_up_to_half(
     edge: Edge, tokens: Tokens, slept: list[float], jitter: float, wait: float
 ) -> None:
     edge.will_reply(Reply(500), Reply(200))
-    auth = BearerAuth(tokens, edge.base_url)
-    with FeedAmpSession(edge.base_url, auth, sleep=slept.append, jitter=lambda: jitter) as session:
-        session.get("orders")
+    http = Http(edge.base_url, tokens, sleep=slept.append, jitter=lambda: jitter)
+    http.call("GET", "orders")
     assert slept == [wait]
 
 
 def test_the_last_answer_is_returned_when_the_retries_are_used_up(
-    edge: Edge, session: FeedAmpSession, slept: list[float]
+    edge: Edge, http: Http, slept: list[float]
 ) -> None:
     edge.otherwise = Reply(503, {"message": "down"})
-    answer = session.get("orders")
-    assert (answer.status_code, answer.json()) == (503, {"message": "down"})
+    answer = http.call("GET", "orders")
+    assert (answer.status_code, json.loads(answer.content)) == (503, {"message": "down"})
     assert len(edge.received) == 1 + 3
     assert slept == [1, 2, 4]
 
 
 def test_without_retries_a_call_is_sent_once(edge: Edge, tokens: Tokens) -> None:
     edge.otherwise = Reply(503)
-    with FeedAmpSession(edge.base_url, BearerAuth(tokens, edge.base_url), retries=0) as session:
-        assert session.get("orders").status_code == 503
+    http = Http(edge.base_url, tokens, retries=0)
+    assert http.call("GET", "orders").status_code == 503
     assert len(edge.received) == 1
 
 
-def test_a_server_is_waited_for_as_long_as_it_asks(
-    edge: Edge, session: FeedAmpSession, slept: list[float]
-) -> None:
+def test_a_server_is_waited_for_as_long_as_it_asks(edge: Edge, http: Http, slept: list[float]) -> None:
     edge.will_reply(Reply(429, headers={"Retry-After": "17"}), Reply(200))
-    session.get("orders")
+    http.call("GET", "orders")
     assert slept == [17.0]
 
 
 def test_a_server_that_asks_for_too_long_a_wait_is_not_tried_again(
-    edge: Edge, session: FeedAmpSession, slept: list[float]
+    edge: Edge, http: Http, slept: list[float]
 ) -> None:
     edge.will_reply(Reply(429, headers={"Retry-After": str(LONGEST_WAIT + 1)}))
-    assert session.get("orders").status_code == 429
+    assert http.call("GET", "orders").status_code == 429
     assert (len(edge.received), slept) == (1, [])
 
 
-def test_a_wait_of_nothing_is_not_believed(edge: Edge, session: FeedAmpSession, slept: list[float]) -> None:
+def test_a_wait_of_nothing_is_not_believed(edge: Edge, http: Http, slept: list[float]) -> None:
     edge.will_reply(Reply(429, headers={"Retry-After": "0"}), Reply(200))
-    session.get("orders")
+    http.call("GET", "orders")
     assert slept == [1.0]
 
 
@@ -203,12 +199,12 @@ def test_the_reset_of_a_rate_limit_says_nothing_about_a_failing_server() -> None
 
 
 def test_a_wait_shows_in_the_log_with_its_seconds_and_without_the_query(
-    edge: Edge, session: FeedAmpSession, caplog: pytest.LogCaptureFixture
+    edge: Edge, http: Http, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     edge.will_reply(Reply(503, headers={"Retry-After": "17"}), Reply(200))
-    session.get("orders?mp_order_numbers=A1")
-    [record] = [record for record in caplog.records if record.name.endswith("api.retry")]
+    http.call("GET", "orders?mp_order_numbers=A1")
+    [record] = [record for record in caplog.records if record.name.endswith("api.http")]
     assert record.levelno == logging.INFO
     expected = "FeedAMP answered 503 to GET /api/v1/orders; trying again in 17.0 s (retry 1 of 3)"
     assert record.getMessage() == expected
@@ -231,16 +227,16 @@ def test_a_body_that_cannot_be_read_twice_gets_no_retry(edge: Edge, session: Fee
 
 def test_a_tls_fault_is_not_tried_again(edge: Edge, tokens: Tokens, slept: list[float]) -> None:
     base_url = edge.base_url.replace("http:", "https:")
-    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), sleep=slept.append) as session:
-        with pytest.raises(requests.exceptions.SSLError) as caught:
-            session.get("orders")
+    http = Http(base_url, tokens, sleep=slept.append)
+    with pytest.raises(SSLError) as caught:
+        http.call("GET", "orders")
     assert slept == []
-    assert isinstance(caught.value.args[0].reason.args[0], ssl.SSLError)
+    assert isinstance(caught.value.args[0], ssl.SSLError)
 
 
-def test_a_retry_after_a_renewed_token_carries_the_new_one(edge: Edge, session: FeedAmpSession) -> None:
+def test_a_retry_after_a_renewed_token_carries_the_new_one(edge: Edge, http: Http) -> None:
     edge.will_reply(Reply(401), Reply(503), Reply(200))
-    assert session.get("orders").status_code == 200
+    assert http.call("GET", "orders").status_code == 200
     assert [request.bearer for request in edge.received] == [
         "Bearer first-token",
         "Bearer second-token",
@@ -252,3 +248,157 @@ def test_a_streamed_answer_is_left_to_be_read(edge: Edge, session: FeedAmpSessio
     edge.will_reply(Reply(200, b"x" * 100))
     with session.get("orders", stream=True) as answer:
         assert answer.raw.read(10) == b"x" * 10
+
+
+CLOSED = Reply(cut="before the answer")
+
+
+@pytest.mark.parametrize("cut", ["before the answer", "by a reset"])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_used_connection_that_the_server_closes_unanswered_is_replaced_at_once(
+    edge: Edge, http: Http, slept: list[float], method: str, cut: Literal["before the answer", "by a reset"]
+) -> None:
+    edge.will_reply(Reply(), Reply(cut=cut), Reply())
+    assert [http.call(method, "orders/A1").status_code for _ in range(2)] == [200, 200]
+    first, closed, new = edge.ports
+    assert first == closed != new
+    assert slept == []
+
+
+def test_each_connection_is_replaced_at_once_only_once(
+    edge: Edge, http: Http, slept: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    edge.will_reply(Reply(), CLOSED, CLOSED, Reply())
+    assert [http.call("GET", "orders").status_code for _ in range(2)] == [200, 200]
+    assert slept == [1.0]
+    assert [record.getMessage() for record in caplog.records if record.name.endswith("api.http")] == [
+        "FeedAMP gave no answer (it closed a kept connection) to GET /api/v1/orders; trying again at once",
+        "FeedAMP gave no answer (ProtocolError) to GET /api/v1/orders; trying again in 1.0 s (retry 1 of 3)",
+    ]
+
+
+def test_a_used_connection_that_is_closed_within_the_answer_is_waited_for(
+    edge: Edge, http: Http, slept: list[float]
+) -> None:
+    edge.will_reply(Reply(), Reply(wire=[b"HTTP/1.1 100 Continue\r\n\r\n"]), Reply())
+    assert [http.call("GET", "orders").status_code for _ in range(2)] == [200, 200]
+    assert slept == [1.0]
+
+
+def test_a_post_on_a_used_connection_that_the_server_closes_is_not_repeated(edge: Edge, http: Http) -> None:
+    edge.will_reply(Reply(), CLOSED)
+    http.call("GET", "orders")
+    with pytest.raises(ProtocolError):
+        http.call("POST", "orders/A1/errors", b"[]")
+    assert len(edge.received) == 2
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_connection_that_ended_unnoticed_is_replaced_at_once(
+    tokens: Tokens,
+    slept: list[float],
+    certificate: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
+    secure: bool,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    # As when the end arrives after urllib3 has looked for it.
+    monkeypatch.setattr(
+        "urllib3.connectionpool.is_connection_dropped", lambda connection: not connection.sock
+    )
+    edge = Edge(certificate.context if secure else None)
+    edge.ends_idle = True
+    http = Http(edge.base_url, tokens, sleep=slept.append)
+    for _ in range(5):
+        assert http.call("PUT", "orders/A1", b"x" * 100_000).status_code == 200
+        edge.ended.acquire(timeout=5)
+    edge.close()
+    assert slept == []
+
+
+def test_tls_that_breaks_within_an_answer_is_a_cut_connection(
+    tokens: Tokens, slept: list[float], certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    edge = Edge(certificate.context)
+    edge.will_reply(Reply(200, b"half", cut="by a bad record"), Reply(200))
+    http = Http(edge.base_url, tokens, sleep=slept.append, jitter=lambda: 1.0)
+    assert http.call("GET", "orders").status_code == 200
+    edge.close()
+    assert slept == [1.0]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 524])
+def test_a_users_own_request_is_repeated_by_the_same_rules(
+    edge: Edge, session: FeedAmpSession, slept: list[float], method: str, status: int
+) -> None:
+    edge.will_reply(Reply(status), Reply(status, headers={"Retry-After": "17"}), Reply(200, {"ok": True}))
+    assert session.request(method, "orders/A1", data=b"{}").json() == {"ok": True}
+    assert [request.body for request in edge.received] == [b"{}"] * 3
+    assert slept == [1.0, 17.0]
+
+
+@pytest.mark.parametrize(("status", "sent"), [(503, 1), (429, 2), (408, 2)])
+def test_a_users_own_post_is_repeated_only_where_it_was_not_processed(
+    edge: Edge, session: FeedAmpSession, status: int, sent: int
+) -> None:
+    edge.will_reply(Reply(status, headers={"Retry-After": "1"}), Reply(201))
+    assert session.post("orders/A1/errors", json=[]).status_code == (201 if sent == 2 else status)
+    assert len(edge.received) == sent
+
+
+@pytest.mark.parametrize(("method", "sent"), [("GET", 2), ("POST", 1)])
+def test_a_users_own_request_whose_connection_is_cut_is_repeated_unless_it_is_a_post(
+    edge: Edge, session: FeedAmpSession, method: str, sent: int
+) -> None:
+    edge.will_reply(CLOSED, Reply(200))
+    if sent == 2:
+        assert session.request(method, "orders").status_code == 200
+    else:
+        with pytest.raises(requests.ConnectionError):
+            session.request(method, "orders")
+    assert len(edge.received) == sent
+
+
+def test_a_users_own_request_gets_the_last_answer_when_the_retries_are_used_up(
+    edge: Edge, session: FeedAmpSession, slept: list[float]
+) -> None:
+    edge.otherwise = Reply(503, {"message": "down"})
+    answer = session.get("orders")
+    assert (answer.status_code, answer.json()) == (503, {"message": "down"})
+    assert slept == [1, 2, 4]
+
+
+@pytest.mark.parametrize("asked", [str(LONGEST_WAIT + 1), formatdate(time.time() + 3600, usegmt=True)])
+def test_a_users_own_request_does_not_wait_for_longer_than_two_minutes(
+    edge: Edge, session: FeedAmpSession, slept: list[float], asked: str
+) -> None:
+    edge.will_reply(Reply(429, headers={"Retry-After": asked}))
+    assert session.get("orders").status_code == 429
+    assert (len(edge.received), slept) == (1, [])
+
+
+def test_a_users_own_request_is_not_repeated_after_a_tls_fault(
+    edge: Edge, tokens: Tokens, session: FeedAmpSession, slept: list[float]
+) -> None:
+    with pytest.raises(requests.exceptions.SSLError):
+        session.get(edge.base_url.replace("http:", "https:"), auth=lambda request: request)
+    assert slept == []
+
+
+def test_an_answer_that_is_repeated_anyway_is_not_read_to_its_end(
+    edge: Edge, session: FeedAmpSession
+) -> None:
+    read: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        yield b"HTTP/1.1 503 Away\r\n\r\n"
+        for _ in range(2000):
+            read.append(1)
+            yield bytes(100_000)
+
+    edge.will_reply(Reply(wire=endless()), Reply(200))
+    assert session.get("orders").status_code == 200
+    assert len(read) < 1000

@@ -11,10 +11,9 @@ import requests
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_feedamp.api.auth import BearerAuth
 from airflow_provider_feedamp.api.client import FeedAmpClient
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.money import refund_total
-from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.transport import Transport
 from airflow_provider_feedamp.sandbox.server import serve
 from tests.api.edge import Tokens
@@ -87,9 +86,8 @@ def control_and_client() -> Iterator[tuple[SandboxControl, FeedAmpClient]]:
             "refresh_token": sandbox.control.refresh_tokens("acme")[0],
         }
         token = requests.post(f"{sandbox.base_url}/access_token", json=asked, timeout=10).json()
-        auth = BearerAuth(Tokens(token["access_token"]), sandbox.base_url)
-        with FeedAmpSession(sandbox.base_url, auth) as session:
-            yield sandbox.control, FeedAmpClient(Transport(session))
+        http = Http(sandbox.base_url, Tokens(token["access_token"]))
+        yield sandbox.control, FeedAmpClient(Transport(http))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from requests.adapters import HTTPAdapter
 
 from airflow_provider_feedamp import __version__
 from airflow_provider_feedamp.api.auth import BearerAuth
-from airflow_provider_feedamp.api.session import DEFAULT_TIMEOUT, FeedAmpSession
-from airflow_provider_feedamp.exceptions import TokenError
+from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT
+from airflow_provider_feedamp.api.session import FeedAmpSession
 from tests.api.edge import Edge, Reply, Tokens
 
 
@@ -90,11 +90,3 @@ def test_its_connections_are_kept_for_the_next_request(edge: Edge, session: Feed
     for _ in range(5):
         session.get("orders")
     assert threading.active_count() <= before + 1  # the server uses a thread for each connection
-
-
-def test_a_token_can_be_had_before_anything_is_sent(session: FeedAmpSession, edge: Edge) -> None:
-    session.authorise()
-    with FeedAmpSession(edge.base_url, BearerAuth(Tokens(""), edge.base_url)) as without:
-        with pytest.raises(TokenError, match="access token from FeedAMP is empty"):
-            without.authorise()
-    assert edge.received == []

@@ -7,9 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_feedamp.api.auth import BearerAuth
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.pacing import Pacer
-from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.transport import Answer, Transport
 from airflow_provider_feedamp.exceptions import (
     ApiError,
@@ -167,9 +166,9 @@ def test_an_unreachable_server_is_named_by_its_fault_and_shows_neither_query_nor
     tokens: Tokens, slept: list[float]
 ) -> None:
     base_url = "http://127.0.0.1:1/api/v1"
-    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), sleep=slept.append) as session:
-        with pytest.raises(UnreachableError) as caught:
-            Transport(session).request("GET", ("orders",), params={"cursor": "abc"}, what="listing orders")
+    http = Http(base_url, tokens, sleep=slept.append)
+    with pytest.raises(UnreachableError) as caught:
+        Transport(http).request("GET", ("orders",), params={"cursor": "abc"}, what="listing orders")
     text = str(caught.value)
     assert "listing orders (NewConnectionError)" in text
     assert "abc" not in text
@@ -181,15 +180,13 @@ def test_a_tls_failure_names_the_certificate_and_a_dead_proxy_the_proxy(
     edge: Edge, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base_url = edge.base_url.replace("http:", "https:")
-    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), retries=0) as session:
-        with pytest.raises(UnreachableError, match=r"TLS failed.*certificate.*REQUESTS_CA_BUNDLE"):
-            Transport(session).request("GET", ("orders",), what="x")
+    with pytest.raises(UnreachableError, match=r"TLS failed.*certificate.*REQUESTS_CA_BUNDLE"):
+        Transport(Http(base_url, tokens, retries=0)).request("GET", ("orders",), what="x")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.delenv("http_proxy", raising=False)
     base_url = "http://feedamp.invalid/api/v1"
-    with FeedAmpSession(base_url, BearerAuth(tokens, base_url), retries=0) as session:
-        with pytest.raises(UnreachableError, match="The proxy failed: check HTTPS_PROXY"):
-            Transport(session).request("GET", ("orders",), what="x")
+    with pytest.raises(UnreachableError, match="The proxy failed: check HTTPS_PROXY"):
+        Transport(Http(base_url, tokens, retries=0)).request("GET", ("orders",), what="x")
 
 
 def test_a_second_401_is_an_authentication_error(transport: Transport, edge: Edge, tokens: Tokens) -> None:
@@ -201,9 +198,9 @@ def test_a_second_401_is_an_authentication_error(transport: Transport, edge: Edg
     assert len(tokens.refused) == 1
 
 
-def test_every_call_keeps_to_the_pace(session: FeedAmpSession) -> None:
+def test_every_call_keeps_to_the_pace(http: Http) -> None:
     slept: list[float] = []
-    transport = Transport(session, Pacer(2, clock=lambda: 0.0, sleep=slept.append))
+    transport = Transport(http, Pacer(2, clock=lambda: 0.0, sleep=slept.append))
     for _ in range(3):
         transport.request("GET", ("orders",), what="x")
     assert slept == [0.5, 1.0]

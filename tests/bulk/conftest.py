@@ -5,12 +5,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
-from requests.adapters import BaseAdapter
+from urllib3 import HTTPResponse
 
-from airflow_provider_feedamp.api.auth import BearerAuth
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.orders import OrdersApi
-from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.transport import Transport
 
 if TYPE_CHECKING:
@@ -30,11 +28,10 @@ class OneToken:
         pass
 
 
-class FeedAmpEdge(BaseAdapter):
+class FeedAmpEdge:
     """What stands where FeedAMP would: it keeps what arrives and answers as it was told."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.bodies: list[bytes] = []
         self.answers: dict[str, tuple[int, Any]] = {}
         self.failures: dict[str, Exception] = {}
@@ -43,25 +40,15 @@ class FeedAmpEdge(BaseAdapter):
     def numbers(self) -> list[str]:
         return [json.loads(body)["mp_order_number"] for body in self.bodies]
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        assert isinstance(request.body, bytes)
-        number = json.loads(request.body)["mp_order_number"]
+    def urlopen(self, method: str, url: str, body: bytes, headers: Any, **options: Any) -> HTTPResponse:
+        number = json.loads(body)["mp_order_number"]
         if number in self.failures:
             raise self.failures[number]
         known = number in self.numbers
-        self.bodies.append(request.body)
-        status, body = self.answers.get(number, (200 if known else 201, json.loads(request.body)))
-        response = requests.Response()
-        response.status_code = status
-        response.request = request
-        response.connection = self  # type: ignore[assignment]  # requests sets it, and our 401 rule uses it
-        response.url = str(request.url)
-        response.headers["Content-Type"] = "application/json"
-        response.raw = io.BytesIO(b"" if body is None else json.dumps(body).encode())
-        return response
-
-    def close(self) -> None:
-        """Nothing is open."""
+        self.bodies.append(body)
+        status, answer = self.answers.get(number, (200 if known else 201, json.loads(body)))
+        content = io.BytesIO(b"" if answer is None else json.dumps(answer).encode())
+        return HTTPResponse(content, {"Content-Type": "application/json"}, status, preload_content=False)
 
 
 @pytest.fixture
@@ -70,10 +57,9 @@ def edge() -> FeedAmpEdge:
 
 
 @pytest.fixture
-def api(edge: FeedAmpEdge) -> OrdersApi:
-    session = FeedAmpSession(BASE_URL, BearerAuth(OneToken(), BASE_URL))
-    session.mount("http://", edge)
-    return OrdersApi(Transport(session))
+def api(edge: FeedAmpEdge, monkeypatch: pytest.MonkeyPatch) -> OrdersApi:
+    monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", edge.urlopen)
+    return OrdersApi(Transport(Http(BASE_URL, OneToken(), retries=0)))
 
 
 @pytest.fixture

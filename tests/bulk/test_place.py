@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
+from urllib3.exceptions import ProtocolError
 
 from airflow_provider_feedamp.bulk.counts import PlaceCounts
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
@@ -273,7 +273,7 @@ def test_bad_orders_behind_an_odd_refusal_do_not_stop_the_run(
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        (requests.ConnectionError("cut"), UnreachableError),
+        (ProtocolError("cut"), UnreachableError),
         (ReauthorizationRequiredError("authorise again"), ReauthorizationRequiredError),
     ],
 )

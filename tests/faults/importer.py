@@ -6,20 +6,15 @@ import json
 import logging
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from requests.auth import AuthBase
+from typing import Any
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.transport import Transport
 from airflow_provider_feedamp.bulk import checkpoint
 from airflow_provider_feedamp.bulk.inputs import FileInput
 from airflow_provider_feedamp.bulk.run import import_orders
 from airflow_provider_feedamp.exceptions import FeedAmpError
-
-if TYPE_CHECKING:
-    from requests import PreparedRequest
 
 #: What the server of the processes loads before it forks them.
 PRELOADED = [__name__, "airflow.providers.common.compat.sdk", "airflow.sdk"]
@@ -27,13 +22,18 @@ PRELOADED = [__name__, "airflow.providers.common.compat.sdk", "airflow.sdk"]
 SAVE_EVERY = 0.5
 
 
-class Bearer(AuthBase):
+class OneToken:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+    def token(self) -> str:
+        return self._token
+
+    def replace(self, refused: str) -> str:
+        return refused
+
+    def accepted(self, token: str) -> None:
+        """Take no note."""
 
 
 class FileStore:
@@ -62,8 +62,7 @@ def place(job: dict[str, Any]) -> None:
     if job.get("room"):
         # Python takes no notice of the signal, and the write fails as on a full disk.
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["room"], resource.RLIM_INFINITY))
-    session = FeedAmpSession(job["base_url"], Bearer(job["token"]))
-    api = FeedAmpClient(Transport(session)).orders
+    api = FeedAmpClient(Transport(Http(job["base_url"], OneToken(job["token"])))).orders
     try:
         counts = import_orders(
             FileInput(job["source"]),

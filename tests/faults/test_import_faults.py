@@ -142,7 +142,7 @@ def test_without_a_fault_each_order_is_inserted_once_and_has_its_last_state(ran:
 
 def test_a_stop_of_feedamp_is_waited_for_and_said(ran: dict[str, Seller]) -> None:
     assert ran["stops"].codes == [0]
-    assert "gave no answer (ConnectionError)" in ran["stops"].log()
+    assert "gave no answer (NewConnectionError)" in ran["stops"].log()
 
 
 def test_a_minute_of_429_is_met_by_all_workers_together(ran: dict[str, Seller]) -> None:

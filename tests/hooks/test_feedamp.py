@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
+from urllib3.connectionpool import HTTPConnectionPool
 
 from airflow_provider_feedamp.api import pacing
 from airflow_provider_feedamp.api.client import FeedAmpClient
+from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT, Http
 from airflow_provider_feedamp.api.pacing import pacer_for
-from airflow_provider_feedamp.api.session import DEFAULT_TIMEOUT, FeedAmpSession
+from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
@@ -23,6 +25,7 @@ from airflow_provider_feedamp.exceptions import (
     InputError,
     NotFoundError,
     ReauthorizationRequiredError,
+    UnreachableError,
 )
 from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
@@ -103,6 +106,13 @@ def test_an_access_token_that_ended_early_is_replaced_within_the_call(feedamp: R
     assert token_posts(feedamp) == 2
 
 
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls of the client be repeated at once: the waits are not the subject."""
+    monkeypatch.setitem(Http.__init__.__kwdefaults__ or {}, "sleep", lambda seconds: None)
+
+
+@pytest.mark.usefixtures("no_waits")
 def test_an_account_that_refuses_fresh_tokens_costs_one_renewal(feedamp: RunningSandbox) -> None:
     client = FeedAmpHook().client
     client.orders.place(order("A"))
@@ -142,6 +152,34 @@ def test_as_many_connections_are_kept_open_as_asked_for(
 
 
 # The client
+
+
+def test_the_client_waits_for_an_answer_no_longer_than_the_hook_says(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Http.__init__.__kwdefaults__ or {}, "retries", 0)
+    feedamp.control.fault("slow", on="data", seconds=5)
+
+    with pytest.raises(UnreachableError, match="ReadTimeoutError"):
+        FeedAmpHook(timeout=0.5).client.orders.get("A")
+
+
+@pytest.mark.parametrize(("argument", "kept"), [(None, 32), (200, 200)])
+def test_the_client_keeps_as_many_connections_open_as_asked_for(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, argument: int | None, kept: int
+) -> None:
+    seen: set[int] = set()
+    urlopen = HTTPConnectionPool.urlopen
+
+    def watched(pool: Any, *args: Any, **options: Any) -> Any:
+        seen.add(pool.pool.maxsize)
+        return urlopen(pool, *args, **options)
+
+    client = FeedAmpHook(pool_size=argument).client
+    client.orders.authorise()
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", watched)
+    list(client.orders.list())
+    assert seen == {kept}
 
 
 def test_the_client_places_and_finds_orders(feedamp: RunningSandbox) -> None:

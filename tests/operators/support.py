@@ -72,7 +72,7 @@ def calls(sandbox: RunningSandbox) -> dict[str, int]:
 
 def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls fail at once: the waits between the tries are not the subject."""
-    from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.api.http import Http
 
-    defaults = FeedAmpSession.__init__.__kwdefaults__ or {}
+    defaults = Http.__init__.__kwdefaults__ or {}
     monkeypatch.setitem(defaults, "retries", 0)

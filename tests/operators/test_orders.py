@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 
-from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
     ImportStoppedError,
@@ -277,7 +277,7 @@ def test_a_token_that_expires_in_the_middle_costs_no_order(feedamp: RunningSandb
 def test_a_failing_feedamp_fails_the_task_so_that_airflow_tries_again(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    defaults = FeedAmpSession.__init__.__kwdefaults__ or {}
+    defaults = Http.__init__.__kwdefaults__ or {}
     monkeypatch.setitem(defaults, "retries", 0)  # The waits between them are not the subject.
     feedamp.control.fault("http_error", on="data", status=503, times=50)
 

@@ -1,0 +1,317 @@
+"""The client's exchange with FeedAMP: one loop from the pace of a call to its answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+from requests.utils import default_headers
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    SSLError,
+)
+from urllib3.util import Timeout
+
+from airflow_provider_feedamp import __version__
+from airflow_provider_feedamp.api.connections import BoundedAdapter, closed_while_idle, content_of
+from airflow_provider_feedamp.api.pacing import Pause, backoff
+from airflow_provider_feedamp.exceptions import ConfigurationError, TokenError
+from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from urllib3.connectionpool import HTTPConnectionPool
+
+    from airflow_provider_feedamp.api.pacing import Pacer
+    from airflow_provider_feedamp.api.types import TokenSource
+
+log = logging.getLogger(__name__)
+
+#: Seconds to connect, and between two pieces of an answer.
+DEFAULT_TIMEOUT = (10.0, 60.0)
+DEFAULT_POOL_SIZE = 32
+#: With jitter eight retries bridge at least a minute.
+DEFAULT_RETRIES = 8
+#: Seconds. When the server asks for more there is no retry here: the error says how long, the slot is free.
+LONGEST_WAIT = 120.0
+#: Repeating these changes nothing on the server (a PUT is keyed by its path). A POST may append twice.
+RETRIED_METHODS = frozenset({"GET", "PUT"})
+#: 520 to 524 are Cloudflare's, when the server behind it is away or slow.
+RETRIED_STATUSES = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
+#: The server has not waited for the whole request, or not yet dared to look at it: it did nothing.
+NOT_PROCESSED = frozenset({408, 425})
+#: Seconds of the pauses before a fresh token that was refused is tried again: replicas and clocks lag.
+FRESH_TOKEN_WAITS = (1.0, 3.0)
+_UNAUTHORIZED = 401
+HEADERS = {
+    **default_headers(),
+    "User-Agent": f"airflow-provider-feedamp/{__version__} requests/{requests.__version__} "
+    f"Python/{platform.python_version()}",
+    "Accept": "application/json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer of FeedAMP's, read to its end.
+
+    :param status_code: HTTP status.
+    :param headers: Headers; their names are not case-sensitive.
+    :param content: The body, unpacked.
+    :param token: The access token that was sent.
+    :param proven: Whether the client has had a success before.
+    """
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes = field(repr=False)
+    token: str = field(default="", repr=False)
+    proven: bool = False
+
+
+@dataclass(slots=True)
+class _Call:
+    """What belongs to one call, over all its sendings."""
+
+    method: str
+    target: str
+    body: bytes | None
+    token: str = field(repr=False)
+    fresh: bool = False
+    refusals: int = 0
+    retries: int = 0
+
+
+class _Way(NamedTuple):
+    """How requests reach FeedAMP from this process, and what begins each of their targets."""
+
+    process: int
+    pool: HTTPConnectionPool
+    prefix: str
+
+
+class Http:
+    """Sends the client's calls to one FeedAMP base URL, and again where that is safe and can help.
+
+    A 429 makes all calls pause together, see :class:`Pause`. A GET or PUT is repeated after a connection
+    error, a cut answer and a 5xx; any call is repeated that surely was not processed. A refused access token
+    is replaced once; while FeedAMP refuses the fresh one too, all calls pause twice for a few seconds. One
+    object serves any number of threads.
+
+    Proxies and certificates are those of the environment at the first call, as requests finds them. A
+    redirect is not followed: a redirected PUT would become a GET, and its 200 would pass for a placed order.
+
+    :param base_url: Base URL of the API, such as ``https://host/api/v1``; a trailing slash does not matter.
+    :param tokens: Where access tokens come from.
+    :param timeout: Seconds: one number, or one to connect and one to read. Default: 10 and 60.
+    :param retries: How often a call is repeated at most; for a 429, how many pauses in a row. Default: 8.
+    :param pool_size: Connections that are kept open; give at least as many as threads. Default: 32.
+    :param sleep: Waits for so many seconds; injected by tests.
+    :param jitter: Returns a random number from 0 to 1; injected by tests.
+    :param clock: Seconds on a clock that never goes back; injected by tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        tokens: TokenSource,
+        timeout: float | tuple[float, float] = DEFAULT_TIMEOUT,
+        *,
+        retries: int = DEFAULT_RETRIES,
+        pool_size: int = DEFAULT_POOL_SIZE,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        self.timeout = Timeout(connect=connect, read=read)  # by name: the first in order is the total
+        self._base_url = base_url.rstrip("/") + "/"
+        self._tokens = tokens
+        self._retries = retries
+        self._pool_size = pool_size
+        self._sleep = sleep
+        self._jitter = jitter
+        self._pause = Pause(retries, clock=clock, sleep=sleep, jitter=jitter)
+        self._way: _Way | None = None
+        self._accepted = ""
+        self._proven = False
+
+    def authorise(self) -> None:
+        """Obtain the access token that the next call will use, and send nothing to the order API.
+
+        :raises TokenError: There is none to be had.
+        """
+        sendable(self._tokens.token())
+
+    def call(
+        self, method: str, target: str, body: bytes | None = None, pacers: tuple[Pacer, ...] = ()
+    ) -> Response:
+        """Send one call and return FeedAMP's last answer to it, whatever its status.
+
+        :param method: HTTP method.
+        :param target: What follows the base URL, escaped.
+        :param body: JSON to send.
+        :param pacers: What each sending of this call waits for, a repeated one too.
+        :raises HTTPError: No answer came, and no retry was left or allowed.
+        :raises ApiError: The answer is longer than an answer may be.
+        :raises ConfigurationError: The proxy or the certificates of the environment cannot be used.
+        :raises TokenError: There is no access token to be had.
+        """
+        call = _Call(method, target, body, sendable(self._tokens.token()))
+        while True:
+            self._pause.wait()
+            for pacer in pacers:
+                pacer.wait()
+            if pacers:
+                self._pause.wait()  # a pause may have begun meanwhile
+            try:
+                response = self._exchange(call)
+            except HTTPError as error:
+                if not self._goes_on_without_answer(call, error):
+                    raise
+            else:
+                if not self._goes_on(call, response):
+                    return response
+
+    def _exchange(self, call: _Call) -> Response:
+        """Send a call once and read its answer."""
+        way = self._way
+        if way is None or way.process != os.getpid():
+            # A child process that used its parent's connections would read the parent's answers.
+            way = self._way = self._connect()
+        raw = way.pool.urlopen(
+            call.method,
+            way.prefix + call.target,
+            call.body,
+            _headers(call),  # in no variable of this frame, which Airflow may show with an error
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self.timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        try:
+            content = content_of(raw, f"{call.method} {self._path(call)}")
+        except SSLError as error:  # no fault of a certificate: the connection was open
+            raise ProtocolError("The answer was cut off", error) from error
+        return Response(raw.status, raw.headers, content, call.token, self._proven)
+
+    def _connect(self) -> _Way:
+        """Find out about proxies and certificates once, with requests' own rules."""
+        adapter = BoundedAdapter(pool_connections=1, pool_maxsize=self._pool_size)
+        try:
+            base = requests.Request("GET", self._base_url).prepare()
+            url = str(base.url)
+            given = requests.Session().merge_environment_settings(url, {}, False, None, None)
+            verify, cert, proxies = given["verify"], given["cert"], given["proxies"]
+            pool = adapter.get_connection_with_tls_context(base, verify, proxies, cert)
+            adapter.cert_verify(pool, url, verify, cert)  # type: ignore[no-untyped-call]
+            return _Way(os.getpid(), pool, adapter.request_url(base, proxies))  # type: ignore[arg-type]
+        except (OSError, ValueError, HTTPError) as error:
+            # Neither the text nor the cause: they may show a proxy's password.
+            raise ConfigurationError(
+                f"No connection to FeedAMP can be set up ({type(error).__name__}). Check the proxy's URL "
+                "(HTTPS_PROXY) and that REQUESTS_CA_BUNDLE, if set, names a file that exists."
+            ) from None
+
+    def _goes_on_without_answer(self, call: _Call, error: HTTPError) -> bool:
+        """Decide after a missing answer whether to send the call again, and wait until then."""
+        repeatable = call.method in RETRIED_METHODS
+        if repeatable and closed_while_idle(error):
+            text = "FeedAMP gave no answer (it closed a kept connection) to %s %s; trying again at once"
+            log.info(text, call.method, self._path(call))
+            return True
+        if isinstance(error, SSLError) or not (repeatable or never_sent(error)):
+            return False
+        return self._waits(call, f"gave no answer ({type(error).__name__}) to")
+
+    def _goes_on(self, call: _Call, response: Response) -> bool:
+        """Decide after an answer whether to send the call again, and wait until then."""
+        status = response.status_code
+        if status == _UNAUTHORIZED:
+            return self._renews(call)
+        if call.token != self._accepted:
+            self._accepted = call.token
+            self._tokens.accepted(call.token)
+        asked = seconds_asked(response) or 0.0
+        if status == TOO_MANY:
+            return asked <= LONGEST_WAIT and self._pauses(call, asked)
+        self._pause.reset()
+        self._proven = self._proven or status < 300
+        return repeats(call.method, status) and self._waits(call, f"answered {status} to", asked)
+
+    def _renews(self, call: _Call) -> bool:
+        """Replace a refused token once; then pause and try the fresh one again."""
+        if not call.fresh:
+            call.token, call.fresh = sendable(self._tokens.replace(call.token)), True
+            return True
+        if call.refusals == len(FRESH_TOKEN_WAITS):
+            return False
+        call.refusals += 1
+        return self._pauses(call, FRESH_TOKEN_WAITS[call.refusals - 1], "401 with a fresh token")
+
+    def _pauses(self, call: _Call, asked: float, refusal: str = "429") -> bool:
+        """Begin a pause of all calls; False when no further one is worth trying."""
+        seconds = self._pause.begin(asked)
+        if seconds:
+            log.info(
+                "FeedAMP answered %s to %s %s; all calls wait for %.1f s (pause %d of %d in a row)",
+                *(refusal, call.method, self._path(call), seconds, self._pause.pauses, self._retries),
+            )
+        return seconds is not None
+
+    def _waits(self, call: _Call, reason: str, asked: float = 0.0) -> bool:
+        """Wait before the next try of one call; False when there is none."""
+        if call.retries >= self._retries or asked > LONGEST_WAIT:
+            return False
+        seconds = max(asked, backoff(call.retries, self._jitter()))
+        call.retries += 1
+        log.info(
+            "FeedAMP %s %s %s; trying again in %.1f s (retry %d of %d)",
+            *(reason, call.method, self._path(call), seconds, call.retries, self._retries),
+        )
+        self._sleep(seconds)
+        return True
+
+    def _path(self, call: _Call) -> str:
+        return urlsplit(self._base_url + call.target).path
+
+
+def _headers(call: _Call) -> dict[str, str]:
+    kind = {} if call.body is None else {"Content-Type": "application/json"}
+    return {**HEADERS, **kind, "Authorization": f"Bearer {call.token}"}
+
+
+def repeats(method: str, status: int) -> bool:
+    """Whether a call may be sent again after an answer of this status."""
+    return status in NOT_PROCESSED or (status in RETRIED_STATUSES and method in RETRIED_METHODS)
+
+
+def never_sent(error: HTTPError) -> bool:
+    """Whether an error says that no connection came about, so that FeedAMP has not seen the request."""
+    return isinstance(error, ConnectTimeoutError | NewConnectionError | ProxyError)
+
+
+def sendable(token: str) -> str:
+    """Return a token that a header can carry; http.client would show another one in its own error.
+
+    :raises TokenError: No header can carry it.
+    """
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise TokenError(
+            "The access token from FeedAMP is empty or holds characters that an HTTP header cannot carry."
+        )
+    return token
