@@ -184,9 +184,9 @@ class RejectsFileError(FeedAmpError):
 
 
 class SourceUnavailableError(FeedAmpError):
-    """The database that orders are read from cannot be reached, or went away while it was read."""
+    """The storage or database that orders are read from cannot be reached, or went away while it was read."""
 
-    retryable = True  # Databases come back; what was placed until then is placed again with the same content.
+    retryable = True  # They come back; what was placed until then is placed again with the same content.
 
 
 class ReturnOverdueError(FeedAmpError):

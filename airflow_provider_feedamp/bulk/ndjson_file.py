@@ -11,8 +11,16 @@ import tempfile
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from airflow_provider_feedamp.bulk.paths import is_web, local_path, shown, storage_path
-from airflow_provider_feedamp.exceptions import DestinationError, InputError
+from airflow_provider_feedamp.bulk.paths import (
+    BLOCK,
+    failure_text,
+    is_final,
+    is_web,
+    local_path,
+    shown,
+    storage_path,
+)
+from airflow_provider_feedamp.exceptions import DestinationError, FeedAmpError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,10 +57,11 @@ class NdjsonFile:
 
         :raises DestinationError: The storage did not take it.
         """
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+        # Half a surrogate pair, which JSON can hold and UTF-8 cannot, goes in as JSON's own escape.
+        line = text.encode("utf-8", "backslashreplace") + b"\n"
         with _writing(self._what):
-            # Half a surrogate pair, which JSON can hold and UTF-8 cannot, goes in as JSON's own escape.
-            (self._gzip or self._buffer).write(line.encode("utf-8", "backslashreplace") + b"\n")
+            (self._gzip or self._buffer).write(line)
         self.count += 1
 
     def finish(self) -> None:
@@ -71,7 +80,7 @@ def ndjson_file(destination: str) -> Iterator[NdjsonFile]:
     :param destination: A local path or any URL that Airflow's object storage can write, ending in ``.ndjson``
         or ``.jsonl``, or one of them and ``.gz`` to compress it.
     :raises InputError: If it cannot be begun there.
-    :raises DestinationError: If it cannot be written to its end.
+    :raises DestinationError: If its storage is away, or it cannot be written to its end.
     """
     what = f"Destination {shown(destination)}"
     if not destination.lower().endswith(_NAMES) or is_web(destination):
@@ -80,10 +89,13 @@ def ndjson_file(destination: str) -> Iterator[NdjsonFile]:
         )
     try:
         place = _begin(destination, what)
-    except OSError as error:
-        raise InputError(
-            f"{what} cannot be written: {error.strerror or error}. Name a place that this worker may write."
-        ) from error
+    except FeedAmpError:
+        raise
+    except Exception as error:
+        failed = f"{what} cannot be written: {failure_text(error)}."
+        if is_final(destination, error):
+            raise InputError(f"{failed} Name a place that this worker may write.") from error
+        raise DestinationError(f"{failed} Run the task again when its storage is there.") from error
     raw = _Counted(place.file)
     written = NdjsonFile(raw, what, compressed=destination.lower().endswith(".gz"))
     try:
@@ -101,9 +113,9 @@ def ndjson_file(destination: str) -> Iterator[NdjsonFile]:
 def _writing(what: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except Exception as error:
         raise DestinationError(
-            f"{what} could not be written: {error.strerror or error}. Nothing is left of it; try again."
+            f"{what} could not be written: {failure_text(error)}. Nothing is left of it; try again."
         ) from error
 
 
@@ -181,7 +193,7 @@ class _Remote:
         self._what = what
         self._storage = storage_path(path, "Destination")
         self._before = self._seen()
-        opened = self._storage.open("wb", autocommit=False)  # type: ignore[no-untyped-call]
+        opened = self._storage.open("wb", autocommit=False, block_size=BLOCK)  # type: ignore[no-untyped-call]
         self.file = cast("IO[bytes]", opened)
 
     def keep(self) -> None:
