@@ -125,7 +125,7 @@ class S3:
 
     def uploads(self) -> list[str]:
         """Return the objects whose upload was begun and neither ended nor aborted."""
-        return [each["Key"] for each in self.call("list_multipart_uploads").get("Uploads", ())]
+        return sorted(each["Key"] for each in self.call("list_multipart_uploads").get("Uploads", ()))
 
 
 def client(port: int) -> Any:
@@ -147,7 +147,10 @@ def client(port: int) -> Any:
 
 def attach(port: int) -> None:
     """Make the server what Airflow's object storage takes for s3://."""
-    importlib.import_module(ObjectStoragePath.__module__).attach("s3", fs=client(port))
+    made = client(port)
+    importlib.import_module(ObjectStoragePath.__module__).attach(
+        "s3", fs=made
+    ).fs = made  # It may be attached.
 
 
 @contextmanager

@@ -20,36 +20,15 @@ from airflow_provider_feedamp.exceptions import (
     RejectsFileError,
     SourceUnavailableError,
 )
-from tests import s3 as server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.s3 import S3
-
-for needed in ("flask", "flask_cors", "moto", "s3fs"):
-    pytest.importorskip(needed)
 
 pytestmark = pytest.mark.once
 
 LINE = b'{"n": "%s"}\n' % (b"x" * 1_000)
 ENTRY = {"n": "x" * 1_000}
 MUCH = 12_000  # Lines that are more than one block.
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3]:
-    with server.serve() as running:
-        yield running
-
-
-@pytest.fixture
-def s3(running: S3) -> S3:
-    """Make an empty bucket what s3:// names."""
-    running.empty()
-    running.wire.mend()
-    server.attach(running.wire.port)
-    return running
 
 
 def export(path: str, error: BaseException | None = None) -> None:
