@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
@@ -20,5 +19,5 @@ with DAG(
         task_id="export",
         resource="fulfillments",
         fulfillment_status=["UNFULFILLED"],
-        destination=os.path.join(os.environ["EXPORT_FOLDER"], "a.ndjson"),
+        destination="{{ var.value.export_folder }}/a.ndjson",
     )

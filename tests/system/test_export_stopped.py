@@ -49,7 +49,7 @@ def test_an_export_that_is_marked_as_failed_ends_between_two_orders_and_leaves_n
         feedamp.control.fault("slow", on="get_fulfillments", seconds=0.5, times=None)
         connection = feedamp.connection("acme")
         add_connection(home, "feedamp_default", connection, json.dumps(connection["extra"]))
-        with whole_airflow(home, {"EXPORT_FOLDER": str(tmp_path)}):
+        with whole_airflow(home, {"AIRFLOW_VAR_EXPORT_FOLDER": str(tmp_path)}):
             until(lambda: bool(list(tmp_path.iterdir())), "the export has begun")
             time.sleep(2)
             with closing(sqlite3.connect(home.database, timeout=30)) as database, database:
