@@ -34,8 +34,8 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     """Write orders, fulfilments, refunds or returns of a seller to a file, one JSON object per line.
 
     The lists are streamed, so their length does not matter. The file is there when it is whole: a run that
-    fails leaves nothing of it, and one that is repeated replaces it. It holds personal data; a local one can
-    be read by its owner only. Without anything to write it is empty.
+    fails or is stopped leaves nothing of it, and one that is repeated replaces it. It holds personal data; a
+    local one can be read by its owner only. Without anything to write it is empty.
 
     A filter that is not given, or renders to nothing or ``None``, is not applied.
 
