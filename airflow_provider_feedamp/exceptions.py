@@ -188,9 +188,9 @@ class RejectsFileError(FeedAmpError):
 
 
 class SourceUnavailableError(FeedAmpError):
-    """The database that orders are read from cannot be reached or went away, or its rows found no room."""
+    """The storage or database that orders are read from is away, or the rows of a query found no room."""
 
-    retryable = True  # Databases come back; what was placed until then is placed again with the same content.
+    retryable = True  # They come back; what was placed until then is placed again with the same content.
 
 
 class ReturnOverdueError(FeedAmpError):

@@ -32,13 +32,13 @@ def group(name: str) -> list[str]:
 
 def groups(line: Line) -> list[str]:
     """Return the dependency groups that a line's file pins; some are for the newest only."""
-    return ["test", "databases", *(["fuzz", "bench", "lint", "tools"] if line is NEWEST else [])]
+    return ["test", "databases", *(["fuzz", "storage", "bench", "lint", "tools"] if line is NEWEST else [])]
 
 
 def command(line: Line, today: str) -> list[str]:
     """Return the resolver's command for one line; the Airflow version comes on standard input."""
     until = f"{line.released + timedelta(days=1)}T00:00:00Z"
-    tools = [each for each in groups(line) if each not in ("databases", "bench")]
+    tools = [each for each in groups(line) if each not in ("databases", "storage", "bench")]
     newer = [*line.newer, *(name for each in tools for name in group(each))]
     return [
         *(str(Path(sys.prefix, "bin", "uv")), "pip", "compile", "--quiet", "pyproject.toml", "-"),

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from typing import IO, TYPE_CHECKING, cast
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Self, cast
 
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, SourceUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+#: Bytes that one request to a storage carries. s3fs would take 50 MiB, and holds two or three of them.
+BLOCK = 8 * 1024 * 1024
+
 _WEB = ("http://", "https://")
+# What no other try can help: the source reader and the writers say what to do about each.
+_FINAL = (FileNotFoundError, IsADirectoryError, PermissionError)
 
 
 def is_web(path: str) -> bool:
@@ -56,9 +64,63 @@ def storage_path(path: str, what: str) -> ObjectStoragePath:
 
 
 def open_storage(path: str, mode: str, what: str) -> IO[bytes]:
-    """Open a file of any storage, as :func:`storage_path` finds it."""
-    opened = storage_path(path, what).open(mode)  # type: ignore[no-untyped-call]
-    return cast("IO[bytes]", opened)
+    """Open a file of any storage, as :func:`storage_path` finds it.
+
+    :raises SourceUnavailableError: It cannot be read now, when it is opened or later: another try may help.
+    :raises OSError: It is not there, is a directory, or may not be read. What is written raises whatever its
+        storage raises; :func:`failure_text` and :func:`is_final` tell what to make of it.
+    """
+    place = storage_path(path, what)
+    if mode != "rb":
+        return cast("IO[bytes]", place.open(mode, block_size=BLOCK))  # type: ignore[no-untyped-call]
+    with _reading(path, what, final=_FINAL):
+        opened = cast("IO[bytes]", place.open(mode, block_size=BLOCK))  # type: ignore[no-untyped-call]
+    return cast("IO[bytes]", _Source(opened, path, what))
+
+
+def is_final(path: str, error: Exception) -> bool:
+    """Whether a place that could not be opened has to be changed, as another try would meet the same."""
+    return local_path(path) is not None or isinstance(error, _FINAL)
+
+
+def failure_text(error: Exception) -> str:
+    """Return what a storage said; of a web URL in it without the query, which may be a signature."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1", str(error)).rstrip(".")
+    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}"
+
+
+@contextmanager
+def _reading(path: str, what: str, final: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (FeedAmpError, *final)):
+            raise
+        raise SourceUnavailableError(
+            f"{what} {shown(path)} cannot be read now: {failure_text(error)}. "
+            "Run the task again when its storage is there."
+        ) from (None if is_web(path) else error)  # A web server's error quotes the URL, signature and all.
+
+
+class _Source:
+    """A file that is read. Each storage has errors of its own, so all of them become one of ours."""
+
+    def __init__(self, file: IO[bytes], path: str, what: str) -> None:
+        self._file = file
+        self._path = path
+        self._what = what
+
+    def read(self, size: int = -1) -> bytes:
+        with _reading(self._path, self._what):
+            return self._file.read(size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def same_place(one: str, other: str) -> bool:

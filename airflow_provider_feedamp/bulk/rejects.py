@@ -6,10 +6,19 @@ import gzip
 import json
 import os
 import stat
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
-from airflow_provider_feedamp.bulk.paths import is_web, local_path, open_storage, shown, storage_path
-from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
+from airflow_provider_feedamp.bulk.paths import (
+    failure_text,
+    is_final,
+    is_web,
+    local_path,
+    open_storage,
+    shown,
+    storage_path,
+)
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, RejectsFileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +62,15 @@ class RejectsFile:
             return self
         try:
             self._make_way(self.path)
-        except OSError as error:
-            raise InputError(
-                f"Rejects file {shown(self.path)} cannot be written: {error.strerror or error}. "
-                "Nothing was sent. Name a file in a folder that this worker may write."
-            ) from error
+        except FeedAmpError:
+            raise
+        except Exception as error:
+            what = (
+                f"Rejects file {shown(self.path)} cannot be written: {failure_text(error)}. Nothing was sent."
+            )
+            if is_final(self.path, error):
+                raise InputError(f"{what} Name a file in a folder that this worker may write.") from error
+            raise RejectsFileError(f"{what} Run the task again when its storage is there.") from error
         return self
 
     def __exit__(
@@ -68,7 +81,9 @@ class RejectsFile:
                 self._compressed.close()
             if self._file is not None:
                 self._file.close()
-        except OSError as failure:
+        except Exception as failure:
+            with suppress(Exception):  # An upload to S3 that nobody ends would be kept there for ever.
+                self._file.discard()  # type: ignore[union-attr]
             if isinstance(error, RejectsFileError) and can_be_continued(self.path):
                 return  # It says which order could not be written; all before are there.
             raise RejectsFileError(
@@ -82,14 +97,14 @@ class RejectsFile:
         :raises RejectsFileError: If it could not be written; the order is then not counted.
         """
         if self.path is not None:
+            line = _reject_line(order, f"{reason} FeedAMP said: {words}" if words else reason, codes)
             try:
-                line = _reject_line(order, f"{reason} FeedAMP said: {words}" if words else reason, codes)
                 self._write(line)
-                self.size += len(line)
-            except OSError as error:
+            except Exception as error:
                 raise RejectsFileError(
                     f"{self._failed(error)} The order of {order.place} is not in it ({reason})."
                 ) from error
+            self.size += len(line)
         self.count += 1
 
     def _make_way(self, path: str) -> None:
@@ -122,9 +137,9 @@ class RejectsFile:
         out.write(line)
         out.flush()
 
-    def _failed(self, error: OSError) -> str:
+    def _failed(self, error: Exception) -> str:
         return (
-            f"Rejects file {shown(str(self.path))} could not be written: {error.strerror or error}. "
+            f"Rejects file {shown(str(self.path))} could not be written: {failure_text(error)}. "
             "Make room or name another file, and run the task again: orders are keyed, so sending them "
             "again is safe."
         )

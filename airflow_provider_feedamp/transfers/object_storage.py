@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.ndjson_file import NdjsonFile
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +34,8 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     """Write orders, fulfilments, refunds or returns of a seller to a file, one JSON object per line.
 
     The lists are streamed, so their length does not matter. The file is there when it is whole: a run that
-    fails leaves nothing of it, and one that is repeated replaces it. It holds personal data; a local one can
-    be read by its owner only. Without anything to write it is empty.
+    fails or is stopped leaves nothing of it, and one that is repeated replaces it. It holds personal data; a
+    local one can be read by its owner only. Without anything to write it is empty.
 
     A filter that is not given, or renders to nothing or ``None``, is not applied.
 
@@ -72,6 +76,9 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
     ui_color = "#d7e8f7"
+
+    #: The export under way in this process, to be told to stop.
+    _stop: Stop | None = None
 
     def __init__(
         self,
@@ -115,10 +122,16 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         from airflow_provider_feedamp.hooks.errors import task_errors
 
         with task_errors():
-            return self._write()
+            return self._write(context)
 
-    def _write(self) -> dict[str, Any]:
+    def on_kill(self) -> None:
+        """Tell the export to stop: it ends after the line that it writes, and nothing of it is left."""
+        if self._stop is not None:
+            self._stop.request()
+
+    def _write(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.export import exported
+        from airflow_provider_feedamp.bulk.interrupt import Stop
         from airflow_provider_feedamp.bulk.ndjson_file import ndjson_file
         from airflow_provider_feedamp.bulk.paths import shown
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
@@ -128,9 +141,13 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         entries = exported(hook.client, self.resource, filters)
         origin = f"{self.resource} of seller {hook.seller!r} (connection {self.feedamp_conn_id})"
         log.info("Writing the %s to %s", origin, shown(self.destination))
-        with ndjson_file(self.destination) as file:
-            for entry in entries:
-                file.add(entry)
+        owner, again = _owner(context)
+        self._stop = stop = Stop()
+        try:
+            with ndjson_file(self.destination, owner=owner, again=again) as file:
+                self._fill(file, entries, stop)
+        finally:
+            self._stop = None
         log.info("Wrote %d %s, %d bytes", file.count, self.resource, file.bytes)
         return {
             "path": self.destination,
@@ -138,6 +155,32 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
             "count": file.count,
             "bytes": file.bytes,
         }
+
+    def _fill(self, file: NdjsonFile, entries: Iterator[Mapping[str, Any]], stop: Stop) -> None:
+        """Write the entries, in a thread: one call of FeedAMP may last longer than Airflow waits."""
+        from airflow_provider_feedamp.bulk.interrupt import run_apart
+        from airflow_provider_feedamp.bulk.paths import shown
+        from airflow_provider_feedamp.exceptions import DestinationError, ImportStoppedError
+
+        def write() -> bool:
+            for entry in entries:
+                if stop.requested:
+                    return False
+                file.add(entry)
+            return True
+
+        whole = False
+        try:
+            with suppress(ImportStoppedError):  # A call that did not end in time; the file goes without it.
+                whole = run_apart(write, stop)
+        finally:
+            if not whole:
+                log.warning("Stopped before the end, after %d %s; nothing is kept", file.count, self.resource)
+        if not whole:
+            raise DestinationError(
+                f"Destination {shown(self.destination)}: the export was told to stop before its end. "
+                "Nothing is left of it; run the task again."
+            )
 
     def _filters(self) -> dict[str, Any]:
         """Return the filters that are set, as the client takes them."""
@@ -152,3 +195,13 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
             read = given_texts if name in _LISTS else given_instant if name in _INSTANTS else flag
             given[name] = read(name, value)
         return given
+
+
+def _owner(context: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what stands for this task of this run in a file's name, and whether this is a new try of it."""
+    from airflow_provider_feedamp.bulk.inputs import digest
+
+    ti = context.get("ti")
+    if ti is None:
+        return "", False
+    return digest(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)[:16], ti.try_number > 1

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
-from airflow_provider_feedamp.bulk.paths import local_path, open_storage, same_place, shown, storage_path
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.bulk.paths import (
+    failure_text,
+    local_path,
+    open_storage,
+    same_place,
+    shown,
+    storage_path,
+)
+from airflow_provider_feedamp.exceptions import InputError, SourceUnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +78,38 @@ def test_the_same_file_is_known_through_links_urls_and_connections(
     assert same_place("s3://one@bucket/a", "s3://bucket/a")
     assert not same_place(str(file), str(tmp_path / "b.ndjson"))
     assert not same_place("s3://bucket/a", "s3://bucket/b")
+
+
+class Signed(RuntimeError):
+    """An HTTP client's error: it quotes the URL that it was given."""
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (PermissionError("Access Denied"), "Access Denied"),
+        (TimeoutError(), "TimeoutError: "),
+        (Signed("403, url='https://host/a.ndjson?sig=hunter2'"), "Signed: 403, url='https://host/a.ndjson'"),
+        (Signed("No answer."), "Signed: No answer"),
+    ],
+)
+def test_what_a_storage_said_is_shown_without_a_signature(error: Exception, text: str) -> None:
+    assert failure_text(error) == text
+
+
+def test_a_web_server_that_fails_is_told_without_a_signature_in_its_cause_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = "https://host/a.ndjson?sig=hunter2"
+
+    class Web(MemoryFileSystem):  # type: ignore[misc]
+        def open(self, path: str, *_: object, **options: object) -> NoReturn:
+            raise Signed(f"503, url='{url}'")
+
+    monkeypatch.setattr(ObjectStoragePath, "fs", property(lambda _: Web()))
+
+    with pytest.raises(SourceUnavailableError, match=r"^Source https://host/a\.ndjson cannot be") as caught:
+        open_storage(url, "rb", "Source")
+
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))

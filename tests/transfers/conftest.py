@@ -12,11 +12,13 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from tests import s3 as s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from tests.s3 import S3
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +45,20 @@ def bucket() -> str:
     attach = importlib.import_module(ObjectStoragePath.__module__).attach
     attach("memory", fs=MemoryFileSystem())
     return f"memory://bucket/{uuid.uuid4()}"
+
+
+@pytest.fixture(scope="module")
+def running_s3() -> Iterator[S3]:
+    for needed in ("flask", "flask_cors", "moto", "s3fs"):
+        pytest.importorskip(needed)
+    with s3_server.serve() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(running_s3: S3) -> S3:
+    """Make an empty bucket what s3:// names."""
+    running_s3.empty()
+    running_s3.wire.mend()
+    s3_server.attach(running_s3.wire.port)
+    return running_s3
