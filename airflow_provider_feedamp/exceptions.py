@@ -167,10 +167,6 @@ class ContentionError(TokenStoreError):
     """The store's database let other statements go first, again and again; nothing was changed."""
 
 
-class TooManyRejectsError(FeedAmpError):
-    """More orders were rejected than ``max_rejects`` allows; all the others were placed."""
-
-
 class TooManyFailuresError(FeedAmpError):
     """More orders, refunds or returns failed than ``max_failures`` allows; all the others are done."""
 

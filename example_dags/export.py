@@ -52,7 +52,7 @@ with DAG(
 
     @task
     def load(written: list[Any]) -> dict[str, int]:
-        """Stand for the task that loads the files; it finds them under ``path``."""
+        """Stand for the task that loads the files; it finds them under ``destination``."""
         return {file["resource"]: file["count"] for file in written}
 
     load([orders.output, fulfillments.output, refunds.output])

@@ -35,7 +35,7 @@ with DAG(
         seller="{{ params.seller }}",
         source="{{ params.source }}",
         rejects="{{ params.rejects }}",
-        max_rejects=None,  # bad orders wait in the rejects file; the others go on
+        max_failures=None,  # bad orders wait in the rejects file; the others go on
     )
 
     @task

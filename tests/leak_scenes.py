@@ -317,7 +317,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     contended: exceptions.ContentionError,
     record_damaged: exceptions.TokenRecordError,
     conflict: exceptions.TokenConflictError,
-    too_many_rejects: exceptions.TooManyRejectsError,
+    too_many_rejects: exceptions.TooManyFailuresError,
     too_many_failures: exceptions.TooManyFailuresError,
     refunds_not_processed: exceptions.RefundsNotProcessedError,
     rejects_not_written: exceptions.RejectsFileError,

@@ -218,10 +218,10 @@ def test_the_export_writes_a_file_of_each_resource(examples: Examples) -> None:
 
     assert written["load"] == {"orders": 4, "fulfillments": 4, "refunds": 1}
     for task in ("orders", "fulfillments", "refunds"):
-        path = Path(written[task]["path"])
+        path = Path(written[task]["destination"])
         assert path.parent.parent == examples.folder / "lake"
         assert (len(lines(path)), path.stat().st_size) == (written[task]["count"], written[task]["bytes"])
-    exported = lines(written["orders"]["path"])
+    exported = lines(written["orders"]["destination"])
     assert sorted(each["mp_order_number"] for each in exported) == ["S/2, ü", "S1", "S3", "S4"]
 
 

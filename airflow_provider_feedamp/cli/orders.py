@@ -23,7 +23,7 @@ _AGAIN = "A new import sends all orders again, which is safe: FeedAMP keys them 
 
 def _most(value: str) -> int | None:
     try:
-        return limit("--max-rejects", None if value == "any" else value)
+        return limit("--max-failures", None if value == "any" else value)
     except InputError as error:
         raise click.BadParameter(f"{value!r} is neither a whole number from 0 nor 'any'.") from error
 
@@ -46,7 +46,7 @@ def orders() -> None:
 @click.option("--seller", type=seller_name, help="Whose account gets the orders; default: the connection's.")
 @click.option("--rejects", metavar="PATH", help="File for rejected orders; replaced. Default: none is kept.")
 @click.option(
-    "--max-rejects",
+    "--max-failures",
     type=_most,
     metavar="NUMBER|any",
     default="0",
@@ -69,7 +69,7 @@ def import_orders(
     conn_id: str,
     seller: str | None,
     rejects: str | None,
-    max_rejects: int | None,
+    max_failures: int | None,
     allow_empty: bool,
     max_workers: int,
     requests_per_second: float | None,
@@ -106,8 +106,8 @@ def import_orders(
         raise
     click.echo(f"{'Checked all' if check else 'All'} orders of {source.name}: {counts}")
     last.tell_where()
-    if max_rejects is not None and counts.rejected > max_rejects:
-        raise FailedError(f"{counts.rejected_in_words()}, and --max-rejects is {max_rejects}.")
+    if max_failures is not None and counts.rejected > max_failures:
+        raise FailedError(f"{counts.rejected_in_words()}, and --max-failures is {max_failures}.")
 
 
 class _Last:

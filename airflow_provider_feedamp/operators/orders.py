@@ -31,7 +31,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
 
     Every order is checked before it is sent. One that is wrong, or that FeedAMP refuses, goes to the rejects
     file whole, with its line and the reason, and the others go on. When all are done, the task fails without
-    retries if more were rejected than ``max_rejects``. FeedAMP keys orders by their number, so the same task
+    retries if more were rejected than ``max_failures``. FeedAMP keys orders by their number, so the same task
     can run again: what was placed is updated with the same content, in the order of the source.
 
     :param orders: The orders as a list, the output of another task, or the text of a JSON array (templated).
@@ -44,7 +44,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
     :param rejects: Path or URL of the file for rejected orders, one JSON object per line (templated). A file
         of an earlier run is replaced; none is written if no order is rejected. It can be mended and given as
         ``source``. Default: none, the log names the first rejects only.
-    :param max_rejects: The most rejects with which the task succeeds (templated); None for any number.
+    :param max_failures: The most rejects with which the task succeeds (templated); None for any number.
         Default 0.
     :param allow_empty: Whether no order at all is fine (templated). Default False: the task fails.
     :param validate_only: Read and check all orders and write the rejects, but send nothing (templated); it
@@ -62,7 +62,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         "source",
         "sql_conn_id",
         "rejects",
-        "max_rejects",
+        "max_failures",
         "allow_empty",
         "validate_only",
         "max_workers",
@@ -83,7 +83,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         source: str | None = None,
         sql_conn_id: str | None = None,
         rejects: str | None = None,
-        max_rejects: int | str | None = 0,
+        max_failures: int | str | None = 0,
         allow_empty: bool | str = False,
         validate_only: bool | str = False,
         max_workers: int | str = 16,
@@ -97,7 +97,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         self.source = source
         self.sql_conn_id = sql_conn_id
         self.rejects = rejects
-        self.max_rejects = max_rejects
+        self.max_failures = max_failures
         self.allow_empty = allow_empty
         self.validate_only = validate_only
         self.max_workers = max_workers
@@ -120,7 +120,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
     def _place(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import shown
 
-        max_rejects = limit("max_rejects", self.max_rejects)
+        max_failures = limit("max_failures", self.max_failures)
         max_workers = whole_number("max_workers", self.max_workers, least=1, most=MOST_WORKERS)
         pace = rate("requests_per_second", self.requests_per_second)
         source = self._input()
@@ -131,7 +131,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             counts = self._import(source, self._hook(source, max_workers, pace), max_workers, context)
         kept = self.rejects if self.rejects and counts.rejected else None
         log.info("All orders of %s: %s; rejects: %s", source.name, counts, shown(kept) if kept else "no file")
-        _check_rejects(counts, max_rejects, shown(kept) if kept else None)
+        _check_rejects(counts, max_failures, shown(kept) if kept else None)
         return asdict(counts) | {"rejects": kept}
 
     def _hook(self, source: OrderInput, max_workers: int, pace: float | None) -> FeedAmpHook:
@@ -199,14 +199,14 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         return FileInput(self.source, allow_empty=allow_empty)
 
 
-def _check_rejects(counts: PlaceCounts, max_rejects: int | None, kept: str | None) -> None:
-    from airflow_provider_feedamp.exceptions import TooManyRejectsError
+def _check_rejects(counts: PlaceCounts, max_failures: int | None, kept: str | None) -> None:
+    from airflow_provider_feedamp.exceptions import TooManyFailuresError
 
-    if max_rejects is None or counts.rejected <= max_rejects:
+    if max_failures is None or counts.rejected <= max_failures:
         return
-    message = f"{counts.rejected_in_words()}, and max_rejects is {max_rejects} ({counts}). "
+    message = f"{counts.rejected_in_words()}, and max_failures is {max_failures} ({counts}). "
     if kept:
         message += f"They are in {kept} with their reasons: mend them there and give that file as source."
     else:
         message += "Set rejects to a path to keep them with their reasons."
-    raise TooManyRejectsError(message)
+    raise TooManyFailuresError(message)

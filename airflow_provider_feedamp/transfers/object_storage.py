@@ -62,7 +62,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     :param requested_before: Returns: only those asked for at or before this instant (templated).
     :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
     :param seller: The seller whose account is read (templated). Default: the connection's.
-    :return: What was written: ``path``, ``resource``, ``count`` of lines and ``bytes``.
+    :return: What was written: ``destination``, ``resource``, ``count`` of lines and ``bytes``.
     """
 
     template_fields: Sequence[str] = (
@@ -74,7 +74,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         "feedamp_conn_id",
         "seller",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
     ui_color = "#d7e8f7"
 
     #: The export under way in this process, to be told to stop.
@@ -150,7 +150,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
             self._stop = None
         log.info("Wrote %d %s, %d bytes", file.count, self.resource, file.bytes)
         return {
-            "path": self.destination,
+            "destination": self.destination,
             "resource": self.resource,
             "count": file.count,
             "bytes": file.bytes,

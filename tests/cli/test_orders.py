@@ -44,7 +44,7 @@ def numbers(shop: Shop, seller: str = "acme") -> list[str]:
 def test_it_places_the_orders_and_ends_with_the_account(shop: Shop, source: str, tmp_path: Path) -> None:
     rejects = tmp_path / "rejects.ndjson"
 
-    result = run("orders", "import", source, "--rejects", str(rejects), "--max-rejects", "1")
+    result = run("orders", "import", source, "--rejects", str(rejects), "--max-failures", "1")
 
     assert result.exit_code == 0, result.output
     assert "read 5, placed 4 (inserted 4, updated 0), rejected 1" in result.stdout
@@ -67,19 +67,19 @@ def test_a_check_sends_nothing_and_needs_neither_connection_nor_token(
 
     assert result.exit_code == 1, result.output
     assert f"Checked all orders of {source}: read 5, placed 0" in result.stdout
-    assert "1 of 5 orders was rejected, and --max-rejects is 0." in result.stderr
+    assert "1 of 5 orders was rejected, and --max-failures is 0." in result.stderr
     assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [3]
 
 
 @pytest.mark.once
 @pytest.mark.parametrize(("most", "code"), [("0", 1), ("1", 0), ("any", 0)])
 def test_more_rejects_than_allowed_are_a_failure(shop: Shop, source: str, most: str, code: int) -> None:
-    result = run("orders", "import", source, "--max-rejects", most)
+    result = run("orders", "import", source, "--max-failures", most)
 
     assert result.exit_code == code
     assert "rejected 1" in result.stdout
     assert "--rejects names a file for them" in result.stdout
-    assert result.stderr.endswith("--max-rejects is 0.\n") is bool(code)
+    assert result.stderr.endswith("--max-failures is 0.\n") is bool(code)
 
 
 @pytest.mark.once
@@ -90,7 +90,9 @@ def test_the_orders_go_to_the_named_seller_of_the_named_connection(
     monkeypatch.delenv("AIRFLOW_CONN_FEEDAMP_DEFAULT")
     shop.put("globex", refresh_token=shop.sandbox.control.refresh_tokens("globex")[-1])
 
-    result = run("orders", "import", source, "--conn-id", "other", "--seller", "globex", "--max-rejects", "1")
+    result = run(
+        "orders", "import", source, "--conn-id", "other", "--seller", "globex", "--max-failures", "1"
+    )
 
     assert result.exit_code == 0, result.output
     assert (len(numbers(shop)), len(numbers(shop, "globex"))) == (0, 4)
@@ -139,8 +141,8 @@ def test_an_empty_file_is_misuse_unless_it_is_fine(shop: Shop, tmp_path: Path) -
         ("no-such-file.ndjson",),
         ("orders.txt",),
         (),
-        ("a.ndjson", "--max-rejects", "-1"),
-        ("a.ndjson", "--max-rejects", "some"),
+        ("a.ndjson", "--max-failures", "-1"),
+        ("a.ndjson", "--max-failures", "some"),
         ("a.ndjson", "--max-workers", "0"),
         ("a.ndjson", "--max-workers", "257"),
         ("a.ndjson", "--requests-per-second", "0"),

@@ -41,7 +41,7 @@ with DAG(
         task_id="place_orders",
         source=os.environ.get("IMPORT_KILLED_SOURCE", ""),
         rejects=f"{FOLDER}/rejects.ndjson",
-        max_rejects=None,
+        max_failures=None,
         retries=5,
         retry_delay=timedelta(0),
     )

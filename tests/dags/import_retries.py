@@ -57,7 +57,7 @@ with DAG(
         "retries": 5,
         "retry_delay": timedelta(0),
         "source": f"{FOLDER}/orders.ndjson",
-        "max_rejects": None,
+        "max_failures": None,
         "max_workers": 2,
     },
 ) as dag:

@@ -21,7 +21,7 @@ from airflow_provider_feedamp.exceptions import (
     InputError,
     RejectsFileError,
     ServerError,
-    TooManyRejectsError,
+    TooManyFailuresError,
 )
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
@@ -98,7 +98,7 @@ def test_each_bad_order_goes_to_the_rejects_file_and_the_others_are_placed(
         + lines(order("D", marketplace_state="SHIPPED"), refused, order("E"))
     )
 
-    counts = run(source=str(source), rejects=str(rejects), max_rejects=None)
+    counts = run(source=str(source), rejects=str(rejects), max_failures=None)
 
     assert counts == {
         "read": 6,
@@ -121,7 +121,7 @@ def test_a_mended_rejects_file_can_be_given_as_source(
     feedamp: RunningSandbox, source: Path, rejects: Path
 ) -> None:
     source.write_bytes(lines(order("A", currency="usd"), order("B")) + lines(order("C"))[:-2])
-    run(source=str(source), rejects=str(rejects), max_rejects=None)
+    run(source=str(source), rejects=str(rejects), max_failures=None)
     kept = [json.loads(line) for line in rejects.read_bytes().splitlines()]
     kept[0]["order"]["currency"] = "USD"
     kept[1]["raw"] += "}"
@@ -148,11 +148,11 @@ def test_more_rejects_than_allowed_fail_the_task_for_good_when_all_are_done(
 ) -> None:
     orders = [order("A", currency="?"), order("B", currency="?"), order("C")]
 
-    with pytest.raises(TooManyRejectsError) as error:
-        run(orders=orders, rejects=str(rejects), max_rejects=1)
+    with pytest.raises(TooManyFailuresError) as error:
+        run(orders=orders, rejects=str(rejects), max_failures=1)
 
     assert isinstance(error.value, AirflowFailException)
-    assert "2 of 3 orders were rejected, and max_rejects is 1" in str(error.value)
+    assert "2 of 3 orders were rejected, and max_failures is 1" in str(error.value)
     assert "placed 1" in str(error.value)
     assert str(rejects) in str(error.value)
     assert numbers(feedamp) == ["C"]
@@ -160,25 +160,25 @@ def test_more_rejects_than_allowed_fail_the_task_for_good_when_all_are_done(
 
 
 def test_without_a_rejects_path_the_failure_says_how_to_keep_them(feedamp: RunningSandbox) -> None:
-    with pytest.raises(TooManyRejectsError, match=r"1 of 1 order was.*Set rejects to a path"):
+    with pytest.raises(TooManyFailuresError, match=r"1 of 1 order was.*Set rejects to a path"):
         run(orders=[order("A", currency="?")])
 
 
-@pytest.mark.parametrize("max_rejects", [1, 2, None, "1", " 2 ", "None"])
+@pytest.mark.parametrize("max_failures", [1, 2, None, "1", " 2 ", "None"])
 def test_as_many_rejects_as_allowed_are_a_success(
-    feedamp: RunningSandbox, max_rejects: int | str | None
+    feedamp: RunningSandbox, max_failures: int | str | None
 ) -> None:
-    counts = run(orders=[order("A", currency="?"), order("B")], max_rejects=max_rejects)
+    counts = run(orders=[order("A", currency="?"), order("B")], max_failures=max_failures)
 
     assert (counts["rejected"], counts["placed"], counts["rejects"]) == (1, 1, None)
 
 
-@pytest.mark.parametrize("max_rejects", [-1, "-1", "", "many", 1.5, True])
-def test_an_odd_max_rejects_is_refused_before_anything_is_sent(
-    feedamp: RunningSandbox, max_rejects: Any
+@pytest.mark.parametrize("max_failures", [-1, "-1", "", "many", 1.5, True])
+def test_an_odd_max_failures_is_refused_before_anything_is_sent(
+    feedamp: RunningSandbox, max_failures: Any
 ) -> None:
-    with pytest.raises(InputError, match="max_rejects must be"):
-        run(orders=[order("A")], max_rejects=max_rejects)
+    with pytest.raises(InputError, match="max_failures must be"):
+        run(orders=[order("A")], max_failures=max_failures)
     assert numbers(feedamp) == []
 
 
@@ -384,7 +384,7 @@ def test_a_check_writes_the_rejects_and_needs_neither_connection_nor_token(
         task_id="check",
         source=str(source),
         rejects=str(rejects),
-        max_rejects=2,
+        max_failures=2,
         validate_only="True",
         feedamp_conn_id="no_such_connection",
     )
@@ -401,7 +401,7 @@ def test_a_check_writes_the_rejects_and_needs_neither_connection_nor_token(
 def test_a_check_fails_with_more_rejects_than_are_allowed(source: Path) -> None:
     source.write_bytes(lines(order("B", currency="?")))
 
-    with pytest.raises(TooManyRejectsError, match=r"^1 of 1 order was rejected, and max_rejects is 0"):
+    with pytest.raises(TooManyFailuresError, match=r"^1 of 1 order was rejected, and max_failures is 0"):
         run(source=str(source), validate_only=True)
 
 
@@ -418,7 +418,7 @@ class Checkpoints:
 def test_one_order_that_is_locked_is_a_reject(feedamp: RunningSandbox) -> None:
     feedamp.control.fault("http_error", on="place_order", status=423, every=2, times=1)
 
-    counts = run(orders=[order(number) for number in "ABCD"], max_workers=1, max_rejects=1)
+    counts = run(orders=[order(number) for number in "ABCD"], max_workers=1, max_failures=1)
 
     assert (counts["placed"], counts["rejected"]) == (3, 1)
     assert numbers(feedamp) == ["A", "C", "D"]
@@ -430,7 +430,7 @@ def test_a_server_that_misdirects_all_orders_is_tried_again_later(
     feedamp.control.fault("http_error", on="place_order", status=421, times=None)
 
     with pytest.raises(ServerError, match=r"refused 50 orders .*HTTP 421") as error:
-        run(orders=[order(f"A-{number}") for number in range(90)], max_rejects=None, rejects=str(rejects))
+        run(orders=[order(f"A-{number}") for number in range(90)], max_failures=None, rejects=str(rejects))
 
     assert not isinstance(error.value, AirflowFailException)
     assert not rejects.exists()
@@ -467,7 +467,7 @@ def test_each_value_of_the_user_is_templated() -> None:
         "orders": '[{{ "{" }}"n": {{ n }}}]',
         "source": "/data/{{ n }}.ndjson",
         "rejects": "/data/{{ n }}.rejects.ndjson",
-        "max_rejects": "{{ n }}",
+        "max_failures": "{{ n }}",
         "allow_empty": "{{ n == 7 }}",
         "validate_only": "{{ n == 8 }}",
         "sql_conn_id": "shop_{{ n }}",
@@ -485,7 +485,7 @@ def test_each_value_of_the_user_is_templated() -> None:
         "orders": '[{"n": 7}]',
         "source": "/data/7.ndjson",
         "rejects": "/data/7.rejects.ndjson",
-        "max_rejects": "7",
+        "max_failures": "7",
         "allow_empty": "True",
         "validate_only": "False",
         "sql_conn_id": "shop_7",
@@ -529,7 +529,7 @@ def test_the_output_of_a_task_is_the_orders_and_comes_first() -> None:
 
 def test_it_maps_over_sellers_and_sources() -> None:
     with DAG("a_dag", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None) as dag:
-        FeedAmpPlaceOrdersOperator.partial(task_id="place_orders", max_rejects=5).expand_kwargs(
+        FeedAmpPlaceOrdersOperator.partial(task_id="place_orders", max_failures=5).expand_kwargs(
             [
                 {"seller": "acme", "source": "/data/acme.ndjson"},
                 {"seller": "globex", "source": "/data/globex.ndjson"},

@@ -24,7 +24,7 @@ def test_a_whole_number_is_read_as_what_it_is(value: Any, found: int) -> None:
 
 @pytest.mark.parametrize(("value", "found"), [(0, 0), ("7", 7), (None, None), ("None", None)])
 def test_a_limit_is_a_number_or_none(value: Any, found: int | None) -> None:
-    assert limit("max_rejects", value) == found
+    assert limit("max_failures", value) == found
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Import]:
         patch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         patch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         task = FeedAmpPlaceOrdersOperator(
-            task_id="place_orders", source=str(REAL_ORDERS), rejects=str(rejects), max_rejects=None
+            task_id="place_orders", source=str(REAL_ORDERS), rejects=str(rejects), max_failures=None
         )
         counts = task.execute({})
         stored = {each["mp_order_number"]: each["raw"] for each in sandbox.control.orders("acme")}

@@ -91,7 +91,12 @@ def test_orders_are_written_as_feedamp_has_them_and_the_result_names_the_file(
 
     result = run(path)
 
-    assert result == {"path": str(path), "resource": "orders", "count": 2, "bytes": path.stat().st_size}
+    assert result == {
+        "destination": str(path),
+        "resource": "orders",
+        "count": 2,
+        "bytes": path.stat().st_size,
+    }
     assert entries(path) == list(FeedAmpHook().client.orders.list())
     assert path.stat().st_mode & 0o777 == 0o600
 
