@@ -195,7 +195,9 @@ def test_a_call_that_was_on_its_way_when_the_pause_began_is_no_line_of_its_own(
         thread.start()
     for thread in threads:
         thread.join()
-    assert len([each for each in caplog.records if each.name.endswith("api.http")]) == 1
+    # A connection that this edge has closed by the time of the second call has a line of its own.
+    pauses = [each for each in caplog.messages if "429" in each]
+    assert len(pauses) == 1
     assert len(edge.received) == 8
 
 
