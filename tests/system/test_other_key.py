@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
-from tests.airflow_runs import NEEDS_OWN_KEY, PATIENCE, AirflowHome, make_airflow
+from tests.airflow_runs import PATIENCE, AirflowHome, make_airflow
 from tests.house import ROOT
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def test_its_task_fails_for_a_retry_and_the_live_record_stays(
     folder = tmp_path_factory.mktemp("dags")
     file = folder / DAG_FILE.name
     shutil.copy(DAG_FILE, file)
-    if NEEDS_OWN_KEY and not own:
-        pytest.skip("tasks of Airflow 3.0 need a key of our own")
+    if not own and ("3", "0") <= tuple(version("apache-airflow").split(".")[:2]) < ("3", "3"):
+        pytest.skip("an API server without the key reads its own canary: the limit of Airflow 3.0 to 3.2")
     with serve(SandboxSettings(rotation="revoke_family")) as sandbox:
         home = make_airflow(tmp_path_factory, folder, {"feedamp_default": sandbox.connection("acme")})
         home.run({file: {}}, settings=own)
