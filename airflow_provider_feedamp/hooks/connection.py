@@ -81,8 +81,8 @@ def read_connection(conn_id: str) -> FeedAmpConnection:
             f"{variable}). If it is there, its URI or JSON is malformed: the port must be a number, and the "
             "extras a JSON object."
             + (
-                " And this process is no task and no command of Airflow's: from Airflow 3.1 on those alone see "
-                f"the connections of the metadata database. A script of your own needs {variable} in its "
+                " And this process is no task and no command of Airflow's: from Airflow 3.1 on those alone "
+                f"see the connections of the metadata database. A script of your own needs {variable} in its "
                 "environment, or a secrets backend."
                 if _is_script()
                 else ""
