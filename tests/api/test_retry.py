@@ -371,7 +371,11 @@ def test_a_users_own_request_gets_the_last_answer_when_the_retries_are_used_up(
     assert slept == [1, 2, 4]
 
 
-@pytest.mark.parametrize("asked", [str(LONGEST_WAIT + 1), formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "asked",
+    [str(LONGEST_WAIT + 1), formatdate(time.time() + 3600, usegmt=True)],
+    ids=["seconds", "a date"],  # a name with the time in it would differ between two workers
+)
 def test_a_users_own_request_does_not_wait_for_longer_than_two_minutes(
     edge: Edge, session: FeedAmpSession, slept: list[float], asked: str
 ) -> None:
