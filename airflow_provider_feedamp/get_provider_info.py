@@ -133,7 +133,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
-        "cli": ["airflow_provider_feedamp.cli.definition.get_feedamp_cli_commands"],
+        "cli": ["airflow_provider_feedamp.cli.main.get_feedamp_cli_commands"],
         "config": {
             "feedamp": {
                 "description": "The FeedAMP provider: where tokens are kept, when they are renewed, and "

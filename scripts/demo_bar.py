@@ -10,7 +10,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, TextIO
 
 from airflow_provider_feedamp.bulk.progress import Progress
-from airflow_provider_feedamp.cli.display import Bar
+from airflow_provider_feedamp.cli.orders import Bar
 from airflow_provider_feedamp.sandbox.control import SandboxControl
 
 if TYPE_CHECKING:

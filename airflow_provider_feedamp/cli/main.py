@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.cli.group import FeedAmpGroup
+from airflow_provider_feedamp.cli.base import FeedAmpGroup
 from airflow_provider_feedamp.cli.orders import orders
 from airflow_provider_feedamp.cli.sellers import sellers
 from airflow_provider_feedamp.cli.tokens import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from airflow.cli.cli_config import CLICommand
 
 
 @click.group(
@@ -65,3 +69,27 @@ def main(arguments: Sequence[str] | None = None, *, prog_name: str = "feedamp") 
     :return: The exit code: 0, 1 after a failure, 2 after a misuse.
     """
     return cli.run(arguments, prog_name)
+
+
+def get_feedamp_cli_commands() -> list[CLICommand]:
+    """Return the one command that hands everything on to ours."""
+    from airflow.cli.cli_config import ActionCommand, Arg
+
+    arguments = Arg(  # type: ignore[no-untyped-call]
+        ("arguments",), nargs=argparse.REMAINDER, help="what `feedamp` takes: `airflow feedamp help` lists it"
+    )
+    return [
+        ActionCommand(
+            name="feedamp",
+            help="Authorise FeedAMP sellers, list and move their tokens, import orders, serve the sandbox",
+            func=run,
+            args=(arguments,),
+        )
+    ]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run ``feedamp`` with the arguments, and end as it ends."""
+    # argparse takes a --help in first place for itself.
+    words = ["--help"] if arguments.arguments == ["help"] else arguments.arguments
+    sys.exit(main(words, prog_name="airflow feedamp"))

@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import shutil
+import signal
 import sys
-from typing import TYPE_CHECKING
+from collections import deque
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from airflow_provider_feedamp.bulk.counts import orders_in_words
-from airflow_provider_feedamp.cli.deployment import Deployment, conn_id_option, seller_name
-from airflow_provider_feedamp.cli.group import FailedError
-from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError, InputError
-from airflow_provider_feedamp.operators.values import limit, rate
+from airflow_provider_feedamp.bulk.progress import ProgressLog, duration
+from airflow_provider_feedamp.cli.base import (
+    OWN_LOGGER,
+    Deployment,
+    FailedError,
+    airflow,
+    conn_id_option,
+    seller_name,
+)
+from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.bulk.inputs import OrderInput
-    from airflow_provider_feedamp.bulk.progress import Progress
-    from airflow_provider_feedamp.cli.display import Bar, Lines
+    from collections.abc import Iterator
 
+    from airflow_provider_feedamp.bulk.inputs import OrderInput
+    from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.progress import Progress
+
+#: Seconds between two lines where there is no terminal.
+LINE_EVERY = 5.0
+_WIDEST = 30  # columns of the bar alone
 _AGAIN = "A new import sends all orders again, which is safe: FeedAMP keys them by their number."
 
 
 def _most(value: str) -> int | None:
-    try:
-        return limit("--max-failures", None if value == "any" else value)
-    except InputError as error:
-        raise click.BadParameter(f"{value!r} is neither a whole number from 0 nor 'any'.") from error
+    if value.isdecimal():
+        return int(value)
+    if value != "any":
+        raise click.BadParameter(f"{value!r} is neither a whole number from 0 nor 'any'.")
+    return None
 
 
-def _pace(value: str) -> float | None:
-    try:
-        return rate("--requests-per-second", value)
-    except InputError as error:
-        raise click.BadParameter(f"{value!r} is not a number above 0.") from error
+def _pace(value: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(value) < math.inf:
+            return float(value)
+    raise click.BadParameter(f"{value!r} is not a number above 0.")
 
 
 @click.group(no_args_is_help=False)
@@ -64,7 +82,7 @@ def orders() -> None:
 @click.option("--requests-per-second", type=_pace, metavar="NUMBER", help="Pace; default: the connection's.")
 @click.option("--check", is_flag=True, help="Read and check all orders, and send nothing.")
 @click.option("--sql-conn-id", help="FILE is a SQL query for this Airflow connection.")
-def import_orders(
+def importorders_in_words(
     file: str,
     conn_id: str,
     seller: str | None,
@@ -85,65 +103,42 @@ def import_orders(
     """
     source = _input(file, sql_conn_id, rejects, allow_empty)
     deployment = Deployment(conn_id)
-    if not check:
-        deployment.check_lasting()
-    last = _Last(rejects)
+    last: deque[Progress] = deque(maxlen=1)
+    display = Bar(sys.stderr) if sys.stderr.isatty() else ProgressLog(LINE_EVERY)
     try:
-        counts = deployment.place_orders(
-            source,
-            seller,
-            rejects=rejects,
-            max_workers=max_workers,
-            requests_per_second=requests_per_second,
-            check=check,
-            observers=(_display(), last),
-        )
-    except ImportStoppedError as error:
-        last.tell()
-        raise FailedError(f"Stopped before the end. {_AGAIN}") from error
-    except FeedAmpError:
-        last.tell()
+        with airflow(), _stopped_by_signals() as stop:
+            from airflow_provider_feedamp.bulk.run import import_orders as run_import
+
+            api = None
+            if not check:
+                deployment.check_lasting()
+                pace = {"requests_per_second": requests_per_second, "pool_size": max_workers}
+                api = deployment.hook(seller, **pace).client.orders
+            observers = (display, last.append)
+            counts = run_import(
+                source, api, rejects=rejects, max_workers=max_workers, observers=observers, stop=stop
+            )
+    except FeedAmpError as error:
+        for reached in last:
+            done = orders_in_words(reached.done)
+            click.echo(f"Until then: {done} done, {reached.placed} placed, {reached.rejected} rejected")
+            _tell_rejects(reached.rejected, rejects)
+        if isinstance(error, ImportStoppedError):
+            raise FailedError(f"Stopped before the end. {_AGAIN}") from error
         raise
     click.echo(f"{'Checked all' if check else 'All'} orders of {source.name}: {counts}")
-    last.tell_where()
+    _tell_rejects(counts.rejected, rejects)
     if max_failures is not None and counts.rejected > max_failures:
         raise FailedError(f"{counts.rejected_in_words()}, and --max-failures is {max_failures}.")
 
 
-class _Last:
-    """Remembers how far the import came, for the account of one that does not reach its end."""
+def _tell_rejects(rejected: int, rejects: str | None) -> None:
+    from airflow_provider_feedamp.bulk.paths import shown
 
-    def __init__(self, rejects: str | None) -> None:
-        self._rejects = rejects
-        self._progress: Progress | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def tell(self) -> None:
-        """Print what is accounted for, if it had begun."""
-        found = self._progress
-        if found is not None:
-            done = orders_in_words(found.done)
-            click.echo(f"Until then: {done} done, {found.placed} placed, {found.rejected} rejected")
-            self.tell_where()
-
-    def tell_where(self) -> None:
-        """Print where the rejects are, if there are any."""
-        from airflow_provider_feedamp.bulk.paths import shown
-
-        if self._progress is None or not self._progress.rejected:
-            return
-        if self._rejects:
-            click.echo(f"Rejects, whole and with reasons: {shown(self._rejects)} (mend it and import it)")
-        else:
-            click.echo("The rejects were not kept: --rejects names a file for them.")
-
-
-def _display() -> Bar | Lines:
-    from airflow_provider_feedamp.cli.display import Bar, Lines
-
-    return Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+    if rejected and rejects:
+        click.echo(f"Rejects, whole and with reasons: {shown(rejects)} (mend it and import it)")
+    elif rejected:
+        click.echo("The rejects were not kept: --rejects names a file for them.")
 
 
 def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty: bool) -> OrderInput:
@@ -158,3 +153,72 @@ def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty:
             f"FILE and --rejects are the same file, {shown(file)}, which would be overwritten."
         )
     return FileInput(file, allow_empty=allow_empty)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[Stop]:
+    from airflow_provider_feedamp.bulk.interrupt import Stop
+
+    stop = Stop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, lambda *_: stop.request()) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+class Bar(logging.Handler):
+    """Draws a bar in the last line of a terminal; log lines come above it.
+
+    It is a log handler before all others, which makes room: the bar is drawn again with the next progress.
+
+    :param out: The terminal.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out = out
+        self._drawn = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Draw the bar; the last one stays."""
+        text = bar_line(progress, shutil.get_terminal_size().columns)
+        self.acquire()
+        try:
+            self._out.write("\r" + text.ljust(self._drawn) + ("\n" if progress.ended else ""))
+            self._drawn = 0 if progress.ended else len(text)
+            self._out.flush()
+        finally:
+            self.release()
+        # Our own lines do not get to the root's handlers.
+        for logger in (logging.getLogger(), logging.getLogger(OWN_LOGGER)):
+            if progress.ended:
+                logger.removeHandler(self)
+            elif self not in logger.handlers:
+                logger.handlers.insert(0, self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Make room for a log line."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the bar away, for something else to be written."""
+        if self._drawn:
+            self._out.write("\r" + " " * self._drawn + "\r")
+            self._out.flush()
+            self._drawn = 0
+
+
+def bar_line(progress: Progress, columns: int) -> str:
+    """Return the line with the bar, in words as short as they have to be."""
+    left = progress.seconds_left
+    pace = f"{progress.rate:,.0f}/s, {progress.rejected:,} rejected"
+    if not progress.total or left is None:
+        return f"{orders_in_words(progress.done)} done, {pace}"[: columns - 1]
+    words = f"{progress.done:,} of about {progress.total:,}, {pace}, {duration(left)} left"
+    share = min(progress.done / progress.total, 1.0)
+    width = max(min(_WIDEST, columns - len(words) - 10), 5)
+    full = int(share * width)
+    return f"[{'#' * full}{'-' * (width - full)}] {share:4.0%}  {words}"[: columns - 1]

@@ -10,7 +10,7 @@ import pytest
 from airflow import __version__ as airflow_version
 from packaging.version import Version
 
-from airflow_provider_feedamp.cli.definition import get_feedamp_cli_commands, run
+from airflow_provider_feedamp.cli.main import get_feedamp_cli_commands, run
 from tests.house import PROJECT, ROOT
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.cli.listing import SellerRow, seller_row, table
+from airflow_provider_feedamp.cli.sellers import SellerRow, seller_row, table
 from airflow_provider_feedamp.exceptions import TokenRecordError
 from airflow_provider_feedamp.hooks import custody
 from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord

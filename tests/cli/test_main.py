@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.cli import deployment
+from airflow_provider_feedamp.cli import base
 from airflow_provider_feedamp.cli.main import main
 from tests.cli.support import run
 
@@ -85,7 +85,7 @@ def test_a_surprise_is_told_without_its_text_and_traced_only_on_request(
         msg = "a-text-that-may-quote-a-token"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(deployment.Deployment, "records", broken)
+    monkeypatch.setattr(base.Deployment, "records", broken)
 
     result = run(*debug, "sellers", "list")
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.bulk.progress import Progress
-from airflow_provider_feedamp.cli.deployment import OWN_LOGGER
-from airflow_provider_feedamp.cli.display import LINE_EVERY, Bar, Lines, drawn
+from airflow_provider_feedamp.cli import orders
+from airflow_provider_feedamp.cli.base import OWN_LOGGER
+from airflow_provider_feedamp.cli.orders import Bar, bar_line
 from tests.bulk.feedamps import write_orders
 from tests.cli.support import run
 from tests.house import ROOT
@@ -243,9 +245,9 @@ def read(terminal: int) -> bytes:
 def test_the_bar_says_how_far_it_is_in_the_width_that_there_is() -> None:
     words = "50 of about 100, 10/s, 2 rejected, 5 s left"
 
-    assert drawn(HALF, 120) == f"[{'#' * 15}{'-' * 15}]  50%  {words}"
-    assert drawn(HALF, 50) == f"[##---]  50%  {words}"[:49]
-    assert drawn(Progress(3, 3, 0, None, 1.0), 80) == "3 orders done, 1/s, 0 rejected"
+    assert bar_line(HALF, 120) == f"[{'#' * 15}{'-' * 15}]  50%  {words}"
+    assert bar_line(HALF, 50) == f"[##---]  50%  {words}"[:49]
+    assert bar_line(Progress(3, 3, 0, None, 1.0), 80) == "3 orders done, 1/s, 0 rejected"
 
 
 @pytest.mark.once
@@ -274,12 +276,15 @@ def test_a_log_line_comes_above_the_bar(whose: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.once
-def test_without_a_terminal_there_is_a_line_every_few_seconds() -> None:
-    out, now = io.StringIO(), [0.0]
-    lines = Lines(out, clock=lambda: now[0])
+def test_without_a_terminal_there_is_a_line_every_few_seconds(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines() -> list[str]:
+        told = run("orders", "import", source, "--check", "--max-failures", "any").stderr.splitlines()
+        return [line for line in told if re.search(r"orders done, \d+ per second, \d rejected", line)]
 
-    for now[0] in (0.0, LINE_EVERY - 0.1, LINE_EVERY, LINE_EVERY + 0.1, 2 * LINE_EVERY):
-        lines(HALF)
-    lines(Progress(100, 98, 2, 100, 10.0, ended=True))
+    at_once = lines()  # all of it takes less than the seconds between two lines
+    monkeypatch.setattr(orders, "LINE_EVERY", 0.0)
 
-    assert out.getvalue() == 2 * "50 of about 100 orders done, 10 per second, 2 rejected, about 5 s left\n"
+    assert at_once == []
+    assert lines()

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from airflow_provider_feedamp.cli.group import FailedError, MisuseError
-from airflow_provider_feedamp.cli.redirect import OtherStateError, code_of, listening
+from airflow_provider_feedamp.cli.base import FailedError, MisuseError
+from airflow_provider_feedamp.cli.sellers import code_of, listening, redirect_query
 
 STATE = "our-state"
 CODE = "the-code"
@@ -24,7 +24,7 @@ CODE = "the-code"
     ],
 )
 def test_the_code_is_taken_out_of_what_was_pasted(pasted: str) -> None:
-    assert code_of(pasted, STATE) == CODE
+    assert code_of(redirect_query(pasted), STATE) == CODE
 
 
 @pytest.mark.parametrize(
@@ -42,34 +42,34 @@ def test_the_code_is_taken_out_of_what_was_pasted(pasted: str) -> None:
 )
 def test_what_is_no_redirect_is_refused_as_misuse(pasted: str) -> None:
     with pytest.raises(MisuseError) as caught:
-        code_of(pasted, STATE)
+        code_of(redirect_query(pasted), STATE)
 
     assert CODE not in str(caught.value)
 
 
 @pytest.mark.parametrize("state", ["another", STATE + "x", STATE[:-1], STATE.upper(), "\udcff", "ü"])
 def test_a_redirect_with_another_state_is_refused(state: str) -> None:
-    with pytest.raises(OtherStateError, match="was not used") as caught:
-        code_of(f"code={CODE}&state={state}", STATE)
+    with pytest.raises(FailedError, match="was not used") as caught:
+        code_of(redirect_query(f"code={CODE}&state={state}"), STATE)
 
     assert CODE not in str(caught.value)
 
 
 def test_a_decline_is_told_with_its_reason() -> None:
     with pytest.raises(FailedError, match=r"\(access_denied\)"):
-        code_of(f"error=access_denied&state={STATE}", STATE)
+        code_of(redirect_query(f"error=access_denied&state={STATE}"), STATE)
 
 
 def test_a_decline_with_a_strange_reason_is_told_without_it() -> None:
     with pytest.raises(FailedError) as caught:
-        code_of(f"error=%1b[2J<script>&state={STATE}", STATE)
+        code_of(redirect_query(f"error=%1b[2J<script>&state={STATE}"), STATE)
 
     assert "script" not in str(caught.value)
 
 
 def test_a_decline_with_another_state_says_nothing_about_ours() -> None:
-    with pytest.raises(OtherStateError):
-        code_of("error=access_denied&state=another", STATE)
+    with pytest.raises(FailedError, match="was not used"):
+        code_of(redirect_query("error=access_denied&state=another"), STATE)
 
 
 def test_the_redirect_is_caught_on_loopback_and_the_page_says_so(capfd: pytest.CaptureFixture[str]) -> None:

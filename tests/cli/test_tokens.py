@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,18 +14,16 @@ from airflow_provider_feedamp.tokens.models import Attempt, RecordState
 from tests.cli.support import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_provider_feedamp.tokens.models import TokenRecord
     from tests.cli.support import Shop
 
 WORDS = "correct horse battery\n"
-
+ISSUED = 1_799_996_400.5
 FULL: dict[str, Any] = {
     "access_token": "access-of-zeta",
     "expires_at": 1_800_000_000.25,
     "lifetime": 3600.0,
-    "issued_at": 1_799_996_400.5,
+    "issued_at": ISSUED,
     "generation": 9,
     "family": "f9",
     "state": RecordState.UNCERTAIN,
@@ -35,13 +34,32 @@ FULL: dict[str, Any] = {
     "refused_seed": "s3",
     "refused_secret": "s4",
 }
+Move = tuple[str, ...]
 
 
 @pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "key"
-    path.write_text(Fernet.generate_key().decode() + "\n")
-    return path
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "tokens.json"
+
+
+@pytest.fixture
+def move(file: Path) -> Move:
+    """What `tokens export` and `tokens import` get: the file, and a key for it."""
+    return (str(file), *key_file(file.with_name("key"), Fernet.generate_key().decode() + "\n"))
+
+
+def key_file(path: Path, text: str) -> Move:
+    path.write_text(text)
+    return ("--key-file", str(path))
+
+
+def export(shop: Shop, move: Move, *, forget: bool = True) -> TokenRecord:
+    """Export a full record of the seller zeta; then the store has none."""
+    record = shop.put("zeta", **FULL)
+    assert run("tokens", "export", *move).exit_code == 0
+    if forget:
+        shop.store.delete(shop.key("zeta"))
+    return record
 
 
 def kept(record: TokenRecord) -> TokenRecord:
@@ -50,93 +68,195 @@ def kept(record: TokenRecord) -> TokenRecord:
 
 
 @pytest.mark.parametrize("with_key", [True, False], ids=["key file", "passphrase"])
-def test_a_round_trip_keeps_everything(shop: Shop, tmp_path: Path, key_file: Path, with_key: bool) -> None:
+def test_a_round_trip_keeps_everything(shop: Shop, move: Move, with_key: bool) -> None:
     names = ["zeta", "Ünïcode/ü\n", "x" * 500]
     before = {name: shop.put(name, **FULL) for name in names}
-    file = tmp_path / "tokens.json"
-    seal, words = (("--key-file", str(key_file)), "") if with_key else ((), WORDS)
+    move, words = (move, "") if with_key else (move[:1], WORDS)
 
-    exported = run("tokens", "export", str(file), *seal, stdin=words)
+    exported = run("tokens", "export", *move, stdin=words)
     for name in names:
         shop.store.delete(shop.key(name))
-    imported = run("tokens", "import", str(file), *seal, stdin=words)
+    imported = run("tokens", "import", *move, stdin=words)
 
-    assert (exported.exit_code, exported.stdout) == (0, f"3 exported to {str(file)!r}.\n"), exported.output
+    assert (exported.exit_code, exported.stdout) == (0, f"3 exported to {move[0]!r}.\n"), exported.output
     assert (imported.exit_code, imported.stdout) == (0, "3 imported, 0 already here, 0 refused.\n")
     assert {name: kept(shop.record(name)) for name in names} == {
         name: kept(record) for name, record in before.items()
     }
+    assert shop.record("zeta").imported
 
 
-def test_the_file_holds_nothing_in_clear_and_is_its_owners(
-    shop: Shop, tmp_path: Path, key_file: Path
-) -> None:
+def test_the_file_holds_nothing_in_clear_and_is_its_owners(shop: Shop, file: Path, move: Move) -> None:
     shop.put("zeta", **FULL)
-    file = tmp_path / "tokens.json"
 
-    result = run("tokens", "export", str(file), "--key-file", str(key_file))
+    result = run("tokens", "export", *move)
 
     assert "zeta" not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     assert "-of-zeta" not in result.output
 
 
-def test_only_the_chosen_sellers_are_exported(shop: Shop, tmp_path: Path, key_file: Path) -> None:
+def test_only_the_chosen_sellers_are_exported(shop: Shop, move: Move) -> None:
     for name in ("beta", "gamma", "zeta"):
         shop.put(name)
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-
-    run("tokens", "export", file, "--seller", "beta", "--seller", "zeta", *key)
+    run("tokens", "export", *move, "--seller", "beta", "--seller", "zeta")
     for name in ("beta", "gamma", "zeta"):
         shop.store.delete(shop.key(name))
-    run("tokens", "import", file, *key)
 
-    assert [shop.store.read(shop.key(name)) is not None for name in ("beta", "gamma", "zeta")] == [
-        True,
-        False,
-        True,
-    ]
+    run("tokens", "import", *move)
+
+    there = [name for name in ("beta", "gamma", "zeta") if shop.store.read(shop.key(name)) is not None]
+    assert there == ["beta", "zeta"]
 
 
 @pytest.mark.parametrize(
     ("seller", "said"), [("nobody", "there is no seller 'nobody'"), ("acme", "has no record yet")]
 )
 def test_a_chosen_seller_without_a_record_fails_and_writes_nothing(
-    shop: Shop, tmp_path: Path, key_file: Path, seller: str, said: str
+    shop: Shop, file: Path, move: Move, seller: str, said: str
 ) -> None:
-    file = tmp_path / "tokens.json"
-
-    result = run("tokens", "export", str(file), "--seller", seller, "--key-file", str(key_file))
+    result = run("tokens", "export", *move, "--seller", seller)
 
     assert result.exit_code == 1
     assert said in result.stderr
     assert not file.exists()
 
 
-def test_an_unreadable_record_is_told_and_the_others_are_exported(
-    shop: Shop, tmp_path: Path, key_file: Path
-) -> None:
+def test_an_unreadable_record_is_told_and_the_others_are_exported(shop: Shop, move: Move) -> None:
     shop.put("beta")
     shop.put("zeta")
     shop.store.damaged.add("beta")
-    file = tmp_path / "tokens.json"
 
-    result = run("tokens", "export", str(file), "--key-file", str(key_file))
+    result = run("tokens", "export", *move)
 
     assert result.exit_code == 1
     assert "seller 'beta' is damaged" in result.stderr
     assert result.stdout.startswith("1 exported")
 
 
-def test_an_export_never_replaces_a_file(shop: Shop, tmp_path: Path, key_file: Path) -> None:
+@pytest.mark.parametrize(("seen", "said"), [(True, "never replaces a file"), (False, "cannot be written")])
+def test_an_export_never_replaces_a_file(
+    shop: Shop, file: Path, move: Move, monkeypatch: pytest.MonkeyPatch, seen: bool, said: str
+) -> None:
     shop.put("zeta")
-    file = tmp_path / "tokens.json"
     file.write_text("another export")
+    if not seen:  # one that somebody writes just then
+        monkeypatch.setattr(Path, "exists", lambda self: False)
 
-    result = run("tokens", "export", str(file), "--key-file", str(key_file))
+    result = run("tokens", "export", *move)
 
     assert result.exit_code == 1
+    assert said in result.stderr
     assert file.read_text() == "another export"
+
+
+def test_a_folder_that_is_missing_cannot_be_written_to(shop: Shop, file: Path, move: Move) -> None:
+    shop.put("zeta")
+
+    result = run("tokens", "export", str(file.parent / "missing" / "tokens.json"), *move[1:])
+
+    assert (result.exit_code, "cannot be written" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("sealed_with_key", [True, False])
+def test_a_file_opens_with_what_sealed_it_only(
+    shop: Shop, tmp_path: Path, move: Move, sealed_with_key: bool
+) -> None:
+    shop.put("zeta")
+    other = (move[0], *key_file(tmp_path / "other", Fernet.generate_key().decode()))
+    ways = {"key": (move, ""), "other key": (other, ""), "words": (move[:1], WORDS)}
+    ways["other words"] = (move[:1], "another horse battery\n")
+    right, wrong, misuse = (
+        ("key", "other key", "words") if sealed_with_key else ("words", "other words", "key")
+    )
+    run("tokens", "export", *ways[right][0], stdin=ways[right][1])
+
+    codes = {
+        way: run("tokens", "import", *ways[way][0], stdin=ways[way][1]) for way in (right, wrong, misuse)
+    }
+
+    assert [result.exit_code for result in codes.values()] == [0, 1, 2]
+    assert "cannot be opened" in codes[wrong].stderr
+    assert "is sealed with a" in codes[misuse].stderr
+
+
+def test_two_exports_under_one_passphrase_share_no_salt(shop: Shop, tmp_path: Path) -> None:
+    shop.put("zeta")
+    files = [tmp_path / name for name in ("a", "b")]
+    for each in files:
+        run("tokens", "export", str(each), stdin=WORDS)
+
+    assert len({json.loads(each.read_text())["salt"] for each in files}) == 2
+
+
+def test_a_changed_file_does_not_open(shop: Shop, file: Path, move: Move) -> None:
+    export(shop, move)
+    content = json.loads(file.read_text())
+    middle = len(content["sealed"]) // 2
+    flipped = "A" if content["sealed"][middle] != "A" else "B"
+    content["sealed"] = content["sealed"][:middle] + flipped + content["sealed"][middle + 1 :]
+    file.write_text(json.dumps(content))
+
+    assert "the file is damaged" in run("tokens", "import", *move).stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"{}",
+        b'{"kind": "other", "version": 1, "salt": null, "sealed": ""}',
+        b'{"kind": "feedamp-tokens", "version": 1, "salt": 5, "sealed": "x"}',
+        "\ufeff".encode(),
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_what_is_no_export_is_one_clear_error(file: Path, move: Move, content: bytes) -> None:
+    file.write_bytes(content)
+
+    result = run("tokens", "import", *move)
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "is not a file of 'feedamp tokens export'" in result.stderr
+
+
+def test_a_file_of_a_later_version_asks_for_an_upgrade(file: Path, move: Move) -> None:
+    file.write_text('{"kind": "feedamp-tokens", "version": 2, "salt": null, "sealed": "x"}')
+
+    assert "Upgrade" in run("tokens", "import", *move).stderr
+
+
+def test_a_missing_file_and_a_folder_are_told_apart_from_damage(tmp_path: Path, move: Move) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        result = run("tokens", "import", str(path), *move[1:])
+        assert (result.exit_code, "cannot be read" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["", "short", "ü" * 44, "A" * 43])
+def test_a_key_file_without_a_key_says_how_to_make_one(tmp_path: Path, text: str) -> None:
+    result = run("tokens", "export", str(tmp_path / "f"), *key_file(tmp_path / "key", text))
+
+    assert (result.exit_code, "feedamp keygen" in result.stderr) == (2, True)
+    assert not text or text not in result.stderr
+
+
+def test_a_key_file_that_is_missing_is_a_failure(tmp_path: Path) -> None:
+    result = run("tokens", "export", str(tmp_path / "f"), "--key-file", str(tmp_path / "missing"))
+
+    assert (result.exit_code, "cannot be read" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "eleven char\n"])
+def test_a_short_passphrase_is_refused_for_an_export(tmp_path: Path, typed: str) -> None:
+    result = run("tokens", "export", str(tmp_path / "tokens.json"), stdin=typed)
+
+    assert result.exit_code == 2
+    assert result.stderr == "Error: The passphrase needs 12 characters at least.\n"
 
 
 @pytest.mark.parametrize(
@@ -150,53 +270,47 @@ def test_an_export_never_replaces_a_file(shop: Shop, tmp_path: Path, key_file: P
     ],
 )
 def test_import_keeps_a_record_that_is_as_new_or_newer_unless_forced(
-    shop: Shop, tmp_path: Path, key_file: Path, stored: int, force: bool, outcome: str, generation: int
+    shop: Shop, move: Move, stored: int, force: bool, outcome: str, generation: int
 ) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-    shop.store.delete(shop.key("zeta"))
+    export(shop, move)
     # A worker with a slow clock may have issued a later generation at an earlier time.
     shop.put("zeta", generation=stored, refresh_token="another", family="f9", issued_at=1.0)
 
-    result = run("tokens", "import", file, *key, *(["--force"] if force else []))
+    result = run("tokens", "import", *move, *(["--force"] if force else []))
 
+    refused = outcome == "1 refused"
     assert outcome in result.stdout
-    assert result.exit_code == ("refused" in outcome and "1 refused" in outcome)
+    assert result.exit_code == refused
     assert shop.record("zeta").generation == generation
-    assert (shop.record("zeta").refresh_token == "another") == (outcome == "1 refused")
+    assert (shop.record("zeta").refresh_token == "another") is refused
 
 
 @pytest.mark.parametrize(
     ("family", "issued_at", "outcome"),
     [
-        ("another", FULL["issued_at"] + 3 * 86400, "(3 d older)"),
-        ("another", FULL["issued_at"], "--force does it"),
-        ("another", FULL["issued_at"] - 1, "1 imported"),
-        ("", FULL["issued_at"] + 90, "(1 min 30 s older)"),
+        ("another", ISSUED + 3 * 86400, "(3 d older)"),
+        ("another", ISSUED, "--force does it"),
+        ("another", ISSUED - 1, "1 imported"),
+        ("", ISSUED + 90, "(1 min 30 s older)"),
     ],
 )
 @pytest.mark.parametrize("generation", [1, 40])
 def test_of_two_authorisations_the_one_of_the_later_time_stays(
-    shop: Shop, tmp_path: Path, key_file: Path, family: str, issued_at: float, outcome: str, generation: int
+    shop: Shop, move: Move, family: str, issued_at: float, outcome: str, generation: int
 ) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-    shop.store.delete(shop.key("zeta"))
+    export(shop, move)
     shop.put("zeta", generation=generation, family=family, issued_at=issued_at)
 
-    result = run("tokens", "import", file, *key)
+    result = run("tokens", "import", *move)
 
     assert outcome in result.output
     assert shop.record("zeta").generation == (9 if outcome == "1 imported" else generation)
 
 
 def test_an_old_export_does_not_replace_a_new_authorisation(
-    shop: Shop, tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, move: Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(secrets, "token_urlsafe", lambda size: "the-state")
-    move = (str(tmp_path / "tokens.json"), "--key-file", str(key_file))
 
     def authorise() -> None:
         back = f"code={quote(shop.sandbox.control.authorize('globex'))}&state=the-state"
@@ -215,102 +329,73 @@ def test_an_old_export_does_not_replace_a_new_authorisation(
     assert run("sellers", "refresh", "globex").exit_code == 0
 
 
-@pytest.mark.parametrize(("force", "outcome"), [((), "0 imported, 1 already"), (("--force",), "1 imported")])
-def test_the_same_tokens_are_written_again_when_forced(
-    shop: Shop, tmp_path: Path, key_file: Path, force: tuple[str, ...], outcome: str
-) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-    stored = shop.record("zeta")
-    shop.store.write(stored.changed(state=RecordState.REAUTH_REQUIRED), expected=stored.revision)
+def test_importing_twice_changes_nothing(shop: Shop, move: Move) -> None:
+    before = export(shop, move, forget=False)
 
-    result = run("tokens", "import", file, *key, *force)
-
-    assert outcome in result.stdout
-    assert (shop.record("zeta").state is FULL["state"]) is bool(force)
-
-
-def test_a_record_knows_that_it_was_imported(shop: Shop, tmp_path: Path, key_file: Path) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-    shop.store.delete(shop.key("zeta"))
-
-    run("tokens", "import", file, *key)
-
-    assert shop.record("zeta").imported
-
-
-def test_importing_twice_changes_nothing(shop: Shop, tmp_path: Path, key_file: Path) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    before = shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-
-    result = run("tokens", "import", file, *key)
+    result = run("tokens", "import", *move)
 
     assert (result.exit_code, result.stdout) == (0, "0 imported, 1 already here, 0 refused.\n")
     assert shop.record("zeta") == before
 
 
-def test_import_replaces_an_unreadable_record_only_when_forced(
-    shop: Shop, tmp_path: Path, key_file: Path
+@pytest.mark.parametrize(("force", "outcome"), [((), "0 imported, 1 already"), (("--force",), "1 imported")])
+def test_the_same_tokens_are_written_again_when_forced(
+    shop: Shop, move: Move, force: Move, outcome: str
 ) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
+    stored = export(shop, move, forget=False)
+    shop.store.write(stored.changed(state=RecordState.REAUTH_REQUIRED), expected=stored.revision)
+
+    result = run("tokens", "import", *move, *force)
+
+    assert outcome in result.stdout
+    assert (shop.record("zeta").state is FULL["state"]) is bool(force)
+
+
+def test_import_replaces_an_unreadable_record_only_when_forced(shop: Shop, move: Move) -> None:
+    export(shop, move, forget=False)
     shop.store.damaged.add("zeta")
 
-    refused = run("tokens", "import", file, *key)
-    forced = run("tokens", "import", file, *key, "--force")
+    refused, forced = run("tokens", "import", *move), run("tokens", "import", *move, "--force")
 
     assert (refused.exit_code, forced.exit_code) == (1, 0)
     assert shop.record("zeta").generation == 9
 
 
 def test_import_waits_for_a_renewal_that_is_under_way(
-    shop: Shop, tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, move: Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__FEEDAMP__LOCK_WAIT", "0.1")
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-    shop.store.delete(shop.key("zeta"))
+    export(shop, move)
 
     with shop.store.lock(shop.key("zeta"), wait=1, stop=threading.Event()):
-        result = run("tokens", "import", file, *key)
+        result = run("tokens", "import", *move)
 
     assert result.exit_code == 1
     assert shop.store.read(shop.key("zeta")) is None
 
 
-def test_another_clients_records_are_refused(
-    shop: Shop, tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    shop.put("zeta", **FULL)
-    run("tokens", "export", file, *key)
-    connection = shop.sandbox.connection("acme")
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps({**connection, "login": "client-2"}))
+def test_another_clients_records_are_refused(shop: Shop, move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(shop, move, forget=False)
+    connection = {**shop.sandbox.connection("acme"), "login": "client-2"}
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
 
-    result = run("tokens", "import", file, *key, "--force")
+    result = run("tokens", "import", *move, "--force")
 
     assert result.exit_code == 1
     assert "client 'demo-client'" in result.stderr
     assert "'client-2'" in result.stderr
 
 
-def test_one_refused_record_does_not_keep_the_others_out(shop: Shop, tmp_path: Path, key_file: Path) -> None:
-    file, key = str(tmp_path / "tokens.json"), ("--key-file", str(key_file))
-    for name in ("beta", "gamma", "zeta"):
+def test_one_refused_record_does_not_keep_the_others_out(shop: Shop, move: Move) -> None:
+    names = ("beta", "gamma", "zeta")
+    for name in names:
         shop.put(name, generation=3, family="f", issued_at=1_800_000_000.0)
-    run("tokens", "export", file, *key)
-    for name in ("beta", "zeta"):
+    run("tokens", "export", *move)
+    for name in names:
         shop.store.delete(shop.key(name))
-    shop.store.delete(shop.key("gamma"))
     shop.put("gamma", generation=4, family="f", issued_at=1_800_007_500.0)
 
-    result = run("tokens", "import", file, *key)
+    result = run("tokens", "import", *move)
 
     assert (result.exit_code, result.stdout) == (1, "2 imported, 0 already here, 1 refused.\n")
     assert "seller 'gamma': generation 4 is stored here, the file has 3 of the same" in result.stderr
