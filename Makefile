@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 # The Python that .venv is made with: 3.11 or newer.
 PYTHON ?= python3
-# Options for pytest, such as ARGS="tests/api -k orders", or for the benchmarks.
+# Options for pytest, such as ARGS="tests/api -k orders", or for the benchmarks and the house.
 ARGS ?=
 # Cells of the matrix, such as CELLS=3.0-3.11 or CELLS="2.11 3.3"; empty means all.
 CELLS ?=
@@ -21,7 +21,7 @@ export DO_NOT_TRACK := 1
 export UV_PYTHON_DOWNLOADS := never
 unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup test faults bench lint format matrix constraints demo clean
+.PHONY: help setup test faults bench lint format matrix constraints demo house clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ constraints: setup ## Renew constraints/ from the package index
 
 demo: setup ## Import a few hundred orders into a local FeedAMP with a real Airflow
 	@$(BIN)/python -m scripts.demo
+
+house: setup ## Measure the package: files, lines, circles, the files that one order enters (ARGS=-v)
+	@mkdir -p .airflow
+	@$(BIN)/python -m scripts.house $(ARGS)
 
 clean: ## Remove everything that these commands made
 	rm -rf .venv .matrix .airflow .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
