@@ -1,33 +1,19 @@
-"""What the house tests share: where things are, and what a Python file imports."""
+"""What the house tests share: where things are, and which files there are."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.house import PACKAGE, ROOT
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "airflow_provider_feedamp"
+__all__ = ["PACKAGE", "PROJECT", "ROOT", "repository_files"]
+
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-def imports(source: str) -> set[str]:
-    """Return every name that a source imports, fully dotted: `a.b.c` for `from a.b import c`."""
-    return set(_imports(ast.parse(source)))
-
-
-def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = f"{'.' * node.level}{node.module or ''}"
-            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def repository_files() -> list[Path]:

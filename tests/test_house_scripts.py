@@ -2,63 +2,55 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from airflow_provider_feedamp.cli.base import one_line
 from scripts import pythons
 from scripts.demo import essential
 from scripts.demo_orders import ORDERS, write_orders
+from scripts.house import entered
 from scripts.matrix import Cell, needed, picked, summary
 from scripts.processes import started
-from scripts.versions import LINES, NEWEST, Line
+from scripts.versions import LINES, NEWEST
+from tests.house import ROOT
 
 CELLS = [Cell(line, "3.11", Path(sys.executable)) for line in LINES]
 STAMP = "2026-11-23T04:00:36.797029Z"
 OPERATOR = "airflow.task.operators.airflow_provider_feedamp.operators.orders.FeedAmpPlaceOrdersOperator"
 
 
-@pytest.mark.parametrize(
-    ("log", "words"),
-    [
+def test_the_matrix_takes_the_closing_words_from_a_log() -> None:
+    for log, words in [
         ("...\n312 passed, 2 skipped in 61.20s (0:01:01)\n", "312 passed, 2 skipped"),
         ("=== 1 failed, 3 passed in 0.50s ===\n", "1 failed, 3 passed"),
         ("1 error in 0.50s\n", "1 error"),
         ("Killed\n", ""),
         ("the words 3 passed in the middle of a line\n", ""),
-    ],
-)
-def test_the_matrix_takes_the_closing_words_from_a_log(log: str, words: str) -> None:
-    assert summary(log) == words
+    ]:
+        assert summary(log) == words
 
 
-def test_the_matrix_runs_every_cell_when_none_is_named() -> None:
+def test_a_cell_is_picked_by_its_name_or_its_airflow_and_all_are_when_none_is_named() -> None:
     assert picked(CELLS, []) == CELLS
-
-
-@pytest.mark.parametrize("name", ["3.0", "3.0-3.11"])
-def test_a_cell_is_picked_by_its_name_or_its_airflow(name: str) -> None:
-    assert [cell.line.patch for cell in picked(CELLS, [name])] == ["3.0.6"]
-
-
-def test_an_unknown_cell_is_refused_with_the_ones_there_are() -> None:
+    for name in ("3.0", "3.0-3.11"):
+        assert [cell.line.patch for cell in picked(CELLS, [name])] == ["3.0.6"]
     with pytest.raises(SystemExit, match=r"no such cell: 4\.0.*2\.11-3\.11"):
         picked(CELLS, ["4.0"])
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: line.minor)
-@pytest.mark.parametrize("mark", ["plain", "processes"])
-def test_the_two_pythons_of_a_line_run_all_that_the_matrix_runs(line: Line, mark: str) -> None:
-    cells = [Cell(line, python, Path(sys.executable)) for python in ("3.11", "3.13")]
-
-    assert any(f"not {mark}" not in cell.marks for cell in cells)
-
-
-def test_the_oldest_cell_runs_all_that_the_matrix_runs() -> None:
+def test_the_two_pythons_of_a_line_run_all_that_the_matrix_runs_and_so_does_the_oldest_cell() -> None:
+    for line, mark in itertools.product(LINES, ("plain", "processes")):
+        cells = [Cell(line, python, Path(sys.executable)) for python in ("3.11", "3.13")]
+        assert any(f"not {mark}" not in cell.marks for cell in cells), (line, mark)
     assert CELLS[0].marks == "not faults and not once"
 
 
@@ -79,21 +71,13 @@ def test_the_newest_line_is_the_last_of_the_table() -> None:
     assert max(LINES, key=lambda line: [int(part) for part in line.patch.split(".")]) is NEWEST
 
 
-def test_the_running_python_is_found_by_its_version() -> None:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-    assert pythons.find(version) == Path(sys.executable).resolve()
-
-
-def test_a_python_that_nobody_has_is_not_found() -> None:
-    assert pythons.find("3.99") is None
-
-
-def test_a_name_on_the_path_that_does_not_run_is_no_python(tmp_path: Path) -> None:
+def test_a_python_is_found_by_its_version_and_only_when_it_runs(tmp_path: Path) -> None:
     shim = tmp_path / "python3.11"
     shim.write_text("#!/bin/sh\nexit 127\n")
     shim.chmod(0o755)
 
+    assert pythons.find("{}.{}".format(*sys.version_info)) == Path(sys.executable).resolve()
+    assert pythons.find("3.99") is None
     assert not pythons.runs(shim, "3.11")
 
 
@@ -137,6 +121,29 @@ def test_a_program_and_its_children_are_gone_after_the_block() -> None:
     while is_running(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(child)
+
+
+def test_the_house_names_the_files_that_a_run_enters_in_any_thread() -> None:
+    def work() -> None:
+        thread = threading.Thread(target=one_line, args=("text",))
+        thread.start()
+        thread.join()
+
+    assert entered(work) == ["cli/base.py"]
+    assert entered(lambda: None) == []
+
+
+@pytest.mark.once
+@pytest.mark.processes
+def test_the_house_prints_its_figures_and_names_the_files_behind_them() -> None:
+    command = [sys.executable, "-m", "scripts.house", "-v"]
+
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    figures = [line for line in lines if not line.startswith(" ")]
+    assert len(figures) == 9
+    assert [line for line in figures if not re.search(r"  [\d,]+( \(sandbox [\d,]+\))?$", line)] == []
+    assert "    operators/orders.py" in lines
 
 
 def is_running(pid: int) -> bool:
