@@ -96,7 +96,7 @@ def entered(work: Callable[[], object]) -> list[str]:
         work()
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # takes None, as sys.setprofile does
+        threading.setprofile(None)
     ours = [Path(name).relative_to(PACKAGE) for name in seen if Path(name).is_relative_to(PACKAGE)]
     return sorted(str(path) for path in ours if path.parts[0] != "sandbox" and path.stem != "__init__")
 

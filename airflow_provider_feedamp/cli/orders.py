@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from airflow_provider_feedamp.bulk.counts import orders_in_words
-from airflow_provider_feedamp.bulk.progress import ProgressLog, duration
 from airflow_provider_feedamp.cli.base import (
     OWN_LOGGER,
     Deployment,
@@ -39,7 +37,7 @@ _AGAIN = "A new import sends all orders again, which is safe: FeedAMP keys them 
 
 
 def _most(value: str) -> int | None:
-    if value.isdecimal():
+    if value.strip().isdecimal():
         return int(value)
     if value != "any":
         raise click.BadParameter(f"{value!r} is neither a whole number from 0 nor 'any'.")
@@ -101,6 +99,9 @@ def importorders_in_words(
     Ctrl-C lets the orders on their way end and prints the account. With --check no order is sent, and no
     connection or token is needed.
     """
+    from airflow_provider_feedamp.bulk.counts import orders_in_words
+    from airflow_provider_feedamp.bulk.progress import ProgressLog
+
     source = _input(file, sql_conn_id, rejects, allow_empty)
     deployment = Deployment(conn_id)
     last: deque[Progress] = deque(maxlen=1)
@@ -213,6 +214,9 @@ class Bar(logging.Handler):
 
 def bar_line(progress: Progress, columns: int) -> str:
     """Return the line with the bar, in words as short as they have to be."""
+    from airflow_provider_feedamp.bulk.counts import orders_in_words
+    from airflow_provider_feedamp.bulk.progress import duration
+
     left = progress.seconds_left
     pace = f"{progress.rate:,.0f}/s, {progress.rejected:,} rejected"
     if not progress.total or left is None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from airflow_provider_feedamp.bulk.progress import duration
 from airflow_provider_feedamp.cli.base import (
     Deployment,
     FailedError,
@@ -145,18 +144,20 @@ def reencrypt(conn_id: str, chosen: tuple[str, ...], everything: bool) -> None:
 def _collect(deployment: Deployment, chosen: set[str]) -> tuple[list[TokenRecord], list[str]]:
     """Return the records, and why others cannot be had."""
     with airflow():
-        found = deployment.records()
-    rows = {seller: row for seller, row in found.items() if not chosen or seller in chosen}
-    problems = [str(row) for row in rows.values() if isinstance(row, TokenStoreError)]
-    if chosen:
-        problems += [
-            f"seller {seller!r} has no record yet: its refresh token is in the connection only."
-            for seller, row in rows.items()
-            if row is None
-        ]
-    problems += [f"there is no seller {seller!r}." for seller in sorted(chosen - rows.keys())]
-    records = [row for row in rows.values() if row is not None and not isinstance(row, TokenStoreError)]
-    return records, problems
+        rows = deployment.records()
+    records, problems = [], []
+    for seller, row in rows.items():
+        if chosen and seller not in chosen:
+            continue
+        if isinstance(row, TokenStoreError):
+            problems.append(str(row))
+        elif row is not None:
+            records.append(row)
+        elif chosen:
+            problems.append(
+                f"seller {seller!r} has no record yet: its refresh token is in the connection only."
+            )
+    return records, problems + [f"there is no seller {seller!r}." for seller in sorted(chosen - rows.keys())]
 
 
 def _each(records: Iterable[TokenRecord], work: Callable[[TokenRecord], bool]) -> tuple[int, list[str]]:
@@ -218,6 +219,8 @@ def _check_older(stored: TokenRecord, record: TokenRecord) -> None:
 
     Generations count within one authorisation only; of two, the later one is in force.
     """
+    from airflow_provider_feedamp.bulk.progress import duration
+
     later = stored.issued_at - record.issued_at
     days = f"{later / _DAY:.0f} d" if later >= 2 * _DAY else duration(later)
     older_by = f" ({days} older)" if later > 0 else ""

@@ -9,10 +9,13 @@ import pytest
 from airflow_provider_feedamp.hooks import feedamp as _feedamp  # noqa: F401
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from tests.bulk.feedamps import write_orders
 from tests.cli.support import KEPT, Shop
+from tests.operators.test_orders import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
@@ -35,3 +38,10 @@ def shop(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", KEPT)
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return Shop(sandbox)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """A file of five orders, of which the third is refused."""
+    orders = [order(f"A-{line}", currency="?" if line == 3 else "USD") for line in range(1, 6)]
+    return write_orders(tmp_path / "orders.ndjson", orders)

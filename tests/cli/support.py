@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import requests
@@ -82,8 +83,16 @@ class Shop:
         return self.store.write(TokenRecord(key=self.key(seller), **values), expected=None)  # type: ignore[arg-type]
 
 
-def run(*arguments: str, stdin: str = "") -> Result:
-    return CliRunner().invoke(cli, arguments, input=stdin)
+def run(*arguments: str, stdin: str = "", code: int | None = None) -> Result:
+    """Run the command, which has to end with the code if one is given."""
+    result = CliRunner().invoke(cli, arguments, input=stdin)
+    assert code in (None, result.exit_code), result.output
+    return result
+
+
+def listed() -> dict[str, dict[str, Any]]:
+    """Return what `sellers list --json` says of each seller."""
+    return {row["seller"]: row for row in json.loads(run("sellers", "list", "--json", code=0).stdout)}
 
 
 def browse(url: str) -> str:

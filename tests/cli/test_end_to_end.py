@@ -14,13 +14,14 @@ from cryptography.fernet import Fernet
 from packaging.version import Version
 
 from tests.airflow_runs import FERNET_KEY, AirflowHome, make_airflow
-from tests.cli.support import browse
+from tests.cli.support import browse, run
 from tests.house import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from tests.cli.support import Shop
 
 #: Airflow 3.0 writes Variables into a log in clear, so that the store needs a key of our own from the start.
 IS_3_0 = Version(airflow_version).release[:2] == (3, 0)
@@ -143,3 +144,21 @@ def test_variables_come_under_a_key_of_our_own_and_stay_where_the_key_is_missing
     assert without_our_key == ("unreadable", None)
     assert stands() == ("new", None)
     assert sandbox.control.counters()["token_posts"] == 1
+
+
+def test_orders_are_placed_and_accounted_for(shop: Shop, source: str, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.ndjson"
+
+    result = run("orders", "import", source, "--rejects", str(rejects), "--max-failures", "1", code=0)
+
+    assert "read 5, placed 4 (inserted 4, updated 0), rejected 1" in result.stdout
+    assert f"Rejects, whole and with reasons: {rejects}" in result.stdout
+    assert sorted(each["mp_order_number"] for each in shop.sandbox.control.orders("acme")) == [
+        "A-1",
+        "A-2",
+        "A-4",
+        "A-5",
+    ]
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [3]
+    assert "Secretname" not in result.output
+    assert [token for token in shop.sandbox.control.access_tokens("acme") if token in result.output] == []

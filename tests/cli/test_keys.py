@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.models import TokenRecord
-from tests.cli.support import run
+from tests.cli.support import listed, run
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import VARIABLE, sqlite
 
@@ -53,13 +53,8 @@ class Vault:
     def read(self, seller: str) -> TokenRecord | None:
         return self.store.read(self.shop.key(seller))
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        result = run("sellers", "list", "--json")
-        assert result.exit_code == 0, result.output
-        return {row["seller"]: row for row in json.loads(result.stdout)}
-
     def keys(self) -> dict[str, str | None]:
-        return {seller: row["key"] for seller, row in self.rows().items() if row["state"] != "new"}
+        return {seller: row["key"] for seller, row in listed().items() if row["state"] != "new"}
 
 
 @pytest.fixture
@@ -77,7 +72,7 @@ def test_a_record_under_a_key_that_is_not_here_is_listed_as_unreadable_with_the_
     vault.under(B)
     vault.put("zeta")
 
-    rows, shown = vault.rows(), run("sellers", "list")
+    rows, shown = listed(), run("sellers", "list", code=0)
 
     # The seller that the connection holds a refresh token for is not new: nobody may start it again.
     assert {seller: row["state"] for seller, row in rows.items()} == {
@@ -87,16 +82,15 @@ def test_a_record_under_a_key_that_is_not_here_is_listed_as_unreadable_with_the_
     }
     assert "cannot be decrypted" in rows["acme"]["outcome"]
     assert "cannot be decrypted" in shown.stdout
-    assert shown.exit_code == 0
 
 
 def test_a_listing_that_cannot_name_the_connections_seller_does_not_make_it_a_new_one(shop: Shop) -> None:
     shop.put("acme")
     shop.store.sealed.add("acme")
 
-    (row,) = json.loads(run("sellers", "list", "--json").stdout)
+    ((seller, row),) = listed().items()
 
-    assert (row["seller"], row["state"]) == ("acme", "unreadable")
+    assert (seller, row["state"]) == ("acme", "unreadable")
     assert "cannot be decrypted" in row["outcome"]
 
 
@@ -130,11 +124,10 @@ def test_nothing_is_forgotten_when_the_database_is_away(
     vault.environment.setenv(VARIABLE, sqlite(tmp_path / "no" / "such" / "folder"))
     open_store.cache_clear()
 
-    result = run("sellers", "forget", "beta", "--yes", *force)
+    run("sellers", "forget", "beta", "--yes", *force, code=1)
 
     vault.environment.setenv(VARIABLE, sqlite(tmp_path))
     open_store.cache_clear()
-    assert result.exit_code == 1
     assert vault.read("beta") is not None
 
 

@@ -10,7 +10,7 @@ from airflow_provider_feedamp.cli.sellers import SellerRow, seller_row, table
 from airflow_provider_feedamp.exceptions import TokenRecordError
 from airflow_provider_feedamp.hooks import custody
 from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord
-from tests.cli.support import KeptStore, run
+from tests.cli.support import KeptStore, listed, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,6 @@ def record(**fields: Any) -> TokenRecord:
         "generation": 7,
     }
     return TokenRecord(**{**values, **fields})
-
-
-def listed() -> dict[str, dict[str, Any]]:
-    result = run("sellers", "list", "--json")
-    assert result.exit_code == 0, result.output
-    return {row["seller"]: row for row in json.loads(result.stdout)}
 
 
 def test_a_row_tells_all_that_may_be_known_of_a_record() -> None:
@@ -111,22 +105,17 @@ def test_columns_stay_in_line_under_wide_letters() -> None:
     assert wide.index("new") + 1 == narrow.index("new")
 
 
-def test_every_seller_of_the_client_is_listed(shop: Shop) -> None:
+def test_every_seller_of_the_client_is_listed_and_no_other(shop: Shop) -> None:
     shop.put("zeta", generation=3)
     shop.put("beta", state=RecordState.REAUTH_REQUIRED, reason="FeedAMP refused its refresh token")
+    other = TokenKey(shop.key("zeta").token_url, "another-client", "eta")
+    shop.store.write(TokenRecord(key=other, refresh_token="r"), expected=None)
 
     rows = listed()
 
     assert list(rows) == ["acme", "beta", "zeta"]
     assert [row["state"] for row in rows.values()] == ["new", "reauth_required", "active"]
     assert rows["zeta"]["generation"] == 3
-
-
-def test_sellers_of_another_client_are_not_listed(shop: Shop) -> None:
-    other = TokenKey(shop.key("zeta").token_url, "another-client", "zeta")
-    shop.store.write(TokenRecord(key=other, refresh_token="r"), expected=None)
-
-    assert list(listed()) == ["acme"]
 
 
 def test_an_unreadable_record_does_not_hide_the_others(shop: Shop) -> None:
@@ -142,18 +131,13 @@ def test_an_unreadable_record_does_not_hide_the_others(shop: Shop) -> None:
     assert rows["zeta"]["generation"] == 3
 
 
-def test_the_table_has_a_line_for_each_seller_and_no_token(shop: Shop) -> None:
+def test_the_table_has_a_line_for_each_seller_and_no_token_and_spends_nothing(shop: Shop) -> None:
     shop.put("zeta", access_token="access-of-zeta", expires_at=NOW)
 
-    result = run("sellers", "list")
+    result = run("sellers", "list", code=0)
 
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["SELLER", "acme", "zeta"]
     assert "-of-zeta" not in result.output
-
-
-def test_listing_spends_nothing(shop: Shop) -> None:
-    run("sellers", "list")
-
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
 

@@ -1,19 +1,30 @@
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow import __version__ as airflow_version
+from packaging.version import Version
 
 from airflow_provider_feedamp import __version__
 from airflow_provider_feedamp.cli import base
-from airflow_provider_feedamp.cli.main import main
+from airflow_provider_feedamp.cli.main import get_feedamp_cli_commands, main
+from airflow_provider_feedamp.cli.main import run as run_in_airflow
 from tests.cli.support import run
+from tests.house import PROJECT, ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.support import Shop
+
+AIRFLOW = Version(airflow_version)
+(PROVIDER,) = PROJECT["project"]["entry-points"]["apache_airflow_provider"].items()
 
 
 @pytest.mark.parametrize(
@@ -37,9 +48,8 @@ if TYPE_CHECKING:
     ],
 )
 def test_a_misuse_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
+    result = run(*arguments, code=2)
 
-    assert result.exit_code == 2
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert "--help" in result.stderr
@@ -60,21 +70,16 @@ def test_the_version_is_the_packages() -> None:
     assert __version__ in run("--version").stdout
 
 
-def test_a_failure_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_one_line_and_exit_code_1_and_traced_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps({"conn_type": "http"}))
+    command = ("sellers", "list", "--conn-id", "wrong")
 
-    result = run("sellers", "list", "--conn-id", "wrong")
+    result = run(*command, code=1)
 
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == (
+    assert result.output == (
         "Error: The Airflow connection 'wrong' has type 'http'. Set its type (conn_type) to feedamp.\n"
     )
-
-
-def test_a_redirect_url_that_is_none_is_misuse(shop: Shop) -> None:
-    result = run("sellers", "authorize", "globex", "--redirect-url", "shop.example/back")
-
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "Traceback" in run("--debug", *command, code=1).stderr
 
 
 @pytest.mark.parametrize(("debug", "traced"), [((), False), (("--debug",), True)])
@@ -87,18 +92,11 @@ def test_a_surprise_is_told_without_its_text_and_traced_only_on_request(
 
     monkeypatch.setattr(base.Deployment, "records", broken)
 
-    result = run(*debug, "sellers", "list")
+    result = run(*debug, "sellers", "list", code=1)
 
-    assert result.exit_code == 1
     assert "Error: RuntimeError, which was not expected." in result.stderr
     assert ("Traceback" in result.stderr) is traced
     assert ("a-text-that-may-quote" in result.stderr) is traced
-
-
-def test_a_failure_is_traced_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps({"conn_type": "http"}))
-
-    assert "Traceback" in run("--debug", "sellers", "list", "--conn-id", "wrong").stderr
 
 
 def test_main_returns_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +106,7 @@ def test_main_returns_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sellers", "authorize", "--help"], ["sandbox", "--help"]])
 def test_help_costs_no_import_of_airflow(arguments: list[str]) -> None:
-    heavy = ["airflow", "requests", "cryptography", "pendulum", "fastapi"]
+    heavy = ["airflow", "requests", "cryptography", "pendulum", "pydantic", "fastapi"]
     program = (
         "import sys; from airflow_provider_feedamp.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
@@ -122,23 +120,68 @@ def test_help_costs_no_import_of_airflow(arguments: list[str]) -> None:
     assert done.stderr == "[]\n"
 
 
-def test_the_package_runs_as_a_module() -> None:
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["sellers", "--help"], 0, "Usage: python -m airflow_provider_feedamp sellers"),
+        (["sandbox", "--set", "nonsense=1"], 1, "nonsense"),  # the sandbox has switches of its own
+    ],
+)
+def test_the_package_runs_as_a_module(words: list[str], code: int, said: str) -> None:
+    command = [sys.executable, "-m", "airflow_provider_feedamp", *words]
+
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True)
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    """Return what Airflow's parser hands to the command."""
+    (command,) = get_feedamp_cli_commands()
+    parser = argparse.ArgumentParser()
+    for argument in command.args:  # type: ignore[union-attr]
+        argument.add_to_parser(parser)
+    return parser.parse_args(arguments)
+
+
+def test_airflows_command_hands_every_word_on() -> None:
+    words = ["sellers", "list", "--json", "--conn-id", "x"]
+
+    assert parsed(*words).arguments == words
+
+
+@pytest.mark.parametrize(("words", "code"), [(["help"], 0), (["sellers", "list"], 0), (["nonsense"], 2)])
+def test_airflows_command_ends_as_ours_does(shop: Shop, words: list[str], code: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_in_airflow(parsed(*words))
+
+    assert ended.value.code == code
+
+
+def test_help_speaks_of_airflows_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_in_airflow(parsed("help"))
+
+    assert capsys.readouterr().out.startswith("Usage: airflow feedamp [OPTIONS]")
+
+
+@pytest.mark.skipif(Version("3.2") > AIRFLOW, reason="providers add commands to Airflow's from 3.2 on")
+def test_airflow_has_the_command(tmp_path: Path) -> None:
+    # As an installed distribution says it, for those who run the tests on the source alone.
+    described = tmp_path / "airflow_provider_feedamp-0.0.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: airflow-provider-feedamp\nVersion: 0.0.0\n"
+    )
+    group, (name, target) = "apache_airflow_provider", PROVIDER
+    (described / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
+
     done = subprocess.run(
-        [sys.executable, "-m", "airflow_provider_feedamp", "sellers", "--help"],
+        [sys.executable, "-m", "airflow", "feedamp", "tokens", "--help"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
     )
 
-    assert done.returncode == 0
-    assert done.stdout.startswith("Usage: python -m airflow_provider_feedamp sellers")
-
-
-def test_the_sandbox_gets_its_own_switches() -> None:
-    unknown = subprocess.run(
-        [sys.executable, "-m", "airflow_provider_feedamp", "sandbox", "--set", "nonsense=1"],
-        capture_output=True,
-        text=True,
-    )
-
-    assert unknown.returncode == 1
-    assert "nonsense" in unknown.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Usage: airflow feedamp tokens" in done.stdout

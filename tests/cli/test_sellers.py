@@ -6,13 +6,15 @@ import secrets
 import socket
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from airflow_provider_feedamp.cli.base import FailedError, MisuseError
+from airflow_provider_feedamp.cli.sellers import code_of, listening, redirect_query
 from airflow_provider_feedamp.tokens.models import RecordState
 from tests.cli.support import KeptStore, browse, in_background, parameter, run, shown_url
 from tests.tokens.edge import TokenServer, answers
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tests.cli.support import Shop
 
 STATE = "state-of-this-test"
+CODE = "the-code"
 
 
 @pytest.fixture
@@ -75,10 +78,9 @@ def test_the_redirect_is_caught_on_a_port(shop: Shop) -> None:
     browser.mount("http://", HTTPAdapter(max_retries=Retry(connect=12, backoff_factor=0.02)))
     thread = in_background(lambda: browser.get(back, timeout=10).close())
 
-    result = run("sellers", "authorize", "globex", "--port", str(port), "--timeout", "20")
+    result = run("sellers", "authorize", "globex", "--port", str(port), "--timeout", "20", code=0)
     thread.join(10)
 
-    assert result.exit_code == 0, result.output
     assert parameter(shown_url(result.stdout), "redirect_url") == f"http://127.0.0.1:{port}/"
     assert f"Waiting for the redirect on http://127.0.0.1:{port}/" in result.stderr
     assert shop.record("globex").generation == 1
@@ -98,9 +100,8 @@ def test_the_printed_url_has_a_new_state_each_time(shop: Shop) -> None:
 def test_a_redirect_with_another_state_is_not_exchanged(shop: Shop) -> None:
     code, back = authorise(shop, "globex", "code={code}&state=somebody-elses")
 
-    result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back)
+    result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back, code=1)
 
-    assert result.exit_code == 1
     assert "state is not the one" in result.stderr
     assert code not in result.output
     assert shop.sandbox.control.counters()["token_posts"] == 0
@@ -111,9 +112,8 @@ def test_a_code_that_was_used_before_is_one_clear_line(shop: Shop) -> None:
     code, back = authorise(shop, "globex", "code={code}&state={state}")
     run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back)
 
-    result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back)
+    result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back, code=1)
 
-    assert result.exit_code == 1
     said, error = result.stderr.splitlines()
     assert said == "The code is here; storing the tokens."
     assert "A code works once" in error
@@ -142,10 +142,9 @@ def test_the_redirect_url_is_sent_with_the_code_only_when_asked_for(
     assert (request.json["code"], request.json.get("redirect_url")) == ("a-code", sent)
 
 
-def test_nothing_pasted_is_misuse(shop: Shop) -> None:
-    result = run("sellers", "authorize", "globex", "--code-from-stdin")
-
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+@pytest.mark.parametrize("option", [("--code-from-stdin",), ("--redirect-url", "shop.example/back")])
+def test_nothing_pasted_and_a_url_that_is_none_are_misuse(shop: Shop, option: tuple[str, ...]) -> None:
+    assert run("sellers", "authorize", "globex", *option, code=2).stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [("authorize", "globex", "--code-from-stdin"), ("refresh", "acme")])
@@ -154,9 +153,8 @@ def test_tokens_are_not_obtained_for_a_store_that_ends_with_the_command(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
 
-    result = run("sellers", *command)
+    result = run("sellers", *command, code=1)
 
-    assert result.exit_code == 1
     assert "'memory'" in result.stderr
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
@@ -207,47 +205,39 @@ def test_refresh_of_a_seller_whose_token_was_withdrawn_says_what_to_do(shop: Sho
 
 
 def test_refresh_of_an_unknown_seller_fails_without_a_request(shop: Shop) -> None:
-    result = run("sellers", "refresh", "nobody")
+    run("sellers", "refresh", "nobody", code=1)
 
-    assert result.exit_code == 1
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
 
 def test_forget_asks_first(shop: Shop) -> None:
     shop.put("zeta")
 
-    declined = run("sellers", "forget", "zeta", stdin="n\n")
-    unanswered = run("sellers", "forget", "zeta")
-
-    assert (declined.exit_code, unanswered.exit_code) == (1, 1)
+    for typed in ("n\n", ""):
+        run("sellers", "forget", "zeta", stdin=typed, code=1)
     assert shop.record("zeta")
 
 
-@pytest.mark.parametrize(("arguments", "stdin"), [((), "y\n"), (("--yes",), "")])
-def test_forget_removes_the_record(shop: Shop, arguments: tuple[str, ...], stdin: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "damaged"), [((), "y\n", False), (("--yes",), "", False), (("--yes",), "", True)]
+)
+def test_forget_removes_the_record_also_one_that_cannot_be_read(
+    shop: Shop, arguments: tuple[str, ...], stdin: str, damaged: bool
+) -> None:
     shop.put("zeta")
+    if damaged:
+        shop.store.damaged.add("zeta")
 
-    result = run("sellers", "forget", "zeta", *arguments, stdin=stdin)
+    result = run("sellers", "forget", "zeta", *arguments, stdin=stdin, code=0)
 
-    assert result.exit_code == 0
     assert shop.store.read(shop.key("zeta")) is None
     assert "Connection" not in result.stdout
-
-
-def test_forget_removes_a_record_that_cannot_be_read(shop: Shop) -> None:
-    shop.put("zeta")
-    shop.store.damaged.add("zeta")
-
-    assert run("sellers", "forget", "zeta", "--yes").exit_code == 0
-    assert shop.store.read(shop.key("zeta")) is None
 
 
 def test_forget_tells_when_the_connection_would_begin_anew(shop: Shop) -> None:
     shop.put("acme")
 
-    result = run("sellers", "forget", "acme", "--yes")
-
-    assert "still holds a refresh token for this seller" in result.stdout
+    assert "still holds a refresh token for this seller" in run("sellers", "forget", "acme", "--yes").stdout
 
 
 def test_forget_waits_for_a_renewal_that_is_under_way(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,9 +252,118 @@ def test_forget_waits_for_a_renewal_that_is_under_way(shop: Shop, monkeypatch: p
 
 
 def test_forgetting_nobody_is_an_error(shop: Shop) -> None:
-    result = run("sellers", "forget", "nobody", "--yes")
-
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "Error: There is no token record of seller 'nobody' for connection 'feedamp_default'.\n",
+    assert run("sellers", "forget", "nobody", "--yes", code=1).stderr == (
+        "Error: There is no token record of seller 'nobody' for connection 'feedamp_default'.\n"
     )
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        f"https://shop.example/back?code={CODE}&state={STATE}",
+        f"https://shop.example/back?tenant=1&state={STATE}&code={CODE}#top",
+        f"  http://127.0.0.1/?code={CODE}&state={STATE}\n",
+        f"?code={CODE}&state={STATE}",
+        f"code={CODE}&state={STATE}",
+    ],
+)
+def test_the_code_is_taken_out_of_what_was_pasted(pasted: str) -> None:
+    assert code_of(redirect_query(pasted), STATE) == CODE
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "",
+        CODE,
+        "https://shop.example/back",
+        f"https://shop.example/back?code={CODE}",
+        f"https://shop.example/back?state={STATE}",
+        f"https://shop.example/back?code={CODE}&code=other&state={STATE}",
+        f"https://shop.example/back?code={CODE}&state=x&state={STATE}",
+        "http://[?code=a&state=b",
+    ],
+)
+def test_what_is_no_redirect_is_refused_as_misuse(pasted: str) -> None:
+    with pytest.raises(MisuseError) as caught:
+        code_of(redirect_query(pasted), STATE)
+
+    assert CODE not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["another", STATE + "x", STATE[:-1], STATE.upper(), "\udcff", "ü"])
+def test_a_redirect_with_another_state_is_refused(state: str) -> None:
+    with pytest.raises(FailedError, match="was not used") as caught:
+        code_of(redirect_query(f"code={CODE}&state={state}"), STATE)
+
+    assert CODE not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("access_denied", r"\(access_denied\)"), ("%1b[2J<script>", r"\(no reason that can be shown\)")],
+)
+def test_a_decline_is_told_with_its_reason_unless_that_is_strange(error: str, said: str) -> None:
+    with pytest.raises(FailedError, match=said):
+        code_of(redirect_query(f"error={error}&state={STATE}"), STATE)
+
+
+def test_a_decline_with_another_state_says_nothing_about_ours() -> None:
+    with pytest.raises(FailedError, match="was not used"):
+        code_of(redirect_query("error=access_denied&state=another"), STATE)
+
+
+def test_the_redirect_is_caught_on_loopback_and_the_page_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with listening(0, STATE) as listener:
+        page = requests.get(f"{listener.url}?code={CODE}&state={STATE}", timeout=10)
+        code = listener.wait(5)
+
+    assert code == CODE
+    assert "You can close this window" in page.text
+    assert CODE not in page.text
+    assert page.headers["Cache-Control"] == "no-store"
+    assert urlsplit(listener.url).hostname == "127.0.0.1"
+    assert CODE not in "".join(capfd.readouterr())
+
+
+def test_other_requests_do_not_end_the_waiting() -> None:
+    with listening(0, STATE) as listener:
+        statuses = [
+            requests.get(listener.url + rest, timeout=10).status_code
+            for rest in ("favicon.ico", "", "?code=forged&state=guessed", f"?code={CODE}&state={STATE}")
+        ]
+        code = listener.wait(5)
+
+    assert (statuses, code) == ([404, 404, 400, 200], CODE)
+
+
+def test_a_silent_connection_does_not_hold_up_the_redirect() -> None:
+    with listening(0, STATE) as listener:
+        port = urlsplit(listener.url).port
+        with socket.create_connection(("127.0.0.1", port)):
+            requests.get(f"{listener.url}?code={CODE}&state={STATE}", timeout=5)
+
+        assert listener.wait(5) == CODE
+
+
+def test_a_decline_in_the_browser_ends_the_waiting() -> None:
+    with listening(0, STATE) as listener:
+        page = requests.get(f"{listener.url}?error=access_denied&state={STATE}", timeout=10)
+
+        with pytest.raises(FailedError, match="access_denied"):
+            listener.wait(5)
+
+    assert "declined" in page.text
+
+
+def test_waiting_ends_when_nobody_comes() -> None:
+    with listening(0, STATE) as listener, pytest.raises(FailedError, match="--code-from-stdin"):
+        listener.wait(0.01)
+
+
+def test_a_port_that_is_taken_is_one_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(FailedError, match=f"127.0.0.1:{port}"), listening(port, STATE):
+            pass
