@@ -20,6 +20,8 @@ export SCARF_ANALYTICS := false
 export DO_NOT_TRACK := 1
 export UV_PYTHON_DOWNLOADS := never
 unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# Some images set it: then each of the many processes of the tests compiles all of Airflow again, 1.5 s or more.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup test faults bench lint format matrix constraints demo house clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -164,8 +165,17 @@ def make_airflow(
 
 @cache
 def migrated_database(base: Path) -> Path:
-    """Return a metadata database to copy, as ``airflow db migrate`` makes it."""
-    home = AirflowHome(base / "migrated-airflow", base, {})
-    home.path.mkdir()
-    home.call("airflow", "db", "migrate")
+    """Return a metadata database to copy, as ``airflow db migrate`` makes it, once for all workers of a test run.
+
+    :param base: The base folder of this worker's temporary files.
+    """
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    home = AirflowHome(shared / "migrated-airflow", shared, {})
+    home.path.mkdir(exist_ok=True)
+    done = home.path / "done"
+    with (home.path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it ends with the file, and with a worker that dies
+        if not done.exists():
+            home.call("airflow", "db", "migrate")
+            done.touch()
     return home.database

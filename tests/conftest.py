@@ -15,13 +15,38 @@ if TYPE_CHECKING:
 __all__ = ["mariadb", "postgresql", "sandbox"]
 
 
-@pytest.fixture
-def sandbox() -> Iterator[RunningSandbox]:
-    """Serve a fresh local FeedAMP with the sellers acme and globex."""
+@pytest.fixture(scope="session")
+def one_sandbox() -> Iterator[RunningSandbox]:
+    """Serve a local FeedAMP for all tests of this process."""
     from airflow_provider_feedamp.sandbox.server import serve
 
     with serve() as running:
         yield running
+
+
+@pytest.fixture
+def sandbox(one_sandbox: RunningSandbox) -> RunningSandbox:
+    """Return a fresh local FeedAMP with the sellers acme and globex.
+
+    It is the one of the test before, begun again: its address and its first tokens are the same, so nothing
+    that this process keeps by them may stay.
+    """
+    one_sandbox.control.reset()
+    forget()
+    return one_sandbox
+
+
+def forget() -> None:
+    """Let this process forget tokens, stores, paces and the triggers' clients, as a new one would."""
+    from airflow_provider_feedamp.api import pacing
+    from airflow_provider_feedamp.stores import open_store
+    from airflow_provider_feedamp.tokens.cache import CACHE
+    from airflow_provider_feedamp.triggers import threads
+
+    CACHE.clear()
+    open_store.cache_clear()
+    pacing._pacers.clear()
+    threads._clients.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 pytestmark = [
-    pytest.mark.once,
+    pytest.mark.faults,
     pytest.mark.timeout(3 * PATIENCE),
     pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 has no watchers"),
 ]

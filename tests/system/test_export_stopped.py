@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 240  # Seconds; some 30 are enough on a free machine.
-pytestmark = [pytest.mark.once, pytest.mark.timeout(3 * PATIENCE)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3 * PATIENCE)]
 
 DAGS = Path(__file__).parents[1] / "dags"
 ORDERS = 300  # At half a second each, they last longer than Airflow takes to see the mark.
