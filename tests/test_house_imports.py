@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": GROUND | {"tokens.models"},
     "bulk": GROUND | {"api"},
     "hooks": GROUND | {"api", "tokens", "stores", "get_provider_info"},
-    "triggers": TASK_SIDE | {"bulk.metrics"},
+    "triggers": TASK_SIDE | {"bulk.progress"},
     "assets": GROUND | {"triggers"},
     "operators": TASK_SIDE | {"bulk", "triggers"},
     "sensors": TASK_SIDE | {"triggers", "operators.given", "operators.values"},
@@ -53,9 +53,9 @@ AIRFLOW: dict[str, set[str]] = {
     "cli": TASK_NAMES,
     "bulk": {f"{SDK}.ObjectStoragePath"},
     # An import's counters are among Airflow's own metrics.
-    "bulk/metrics.py": {f"{SDK}.Stats"},
+    "bulk/progress.py": {f"{SDK}.Stats"},
     # A query as source reads on an Airflow connection.
-    "bulk/sql_source.py": {f"{SDK}.BaseHook", f"{SDK}.AirflowNotFoundException"},
+    "bulk/sql.py": {f"{SDK}.BaseHook", f"{SDK}.AirflowNotFoundException"},
     # Beside a task's own Variables there are those of the command line, the webserver and the tests.
     "stores/variable.py": TASK_NAMES | METADATA,
     # The version tells whether the supervisor logs what a task writes; the key opens rows that are listed.

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
+import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, TypeGuard
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from airflow_provider_feedamp.api.order_check import check_order
-from airflow_provider_feedamp.bulk.counts import Notes, PlaceCounts, orders_in_words, orders_were
-from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
-from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
+from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, Saver, find_start
+from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop, run_apart
+from airflow_provider_feedamp.bulk.progress import Gauge, Notes, PlaceCounts, orders_in_words, orders_were
+from airflow_provider_feedamp.bulk.rejects import RejectsFile, can_be_continued, order_number
+from airflow_provider_feedamp.bulk.source import digest
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     FeedAmpError,
@@ -22,12 +30,15 @@ from airflow_provider_feedamp.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_feedamp.api.orders import OrdersApi
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
-    from airflow_provider_feedamp.bulk.rejects import RejectsFile
-    from airflow_provider_feedamp.bulk.workers import Answer
+    from airflow_provider_feedamp.bulk.checkpoint import CheckpointStore
+    from airflow_provider_feedamp.bulk.progress import Observer
+    from airflow_provider_feedamp.bulk.source import OrderInput, SourceOrder
+
+    Answer = bool | FeedAmpError | None
+
 
 __all__ = ["DEFAULT_WORKERS", "PlaceCounts", "place_orders"]
 
@@ -315,3 +326,271 @@ def _answer(order: SourceOrder, api: OrdersApi | None, notes: Notes) -> Answer:
 def _is_odd(answer: object) -> TypeGuard[BadRequestError]:
     """Whether FeedAMP refused an order with a status that may be about this order or about all of them."""
     return isinstance(answer, BadRequestError) and not answer.is_about_one
+
+
+def import_orders(
+    source: OrderInput,
+    api: OrdersApi | None,
+    *,
+    rejects: str | None = None,
+    account: str = "",
+    max_workers: int = DEFAULT_WORKERS,
+    observers: Sequence[Observer] = (),
+    checkpoints: CheckpointStore | None = None,
+    stop: Stop | None = None,
+) -> PlaceCounts:
+    """Place all orders of a source and return the account.
+
+    It runs in a thread of its own. When the caller is interrupted (SIGTERM, a time-out, Ctrl-C) or requests a
+    stop, no more orders are begun, those under way have :data:`GRACE` seconds to be answered, what is
+    answered is accounted for, a checkpoint is saved, and then the interruption goes on.
+
+    :param source: Where the orders come from.
+    :param api: Places them; a connection per worker should be in its pool. None reads and checks all orders,
+        writes the rejects, and sends nothing.
+    :param rejects: Path or URL of the rejects file. Default: none is kept.
+    :param account: Whose account gets the orders; a checkpoint of another one is not gone on from.
+    :param max_workers: How many orders are on their way at a time. Default 16.
+    :param observers: Are told about twice a second, and at the end, how far it is.
+    :param checkpoints: Where an earlier try left its checkpoint and this one leaves its own; forgotten when
+        all is done. Default: nowhere, all orders are sent.
+    :param stop: To request a stop with, from a signal handler or another thread.
+    :raises FeedAmpError: as :func:`place_orders` does.
+    """
+    stop = stop or Stop()
+    store = checkpoints or _Nowhere()
+    work = _Import(source, api, rejects, account, max_workers, observers, store, stop)
+    return run_apart(work.run, stop)
+
+
+class _Import:
+    def __init__(
+        self,
+        source: OrderInput,
+        api: OrdersApi | None,
+        rejects: str | None,
+        account: str,
+        max_workers: int,
+        observers: Sequence[Observer],
+        store: CheckpointStore,
+        stop: Stop,
+    ) -> None:
+        self._source = source
+        self._rejects = rejects
+        self._account = account
+        self._observers = observers
+        self._store = store
+        self._place = partial(place_orders, api=api, max_workers=max_workers, stop=stop)
+
+    def run(self) -> PlaceCounts:
+        """Go on from the checkpoint, or begin anew, and place what there is."""
+        self._stamp(0)  # Before it is opened: what is changed later is seen by the retry.
+        start = find_start(self._store, self._stamp, self._rejects)
+        begun = Checkpoint("", PlaceCounts()) if start is None else start
+        orders = self._source.open(skip=begun.counts.read)
+        if start is None:
+            # Before the rejects are begun anew: an old checkpoint must not speak of a new file.
+            self._store.clear()
+        counts = replace(begun.counts)
+        with RejectsFile(self._rejects, begun.kept) as rejects:
+            gauge = Gauge(counts, self._source.share)
+            saver = Saver(self._store, partial(self._checkpoint, counts, rejects))
+
+            def tick(taken: int, *, ended: bool = False) -> None:
+                saver.save_if_due()
+                progress = gauge.read(taken, ended=ended)
+                for observer in self._observers:
+                    observer(progress)
+
+            tick(counts.read)
+            try:
+                self._place(orders, rejects=rejects, counts=counts, tick=tick)
+            except BaseException:
+                saver.save()
+                raise
+            finally:
+                tick(counts.read, ended=True)
+        self._forget()
+        return counts
+
+    def _stamp(self, read: int) -> str | None:
+        mark = self._source.fingerprint(read)
+        return None if mark is None else digest(mark, self._account, self._rejects)
+
+    def _checkpoint(self, counts: PlaceCounts, rejects: RejectsFile) -> Checkpoint | None:
+        if not counts.read:
+            return None
+        if rejects.count and not can_be_continued(self._rejects):
+            return None  # The last checkpoint without rejects is the one that a retry can go on from.
+        stamp = self._stamp(counts.read)
+        return None if stamp is None else Checkpoint(stamp, replace(counts), rejects.size)
+
+    def _forget(self) -> None:
+        try:
+            self._store.clear()
+        except Exception as error:  # noqa: BLE001 - all orders are placed; a checkpoint left behind does no harm
+            log.warning("The checkpoint could not be removed (%s)", type(error).__name__)
+
+
+class _Nowhere:
+    def load(self) -> None:
+        """Nothing was saved."""
+
+    def save(self, value: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+    def clear(self) -> None:
+        """There is nothing to forget."""
+
+
+class _NoAnswer:
+    """What stands in the place of an answer that has not come."""
+
+
+NO_ANSWER: Final = _NoAnswer()
+
+
+class Slot:
+    """One order on its way, and what came back.
+
+    :param order: The order; it is let go of once it is placed.
+    """
+
+    __slots__ = ("answer", "follower", "order", "size")
+
+    def __init__(self, order: SourceOrder) -> None:
+        self.order: SourceOrder | None = order
+        self.size = len(order.body or b"")
+        self.answer: Answer | _NoAnswer = NO_ANSWER
+        self.follower: Slot | None = None
+
+
+class Workers:
+    """A few threads with one queue to them and one back; all else happens in the thread that owns this.
+
+    Orders with the same number are never on their way together: a later one waits behind the earlier one, and
+    holds up no other number.
+
+    :param prepare: Is called once, by the first thread, before anything is placed; the others wait for it.
+        None: there is nothing to prepare.
+    :param place: Places one order and returns the answer to it. What it raises is not about that order: no
+        order is begun after it.
+    :param most: How many threads there may be; one is started per order until then.
+    :param batch: How many orders have to come back until it is worth a look.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[], None] | None,
+        place: Callable[[SourceOrder], Answer],
+        most: int,
+        batch: int,
+    ) -> None:
+        self.failure: BaseException | None = None
+        #: Orders that were given and have not come back, with those that wait behind another one.
+        self.open = 0
+        #: Orders that a thread has, or will take next.
+        self.under_way = 0
+        #: Anything in it wakes up whoever waits for orders to come back.
+        self.wake: SimpleQueue[None] = SimpleQueue()
+        self._back: SimpleQueue[tuple[Slot, Answer | _NoAnswer]] = SimpleQueue()
+        self._waiting = False
+        self._prepare = prepare
+        self._prepared = threading.Event()
+        self._place = place
+        self._most = most
+        self._batch = batch
+        self._todo: SimpleQueue[Slot | None] = SimpleQueue()
+        self._last_of: dict[str, Slot] = {}  # By order number: the last one that is open.
+        self._threads = 0
+        self._halted = False
+
+    def give(self, slot: Slot) -> None:
+        """Have an order placed, as soon as those with the same number before it are done."""
+        self.open += 1
+        number = None if slot.order is None else order_number(slot.order)
+        before = None
+        if number is not None:
+            before = self._last_of.get(number)
+            self._last_of[number] = slot
+        if before is None:
+            self._hand_over(slot)
+        else:
+            before.follower = slot
+
+    def returned(self) -> Iterator[Slot]:
+        """Yield the orders that have come back."""
+        while not self._back.empty():
+            slot, answer = self._back.get_nowait()
+            slot.answer = answer
+            self._take_back(slot)
+            yield slot
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it is worth a look: a batch came back, or the threads run out of orders."""
+        self._waiting = True
+        if not self._is_worth_a_look():
+            with suppress(Empty):
+                self.wake.get(timeout=timeout)
+        self._waiting = False
+
+    def halt(self) -> None:
+        """Begin no order any more; those that are under way come back, with an answer or without."""
+        self._halted = True
+        self._prepared.set()
+
+    def end(self) -> None:
+        """Let the threads end when they have nothing under way."""
+        self.halt()
+        for _ in range(self._threads):
+            self._todo.put(None)
+
+    def _hand_over(self, slot: Slot) -> None:
+        if self._threads < self._most:
+            name = f"feedamp-place-{self._threads + 1}"
+            context = contextvars.copy_context()
+            # A daemon: an order that gets no answer must not keep a task that was told to stop from ending.
+            work = (self._work, not self._threads)
+            threading.Thread(target=context.run, args=work, name=name, daemon=True).start()
+            self._threads += 1
+        self.under_way += 1
+        self._todo.put(slot)
+
+    def _take_back(self, slot: Slot) -> None:
+        self.open -= 1
+        self.under_way -= 1
+        if slot.follower is not None:
+            if not self._halted:
+                self._hand_over(slot.follower)
+            return
+        number = None if slot.order is None else order_number(slot.order)
+        if number is not None and self._last_of.get(number) is slot:
+            del self._last_of[number]
+
+    def _work(self, first: bool) -> None:
+        if first:
+            # A token that cannot be had is asked for once, not by each thread.
+            try:
+                if self._prepare is not None:
+                    self._prepare()
+            except BaseException as error:  # noqa: BLE001 - raised by the thread that owns this
+                self.failure = error
+            self._prepared.set()
+        self._prepared.wait()
+        while (slot := self._todo.get()) is not None:
+            order = slot.order
+            answer: Answer | _NoAnswer = NO_ANSWER
+            if order is not None and not self._halted and self.failure is None:
+                try:
+                    answer = self._place(order)
+                except BaseException as error:  # noqa: BLE001 - raised by the thread that owns this
+                    self.failure = self.failure or error
+            self._back.put((slot, answer))
+            # To wake up the owner for each order would cost more than all the rest of this.
+            if self._waiting and self._is_worth_a_look():
+                self._waiting = False
+                self.wake.put(None)
+
+    def _is_worth_a_look(self) -> bool:
+        back = self._back.qsize()
+        return back >= self._batch or (back > 0 and self._todo.empty())

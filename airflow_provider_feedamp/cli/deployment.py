@@ -20,9 +20,9 @@ from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.bulk.counts import PlaceCounts
-    from airflow_provider_feedamp.bulk.inputs import OrderInput
     from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.progress import PlaceCounts
+    from airflow_provider_feedamp.bulk.source import OrderInput
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.stores.base import TokenStore
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
@@ -222,7 +222,7 @@ class Deployment:
         :param options: ``rejects`` and ``observers``, as :func:`import_orders` takes them.
         """
         with _airflow():
-            from airflow_provider_feedamp.bulk.run import import_orders
+            from airflow_provider_feedamp.bulk.place import import_orders
             from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
             api = None

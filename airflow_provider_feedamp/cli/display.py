@@ -7,8 +7,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from airflow_provider_feedamp.bulk.counts import orders_in_words
-from airflow_provider_feedamp.bulk.progress import duration, line_of
+from airflow_provider_feedamp.bulk.progress import duration, line_of, orders_in_words
 from airflow_provider_feedamp.cli.deployment import OWN_LOGGER
 
 if TYPE_CHECKING:

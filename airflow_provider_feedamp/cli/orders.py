@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from airflow_provider_feedamp.bulk.counts import orders_in_words
+from airflow_provider_feedamp.bulk.progress import orders_in_words
 from airflow_provider_feedamp.cli.deployment import Deployment, conn_id_option, seller_name
 from airflow_provider_feedamp.cli.group import FailedError
 from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError, InputError
 from airflow_provider_feedamp.operators.values import limit, rate
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.bulk.inputs import OrderInput
     from airflow_provider_feedamp.bulk.progress import Progress
+    from airflow_provider_feedamp.bulk.source import OrderInput
     from airflow_provider_feedamp.cli.display import Bar, Lines
 
 _AGAIN = "A new import sends all orders again, which is safe: FeedAMP keys them by their number."
@@ -147,9 +147,9 @@ def _display() -> Bar | Lines:
 
 
 def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty: bool) -> OrderInput:
-    from airflow_provider_feedamp.bulk.inputs import FileInput
     from airflow_provider_feedamp.bulk.paths import same_place, shown
-    from airflow_provider_feedamp.bulk.sql_source import QueryInput
+    from airflow_provider_feedamp.bulk.source import FileInput
+    from airflow_provider_feedamp.bulk.sql import QueryInput
 
     if sql_conn_id:
         return QueryInput(file, sql_conn_id, allow_empty=allow_empty)

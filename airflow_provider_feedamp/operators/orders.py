@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_feedamp.bulk.counts import PlaceCounts
-    from airflow_provider_feedamp.bulk.inputs import OrderInput
     from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.progress import PlaceCounts
+    from airflow_provider_feedamp.bulk.source import OrderInput
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
 log = logging.getLogger(__name__)
@@ -152,9 +152,8 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         self, source: OrderInput, hook: FeedAmpHook | None, max_workers: int, context: Context
     ) -> PlaceCounts:
         from airflow_provider_feedamp.bulk.interrupt import Stop
-        from airflow_provider_feedamp.bulk.metrics import Metrics
-        from airflow_provider_feedamp.bulk.progress import ProgressLog
-        from airflow_provider_feedamp.bulk.run import import_orders
+        from airflow_provider_feedamp.bulk.place import import_orders
+        from airflow_provider_feedamp.bulk.progress import Metrics, ProgressLog
 
         self._stop = Stop()
         try:
@@ -172,9 +171,9 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             self._stop = None
 
     def _input(self) -> OrderInput:
-        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
         from airflow_provider_feedamp.bulk.paths import same_place, shown
-        from airflow_provider_feedamp.bulk.sql_source import QueryInput
+        from airflow_provider_feedamp.bulk.source import FileInput, ListInput
+        from airflow_provider_feedamp.bulk.sql import QueryInput
         from airflow_provider_feedamp.exceptions import InputError
 
         allow_empty = flag("allow_empty", self.allow_empty)

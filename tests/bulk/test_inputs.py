@@ -9,9 +9,9 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
-from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
 from airflow_provider_feedamp.bulk.paths import open_storage
-from airflow_provider_feedamp.bulk.sql_source import QueryInput
+from airflow_provider_feedamp.bulk.source import FileInput, ListInput
+from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_feedamp.bulk.json_array import array_elements
+from airflow_provider_feedamp.bulk.source import array_elements
 from airflow_provider_feedamp.exceptions import InputError
 
 

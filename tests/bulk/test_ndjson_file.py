@@ -11,10 +11,10 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: ignore[import-untyped]
 
-from airflow_provider_feedamp.bulk import ndjson_file as module
-from airflow_provider_feedamp.bulk.ndjson_file import ndjson_file
 from airflow_provider_feedamp.bulk.paths import open_storage
 from airflow_provider_feedamp.exceptions import DestinationError, InputError
+from airflow_provider_feedamp.transfers import object_storage as module
+from airflow_provider_feedamp.transfers.object_storage import ndjson_file
 
 if TYPE_CHECKING:
     from pathlib import Path

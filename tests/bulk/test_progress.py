@@ -6,9 +6,15 @@ from unittest.mock import patch
 
 import pytest
 
-from airflow_provider_feedamp.bulk.counts import PlaceCounts
-from airflow_provider_feedamp.bulk.metrics import Metrics
-from airflow_provider_feedamp.bulk.progress import Gauge, Progress, ProgressLog, duration, line_of
+from airflow_provider_feedamp.bulk.progress import (
+    Gauge,
+    Metrics,
+    PlaceCounts,
+    Progress,
+    ProgressLog,
+    duration,
+    line_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

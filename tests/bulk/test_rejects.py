@@ -9,9 +9,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pytest
 
 from airflow_provider_feedamp.bulk import rejects as rejects_module
-from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.rejects import Kept, RejectsFile
-from airflow_provider_feedamp.bulk.source import read_orders
+from airflow_provider_feedamp.bulk.source import parse_order, read_orders
 from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_feedamp.bulk import sql_source
-from airflow_provider_feedamp.bulk.sql_source import QueryInput
+from airflow_provider_feedamp.bulk import sql as sql_source
+from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     InputError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
     from tests.databases import DatabaseServer
 
 CONN_ID = "orders_db"

@@ -12,8 +12,8 @@ from airflow_provider_feedamp.api.client import FeedAmpClient
 from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.transport import Transport
 from airflow_provider_feedamp.bulk import checkpoint
-from airflow_provider_feedamp.bulk.inputs import FileInput
-from airflow_provider_feedamp.bulk.run import import_orders
+from airflow_provider_feedamp.bulk.place import import_orders
+from airflow_provider_feedamp.bulk.source import FileInput
 from airflow_provider_feedamp.exceptions import FeedAmpError
 
 #: What the server of the processes loads before it forks them.

@@ -17,9 +17,16 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
-from airflow_provider_feedamp.bulk.inputs import digest
-from airflow_provider_feedamp.bulk.parse import JsonText, SourceOrder, UnfitError, json_of, parse_order
-from airflow_provider_feedamp.bulk.source import MAX_ORDER_BYTES, buffered
+from airflow_provider_feedamp.bulk.source import (
+    MAX_ORDER_BYTES,
+    JsonText,
+    SourceOrder,
+    UnfitError,
+    buffered,
+    digest,
+    json_of,
+    parse_order,
+)
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     FeedAmpError,
