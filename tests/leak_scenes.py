@@ -270,7 +270,7 @@ def destination_full(scene: Scene) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    scene.monkeypatch.setattr("airflow_provider_feedamp.transfers.object_storage.os.fsync", full)
+    scene.monkeypatch.setattr("airflow_provider_feedamp.transfers.ndjson_file.os.fsync", full)
     destination = str(scene.folder / "orders.ndjson")
     FeedAmpToObjectStorageOperator(task_id="export", resource="orders", destination=destination).execute({})
 

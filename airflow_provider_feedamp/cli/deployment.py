@@ -20,9 +20,9 @@ from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.bulk.interrupt import Stop
     from airflow_provider_feedamp.bulk.progress import PlaceCounts
     from airflow_provider_feedamp.bulk.source import OrderInput
+    from airflow_provider_feedamp.bulk.threads import Stop
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.stores.base import TokenStore
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
@@ -284,7 +284,7 @@ def _airflow() -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[Stop]:
-    from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.threads import Stop
 
     stop = Stop()
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -130,12 +130,12 @@ class _Last:
 
     def tell_where(self) -> None:
         """Print where the rejects are, if there are any."""
-        from airflow_provider_feedamp.bulk.paths import shown
+        from airflow_provider_feedamp.bulk.paths import loggable
 
         if self._progress is None or not self._progress.rejected:
             return
         if self._rejects:
-            click.echo(f"Rejects, whole and with reasons: {shown(self._rejects)} (mend it and import it)")
+            click.echo(f"Rejects, whole and with reasons: {loggable(self._rejects)} (mend it and import it)")
         else:
             click.echo("The rejects were not kept: --rejects names a file for them.")
 
@@ -147,7 +147,7 @@ def _display() -> Bar | Lines:
 
 
 def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty: bool) -> OrderInput:
-    from airflow_provider_feedamp.bulk.paths import same_place, shown
+    from airflow_provider_feedamp.bulk.paths import loggable, same_place
     from airflow_provider_feedamp.bulk.source import FileInput
     from airflow_provider_feedamp.bulk.sql import QueryInput
 
@@ -155,6 +155,6 @@ def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty:
         return QueryInput(file, sql_conn_id, allow_empty=allow_empty)
     if rejects and same_place(file, rejects):
         raise click.UsageError(
-            f"FILE and --rejects are the same file, {shown(file)}, which would be overwritten."
+            f"FILE and --rejects are the same file, {loggable(file)}, which would be overwritten."
         )
     return FileInput(file, allow_empty=allow_empty)

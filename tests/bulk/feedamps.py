@@ -8,11 +8,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.api.types import PlacedOrder
+from airflow_provider_feedamp.bulk.source import FileInput, ListInput
 from airflow_provider_feedamp.exceptions import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
 
 PATIENCE = 10.0
 
@@ -99,3 +102,13 @@ def write_orders(path: Path, orders: Iterable[Mapping[str, Any]]) -> str:
     """Write orders to a file of lines and return its path."""
     path.write_bytes(b"".join(json.dumps(each).encode() + b"\n" for each in orders))
     return str(path)
+
+
+def read_orders(path: str, **options: Any) -> Iterator[SourceOrder]:
+    """Read the orders of a file."""
+    return FileInput(path, **options).open()
+
+
+def orders_of(orders: object, **options: Any) -> Iterator[SourceOrder]:
+    """Read the orders of a list."""
+    return ListInput(orders, **options).open()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.bulk import interrupt as interrupt_module
-from airflow_provider_feedamp.bulk.interrupt import Stop, run_apart
+from airflow_provider_feedamp.bulk import threads as interrupt_module
+from airflow_provider_feedamp.bulk.threads import Stop, run_apart
 from airflow_provider_feedamp.exceptions import ImportStoppedError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: 
 
 from airflow_provider_feedamp.bulk.paths import open_storage
 from airflow_provider_feedamp.exceptions import DestinationError, InputError
-from airflow_provider_feedamp.transfers import object_storage as module
-from airflow_provider_feedamp.transfers.object_storage import ndjson_file
+from airflow_provider_feedamp.transfers import ndjson_file as module
+from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,7 +194,7 @@ def test_a_storage_that_fails_is_told_and_may_be_tried_again(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module._Counted, "write", full)
+    monkeypatch.setattr(module.NdjsonFile, "_write", full)
 
     with pytest.raises(DestinationError, match=r"a\.ndjson could not be written: No space left") as caught:
         write(str(tmp_path / "a.ndjson"), *([{"a": "x" * 1000}] * (1 if when == "at the end" else 1000)))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from urllib3.exceptions import ProtocolError
 
+from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
-from airflow_provider_feedamp.bulk.source import SourceOrder, order_of, orders_of, parse_order
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -23,6 +23,7 @@ from airflow_provider_feedamp.exceptions import (
     ServerError,
     UnreachableError,
 )
+from tests.bulk.feedamps import orders_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

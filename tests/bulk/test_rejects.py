@@ -9,9 +9,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pytest
 
 from airflow_provider_feedamp.bulk import rejects as rejects_module
-from airflow_provider_feedamp.bulk.rejects import Kept, RejectsFile
-from airflow_provider_feedamp.bulk.source import parse_order, read_orders
+from airflow_provider_feedamp.bulk.parse import parse_order
+from airflow_provider_feedamp.bulk.rejects import RejectsFile
 from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
+from tests.bulk.feedamps import read_orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,7 +281,7 @@ def test_a_file_that_is_gone_on_with_is_narrowed_before_anything_is_added(
     path.touch(old)
     path.write_text("kept\n")
 
-    with RejectsFile(str(path), Kept(1, 5)) as rejects:
+    with RejectsFile(str(path), 1, 5) as rejects:
         assert rights(path) == oct(new)
         rejects.add(ORDER, "refused")
 
@@ -319,5 +320,5 @@ def test_a_file_of_somebody_else_is_refused_before_anything_is_sent(tmp_path: Pa
     path = tmp_path / "rejects.ndjson"
     path.write_text("kept\n")
     path.chmod(0o666)
-    with pytest.raises(InputError, match="Operation not permitted"), RejectsFile(str(path), Kept(1, 5)):
+    with pytest.raises(InputError, match="Operation not permitted"), RejectsFile(str(path), 1, 5):
         pass

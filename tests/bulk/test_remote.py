@@ -9,10 +9,11 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
+from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.paths import open_storage
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
-from airflow_provider_feedamp.bulk.source import parse_order, read_orders
 from airflow_provider_feedamp.exceptions import InputError
+from tests.bulk.feedamps import read_orders
 
 
 @pytest.fixture

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_feedamp.bulk import checkpoint as checkpoint_module
 from airflow_provider_feedamp.bulk import place as place_module
 from airflow_provider_feedamp.bulk import rejects as rejects_module
 from airflow_provider_feedamp.bulk import source as source_module
-from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, Saver, checkpoint_of
-from airflow_provider_feedamp.bulk.interrupt import Stop
+from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, checkpoint_of
+from airflow_provider_feedamp.bulk.parse import SourceOrder, parse_order
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
-from airflow_provider_feedamp.bulk.source import FileInput, ListInput, SourceOrder, parse_order
+from airflow_provider_feedamp.bulk.source import FileInput, ListInput
 from airflow_provider_feedamp.bulk.sql import QueryInput
+from airflow_provider_feedamp.bulk.threads import Stop
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     ImportStoppedError,
@@ -52,7 +54,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def checkpoints_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place_module, "TICK", 0.0)
-    monkeypatch.setitem(Saver.__init__.__kwdefaults__ or {}, "every", 0.0)
+    monkeypatch.setattr(checkpoint_module, "SAVE_EVERY", 0.0)
 
 
 @pytest.fixture

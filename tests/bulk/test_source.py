@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.bulk import source as source_module
-from airflow_provider_feedamp.bulk.source import orders_of, read_orders
 from airflow_provider_feedamp.exceptions import InputError
+from tests.bulk.feedamps import orders_of, read_orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

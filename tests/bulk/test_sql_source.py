@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_feedamp.bulk import source as source_module
 from airflow_provider_feedamp.bulk import sql as sql_source
 from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.exceptions import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_feedamp.bulk.source import SourceOrder
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
     from tests.databases import DatabaseServer
 
 CONN_ID = "orders_db"
@@ -233,7 +234,7 @@ def test_a_row_that_does_not_fit_keeps_its_number_and_all_its_values_for_mending
 def test_an_order_that_is_too_long_is_a_reject_of_which_the_beginning_is_kept(
     sqlite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_source, "MAX_ORDER_BYTES", 2000)
+    monkeypatch.setattr(source_module, "MAX_ORDER_BYTES", 2000)
 
     [order] = read_sql("SELECT 'A1' AS a, hex(zeroblob(2000)) AS b", CONN_ID)
 

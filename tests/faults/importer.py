@@ -58,7 +58,7 @@ def place(job: dict[str, Any]) -> None:
     """Do one import; its log goes to ``job["log"]``, the account or the error is the last line of it."""
     out = Path(job["log"])
     logging.basicConfig(filename=out, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
-    checkpoint.Saver.__init__.__kwdefaults__["every"] = SAVE_EVERY  # type: ignore[index]
+    checkpoint.SAVE_EVERY = SAVE_EVERY
     if job.get("room"):
         # Python takes no notice of the signal, and the write fails as on a full disk.
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["room"], resource.RLIM_INFINITY))

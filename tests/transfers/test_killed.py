@@ -14,7 +14,8 @@ import pytest
 from airflow_provider_feedamp.api.orders import OrdersApi
 from airflow_provider_feedamp.exceptions import DestinationError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator, ndjson_file
+from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
+from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from tests import s3 as s3_server
 from tests.transfers.test_object_storage import order
 

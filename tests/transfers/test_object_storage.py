@@ -10,10 +10,10 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_feedamp.bulk.paths import open_storage
-from airflow_provider_feedamp.bulk.source import read_orders
 from airflow_provider_feedamp.exceptions import AuthenticationError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
+from tests.bulk.feedamps import read_orders
 
 if TYPE_CHECKING:
     from pathlib import Path
