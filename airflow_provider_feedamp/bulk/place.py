@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from airflow_provider_feedamp.api.order_check import check_order
 from airflow_provider_feedamp.bulk.checkpoint import Checkpoints
-from airflow_provider_feedamp.bulk.progress import (
-    Notes,
-    PlaceCounts,
-    Progress,
-    orders_in_words,
-    orders_were,
-)
+from airflow_provider_feedamp.bulk.progress import Notes, PlaceCounts, Progress, orders_in_words, orders_were
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
 from airflow_provider_feedamp.bulk.source import digest
 from airflow_provider_feedamp.bulk.threads import GRACE, PendingOrder, Stop, Workers, run_apart

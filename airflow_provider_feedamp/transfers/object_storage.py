@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LISTS = ("mp_order_numbers", "fulfillment_status", "refund_status", "return_status")
-_ORDERS = (
-    "mp_order_numbers",
-    "fulfillment_status",
-    "imported_after",
-    "seller_updated_after",
-    "has_errors",
-)
+_ORDERS = ("mp_order_numbers", "fulfillment_status", "imported_after", "seller_updated_after", "has_errors")
 #: The filters of each resource.
 FILTERS: Final[dict[str, tuple[str, ...]]] = {
     "orders": _ORDERS,

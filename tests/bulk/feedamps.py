@@ -98,6 +98,20 @@ class Memory:
         self.text = None
 
 
+def good_order(number: str = "A-1", **changes: Any) -> dict[str, Any]:
+    """Return an order that FeedAMP takes, with changes."""
+    return {
+        "mp_order_number": number,
+        "sales_channel": "US",
+        "customer": {"full_name": "Jane Sécretname"},
+        "purchase_date": "2024-05-01T23:52:01Z",
+        "currency": "USD",
+        "shipping_address": {"full_name": "Jane Sécretname", "address1": "1 Hidden Street"},
+        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5}],
+        "marketplace_state": "AWAITING_SHIPMENT",
+    } | changes
+
+
 def write_orders(path: Path, orders: Iterable[Mapping[str, Any]]) -> str:
     """Write orders to a file of lines and return its path."""
     path.write_bytes(b"".join(json.dumps(each).encode() + b"\n" for each in orders))

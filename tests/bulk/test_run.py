@@ -230,8 +230,7 @@ def damaged_checkpoint(source: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [changed_source, other_account, other_rejects, lost_rejects, short_rejects, damaged_checkpoint],
+    "change", [changed_source, other_account, other_rejects, lost_rejects, short_rejects, damaged_checkpoint]
 )
 def test_what_is_not_the_same_import_begins_anew_and_says_so(
     source: str, rejects: str, change: Any, caplog: pytest.LogCaptureFixture
@@ -313,11 +312,7 @@ def query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> QueryInput:
 
 @pytest.mark.parametrize(
     ("change", "sent"),
-    [
-        (None, 10),
-        ("DELETE FROM orders WHERE n = 30", 9),
-        ("DELETE FROM orders WHERE n = 19", 29),
-    ],
+    [(None, 10), ("DELETE FROM orders WHERE n = 30", 9), ("DELETE FROM orders WHERE n = 19", 29)],
 )
 def test_a_query_is_gone_on_in_if_its_rows_until_then_are_the_same(
     query: QueryInput, rejects: str, change: str | None, sent: int, caplog: pytest.LogCaptureFixture
@@ -398,8 +393,7 @@ def test_the_checkpoint_holds_numbers_and_a_digest_only(source: str, rejects: st
 
 
 @pytest.mark.parametrize(
-    "value",
-    [None, [], {}, {"stamp": "x"}, {"stamp": "x", **dict.fromkeys(PlaceCounts.__slots__, "many")}],
+    "value", [None, [], {}, {"stamp": "x"}, {"stamp": "x", **dict.fromkeys(PlaceCounts.__slots__, "many")}]
 )
 def test_what_is_no_checkpoint_is_none(value: Any) -> None:
     assert checkpoint_of(value) is None

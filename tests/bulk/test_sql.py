@@ -21,11 +21,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_feedamp.bulk import source as source_module
 from airflow_provider_feedamp.bulk import sql as sql_source
 from airflow_provider_feedamp.bulk.sql import QueryInput
-from airflow_provider_feedamp.exceptions import (
-    ConfigurationError,
-    InputError,
-    SourceUnavailableError,
-)
+from airflow_provider_feedamp.exceptions import ConfigurationError, InputError, SourceUnavailableError
 from tests.databases import USER
 
 if TYPE_CHECKING:
@@ -204,10 +200,7 @@ def test_a_value_that_cannot_be_written_does_not_end_the_import() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (
-            "timestamp '2026-03-08 02:30:00'",
-            "is a time without a zone; give it one where it comes from",
-        ),
+        ("timestamp '2026-03-08 02:30:00'", "is a time without a zone; give it one where it comes from"),
         ("CAST('NaN' AS numeric)", "is NaN, which is not a JSON number"),
         (
             "interval '1 day'",
