@@ -45,7 +45,7 @@ TICK = 0.5
 _LOGGED_REJECTS = 20
 #: A proxy that asks for its own login refuses every call.
 _PROXY_LOGIN = 407
-# They bound the memory, whatever the size of the source. A placed order behind one that waits is a few bytes.
+# They bound the memory for a source of any size. A placed order behind one that waits is a few bytes.
 _OPEN_PER_WORKER = 4
 _LEAST_OPEN = 32
 _HELD_PER_WORKER = 64

@@ -1,4 +1,4 @@
-"""The account of an import, how far it is, and who wants to know."""
+"""The account of an import, how far it is, and who is informed of that."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Progress:
     :param done: Orders that are accounted for, with those of earlier tries.
     :param placed: How many of them FeedAMP took.
     :param rejected: How many of them it did not.
-    :param total: How many orders there are in all, as far as can be told; None if it cannot.
+    :param total: How many orders there are in all, as far as is known; None if it is not.
     :param rate: Orders per second in this try.
     :param ended: Whether this is the last progress of this try, whatever ended it.
     """
@@ -89,7 +89,7 @@ class Progress:
         """Return how far an account is.
 
         :param taken: Orders that were taken from the source.
-        :param share: How much of the source has been read, from 0 to 1; None if that cannot be told.
+        :param share: How much of the source has been read, from 0 to 1; None if that is not known.
         """
         total = max(round(taken / share), taken) if share else None
         return cls(counts.read, counts.placed, counts.rejected, total, rate, ended)

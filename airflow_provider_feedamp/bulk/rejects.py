@@ -1,4 +1,4 @@
-"""Keep what was refused: whole, with its line and the reason, ready to be mended and fed in again."""
+"""The rejects file: what was refused, whole, with its line and the reason, to be corrected and sent again."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RejectsFile:
             if self._file is not None:
                 self._file.close()
         except Exception as failure:
-            with suppress(Exception):  # An upload to S3 that nobody ends would be kept there for ever.
+            with suppress(Exception):  # S3 would keep an upload that is not ended for ever.
                 self._file.discard()  # type: ignore[union-attr]
             if isinstance(error, RejectsFileError) and can_be_continued(self.path):
                 return  # It says which order could not be written; all before are there.
@@ -89,7 +89,7 @@ class RejectsFile:
     def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = (), words: str = "") -> None:
         """Write one rejected order with its reason and FeedAMP's codes.
 
-        :param words: FeedAMP's own words. They may quote the order, so they stand beside it and nowhere else.
+        :param words: FeedAMP's own words. They may quote the order, so they are written beside it only.
         :raises RejectsFileError: If it could not be written; the order is then not counted.
         """
         if self.path is not None:
@@ -144,7 +144,7 @@ class RejectsFile:
 def _private(local: str, mode: str) -> IO[bytes]:
     """Open a file that its owner alone may read, as orders name people; a wider one is narrowed.
 
-    :raises OSError: It cannot be opened, or it is somebody else's and cannot be narrowed.
+    :raises OSError: It cannot be opened, or belongs to another user and cannot be narrowed.
     """
     file = open(local, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
     try:

@@ -19,7 +19,7 @@ from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_ord
 from airflow_provider_feedamp.bulk.paths import local_path, loggable, open_storage, storage_path
 from airflow_provider_feedamp.exceptions import InputError
 
-#: The longest order that is read, in bytes: whatever is in the source, this bounds the memory it can take.
+#: The longest order that is read, in bytes: it bounds the memory that a source can take.
 MAX_ORDER_BYTES = 16 * 1024 * 1024
 
 _PIECE = 256 * 1024  # Bytes per read: large enough to make few calls, small beside an Airflow task.
@@ -42,16 +42,16 @@ class OrderInput(Protocol):
         """What it is, for a log; it holds no secret and nothing of an order."""
 
     def fingerprint(self, read: int = 0) -> str | None:
-        """Return what stays while the first orders stay; None if that cannot be told.
+        """Return what stays the same while the first orders do; None if that is not known.
 
-        :param read: How many orders. Default 0: what can be told before any is read.
+        :param read: How many orders. Default 0: what is known before any is read.
         """
 
     def open(self, skip: int = 0) -> Iterator[SourceOrder]:
         """Return the orders behind the first ones; refuse at once what is of no use."""
 
     def share(self) -> float | None:
-        """Return how much of it has been read, from 0 to 1; None if that cannot be told."""
+        """Return how much of it has been read, from 0 to 1; None if that is not known."""
 
 
 class FileInput:
@@ -183,7 +183,7 @@ class ListInput:
         return _not_empty(found, "orders", allow_empty=self.allow_empty)
 
     def share(self) -> float | None:
-        """Return None: it is in memory anyhow, so it is short."""
+        """Return None: it is in memory, so it is short."""
         return None
 
 

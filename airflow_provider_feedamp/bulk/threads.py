@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds that orders on their way have to be answered once the run is told to stop. Of the five until
+#: Seconds that orders on their way have to be answered once a stop is requested. Of the five until
 #: Airflow 3 kills the process, some are needed for the account and the checkpoint.
 GRACE = 3.0
-#: Seconds after which nobody waits for the end of a run any more.
+#: Seconds after a request to stop, until the end of a run is not waited for any more.
 PATIENCE = 4.0
 #: Seconds of one wait. A signal that comes just before a wait, or that the system delivers to another thread,
 #: does not end it: the handler runs at the next turn.
@@ -39,7 +39,7 @@ _SLICE = 0.2
 
 
 class Stop:
-    """Tells a run to stop, from any thread and from a signal handler.
+    """A request to stop a run, from any thread and from a signal handler.
 
     A handler may interrupt its own thread anywhere, so this takes no lock: events and conditions do, a
     ``SimpleQueue`` may be put to in the middle of its own ``get``.
@@ -51,11 +51,11 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to stop."""
+        """Whether a stop is requested."""
         return self._since is not None
 
     def request(self) -> None:
-        """Tell the run to stop; a second call changes nothing."""
+        """Request a stop; a second call changes nothing."""
         if self._since is None:
             self._since = time.monotonic()
         for queue in self._woken:
@@ -68,21 +68,21 @@ class Stop:
             queue.put(None)
 
     def left(self, seconds: float) -> float:
-        """Return what is left of some seconds since the run was told to stop."""
+        """Return what is left of some seconds since the stop was requested."""
         return seconds if self._since is None else self._since + seconds - time.monotonic()
 
 
 def run_apart(work: Callable[[], T], stop: Stop) -> T:
     """Run ``work`` in a thread of its own, where no signal handler can cut it.
 
-    Signal handlers run in the main thread, where nothing is under way here but waiting. What one raises tells
-    the work to stop and is raised once the work has ended, or has not for :data:`PATIENCE` seconds.
+    Signal handlers run in the main thread, where nothing is under way here but waiting. What one raises
+    requests a stop, and is raised once the work has ended, or has not for :data:`PATIENCE` seconds.
 
     :param work: Looks at ``stop`` and ends soon after it is requested.
     :param stop: Is requested here when an exception arrives, and elsewhere at will.
     :return: What ``work`` returns.
-    :raises ImportStoppedError: if the work was told to stop and did not end.
-    :raises BaseException: what arrived while waiting; else what ``work`` raised.
+    :raises ImportStoppedError: A stop was requested and the work did not end.
+    :raises BaseException: What arrived while waiting; else what ``work`` raised.
     """
     job = _Job(work)
     try:
@@ -108,7 +108,7 @@ class _Job(Generic[T]):
         self.thread = threading.Thread(target=self._run, name="feedamp-import", daemon=True)
 
     def wait(self, stop: Stop) -> None:
-        """Wait for the end of the work, but no longer than the patience once it was told to stop."""
+        """Wait for the end of the work, but not for longer than :data:`PATIENCE` once a stop is requested."""
         while not (self._results or self._failures) and stop.left(PATIENCE) > 0:
             try:
                 self._ended.get(timeout=_SLICE)

@@ -42,10 +42,10 @@ def ndjson_file(destination: str, *, owner: str = "", again: bool = False) -> It
 
     :param destination: A local path or any URL that Airflow's object storage can write, ending in ``.ndjson``
         or ``.jsonl``, or one of them and ``.gz`` to compress it.
-    :param owner: What tells one task of one run from all others, in a few letters and digits. What its killed
-        tries left in a local folder is removed. Default: nothing is looked for.
-    :param again: Whether a try of the owner came before: its upload to the same object on S3, which nobody
-        sees and S3 keeps for ever, is aborted. Default False.
+    :param owner: A few letters and digits that no other task and no other run has. What its killed tries left
+        in a local folder is removed. Default: nothing is looked for.
+    :param again: Whether a try of the owner came before: its upload to the same object on S3, which S3 would
+        keep unseen and for ever, is aborted. Default False.
     :raises InputError: If it cannot be begun there.
     :raises DestinationError: If its storage is away, or it cannot be written to its end.
     """
@@ -170,7 +170,7 @@ def _local_file(path: str, what: str, owner: str) -> Iterator[IO[bytes]]:
 
 
 def _remove_parts(folder: str, owner: str) -> None:
-    """Remove what killed tries of the owner left: it holds customers' data, and nobody else looks for it."""
+    """Remove what killed tries of the owner left: it holds data of customers, and nothing else removes it."""
     for name in os.listdir(folder):
         if f".{owner}." not in name or not name.endswith(".part"):
             continue

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The filters that are lists. Beside them, has_errors is true or false, and all others are instants.
 _LISTS = ("mp_order_numbers", "fulfillment_status", "refund_status", "return_status")
 _ORDERS = ("mp_order_numbers", "fulfillment_status", "imported_after", "seller_updated_after", "has_errors")
 #: The filters of each resource.
@@ -33,6 +34,7 @@ FILTERS: Final[dict[str, tuple[str, ...]]] = {
     "refunds": ("mp_order_numbers", "refund_status", "created_after", "created_before"),
     "returns": ("mp_order_numbers", "return_status", "requested_after", "requested_before"),
 }
+_FILTER_NAMES = tuple(dict.fromkeys(name for names in FILTERS.values() for name in names))
 
 
 class FeedAmpToObjectStorageOperator(BaseOperator):
@@ -70,20 +72,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     :return: What was written: ``destination``, ``resource``, ``count`` of lines and ``bytes``.
     """
 
-    template_fields: Sequence[str] = (
-        "resource",
-        "destination",
-        *_LISTS,
-        "imported_after",
-        "seller_updated_after",
-        "has_errors",
-        "created_after",
-        "created_before",
-        "requested_after",
-        "requested_before",
-        "feedamp_conn_id",
-        "seller",
-    )
+    template_fields: Sequence[str] = ("resource", "destination", *_FILTER_NAMES, "feedamp_conn_id", "seller")
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
     ui_color = "#d7e8f7"
 
@@ -195,8 +184,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
         from airflow_provider_feedamp.operators.values import flag
 
-        names = {name: None for of_resource in FILTERS.values() for name in of_resource}
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in _FILTER_NAMES}
         given = {name: value for name, value in given.items() if not nothing(value) and value != ""}
         if self.resource not in FILTERS:
             raise InputError(f"resource must be one of {', '.join(FILTERS)}, not {self.resource!r}.")

@@ -200,41 +200,6 @@ def test_an_answer_behind_an_order_without_one_is_not_counted_and_the_log_says_s
     assert "3 more orders were answered" in caplog.text
 
 
-@pytest.mark.parametrize("at", [1, 2, 7, 30])
-def test_the_counts_are_those_of_the_orders_before_the_one_that_failed(at: int) -> None:
-    counts = PlaceCounts()
-
-    with pytest.raises(ServerError):
-        place(
-            [order(line, refuse=line % 3 == 0) for line in range(1, 40)],
-            failing(f"N-{at}"),
-            max_workers=5,
-            counts=counts,
-        )
-
-    assert counts.read == at - 1
-    assert counts.rejected == (at - 1) // 3
-    assert counts.placed == counts.read - counts.rejected
-
-
-def test_rejects_stand_in_the_order_of_the_source() -> None:
-    lines: list[int] = []
-
-    class Kept(RejectsFile):
-        def add(self, order: SourceOrder, *args: Any, **words: Any) -> None:
-            lines.append(order.line)
-            super().add(order, *args, **words)
-
-    rng = random.Random(3)
-    pause = threading.Event()
-    api = Orders(lambda number: pause.wait(rng.random() / 500))
-    orders = [order(line, refuse=rng.random() < 0.5) for line in range(1, 200)]
-
-    place_orders(orders, api, Kept(None), max_workers=9)  # type: ignore[arg-type]
-
-    assert lines == [each.line for each in orders if each.order and each.order["refuse"]]
-
-
 def test_rejects_that_cannot_be_kept_end_the_run_before_they_are_counted() -> None:
     class Full(RejectsFile):
         def add(self, *args: Any, **words: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import tracemalloc
@@ -13,7 +14,6 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem  # type: 
 
 from airflow_provider_feedamp.bulk.paths import open_storage
 from airflow_provider_feedamp.exceptions import DestinationError, InputError
-from airflow_provider_feedamp.transfers import ndjson_file as module
 from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
 if TYPE_CHECKING:
@@ -182,10 +182,11 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 def test_a_storage_that_fails_is_told_and_may_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, *_: object) -> int:
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.NdjsonFile, "_write", full)
+    monkeypatch.setattr(os, "fdopen", Full)
 
     with pytest.raises(DestinationError, match=r"a\.ndjson could not be written: No space left") as caught:
         write(str(tmp_path / "a.ndjson"), *([{"a": "x" * 1000}] * (1 if when == "at the end" else 1000)))
