@@ -49,8 +49,7 @@ class Orders:
         try:
             self.at_each(number)
             if order.get("refuse"):
-                message = f"placing order {number!r}: refused"
-                raise BadRequestError(message, status=400, codes=("REFUSED",))
+                raise BadRequestError(f"placing order {number!r}: refused", status=400, codes=("REFUSED",))
             with self._lock:
                 known = number in self.held
                 self.held[number] = dict(order)

@@ -273,8 +273,7 @@ def test_orders_taken_with_an_answer_that_names_errors_are_a_warning_with_a_coun
 
 def broken_after(orders: list[SourceOrder]) -> Iterator[SourceOrder]:
     yield from orders
-    message = "the source is cut off"
-    raise InputError(message)
+    raise InputError("the source is cut off")
 
 
 def test_a_source_that_breaks_off_ends_the_run_with_the_account_until_then(

@@ -71,8 +71,7 @@ def test_it_returns_what_the_work_returns_in_the_context_of_the_caller() -> None
 
 def test_it_raises_what_the_work_raises() -> None:
     def work() -> None:
-        message = "broken"
-        raise ZeroDivisionError(message)
+        raise ZeroDivisionError("broken")
 
     with pytest.raises(ZeroDivisionError, match="broken"):
         run_apart(work, Stop())
