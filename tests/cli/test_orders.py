@@ -106,7 +106,7 @@ def test_the_pace_and_the_number_of_workers_are_kept(
     from airflow_provider_feedamp.hooks import feedamp as hook_module
 
     seen: dict[str, Any] = {}
-    placing: Any = run_module.place_orders  # type: ignore[attr-defined]
+    placing: Any = run_module.place_orders
     hook = hook_module.FeedAmpHook
 
     def place(orders: Any, *args: Any, **options: Any) -> Any:
