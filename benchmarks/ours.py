@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.bulk.inputs import FileInput
 from airflow_provider_feedamp.bulk.parse import parse_order
-from airflow_provider_feedamp.bulk.run import import_orders
+from airflow_provider_feedamp.bulk.place import import_orders
+from airflow_provider_feedamp.bulk.source import FileInput
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.stores.sql import SqlStore
 from benchmarks.contestants import WARM_UP, Meter

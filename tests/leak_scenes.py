@@ -7,7 +7,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_feedamp import exceptions
-from airflow_provider_feedamp.bulk.sql_source import QueryInput
+from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.hooks.custody import custodian_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.order_states import FeedAmpCloseOrdersOperator
@@ -270,7 +270,7 @@ def destination_full(scene: Scene) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    scene.monkeypatch.setattr("airflow_provider_feedamp.bulk.ndjson_file.os.fsync", full)
+    scene.monkeypatch.setattr("airflow_provider_feedamp.transfers.ndjson_file.os.fsync", full)
     destination = str(scene.folder / "orders.ndjson")
     FeedAmpToObjectStorageOperator(task_id="export", resource="orders", destination=destination).execute({})
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_feedamp.bulk.counts import PlaceCounts
-from airflow_provider_feedamp.bulk.rejects import Kept, still_there
+from airflow_provider_feedamp.bulk.progress import Interval, PlaceCounts
+from airflow_provider_feedamp.bulk.rejects import can_be_continued, still_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_provider_feedamp.bulk.rejects import RejectsFile
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,6 @@ class Checkpoint:
     counts: PlaceCounts
     rejects_size: int = 0
 
-    @property
-    def kept(self) -> Kept:
-        """The rejects that it stands for."""
-        return Kept(self.counts.rejected, self.rejects_size)
-
     def as_json(self) -> dict[str, Any]:
         """Return it as a value that JSON can hold."""
         return {"stamp": self.stamp, **asdict(self.counts), "rejects_size": self.rejects_size}
@@ -67,76 +63,78 @@ def checkpoint_of(value: Any) -> Checkpoint | None:
     return found if adds_up else None
 
 
-def find_start(
-    store: CheckpointStore, stamp: Callable[[int], str | None], rejects: str | None
-) -> Checkpoint | None:
-    """Return where to go on; None to begin anew, and the log says why if there was a start.
+class Checkpoints:
+    """Those of one import: where an earlier try ended, and now and then where this one is.
 
-    :param stamp: Returns what the import is about now, as far as a number of orders; None if its source
-        cannot be known again.
-    :param rejects: The path of the rejects file.
-    """
-    value = store.load()
-    if value is None:
-        return None
-    found = checkpoint_of(value)
-    if found is None or found.stamp != stamp(found.counts.read):
-        reason = (
-            "the source (of a query: its text or its first rows), the seller or the path of the rejects is "
-            "not the same as in the try before"
-        )
-    elif not still_there(rejects, found.kept):
-        reason = "the rejects file of the try before is not there, or cannot be added to"
-    else:
-        log.info(
-            "Going on behind the first %d orders, of an earlier try: %s", found.counts.read, found.counts
-        )
-        return found
-    log.info("Sending all orders again, as %s; FeedAMP keys them by their number", reason)
-    return None
-
-
-class Saver:
-    """Saves a checkpoint now and then.
-
-    An import does not fail because its checkpoint cannot be kept: the one before still holds, and at worst
-    all orders are sent again.
-
-    :param store: Where checkpoints are kept.
-    :param make: Returns the checkpoint as of now; None while there is nothing that could be gone on from.
-    :param every: Seconds between two checkpoints.
-    :param clock: Seconds on a clock that never goes back; tests hand in their own.
+    :param store: Where they are kept; None keeps none.
+    :param stamp: Returns what the import is about, as far as a number of orders; None if its source cannot
+        be known again.
+    :param rejects: The path of the rejects file; None if there is none.
     """
 
     def __init__(
-        self,
-        store: CheckpointStore,
-        make: Callable[[], Checkpoint | None],
-        *,
-        every: float = SAVE_EVERY,
-        clock: Callable[[], float] = time.monotonic,
+        self, store: CheckpointStore | None, stamp: Callable[[int], str | None], rejects: str | None
     ) -> None:
         self._store = store
-        self._make = make
-        self._every = every
-        self._clock = clock
-        self._next = clock() + every
+        self._stamp = stamp
+        self._rejects = rejects
+        self._every = Interval(SAVE_EVERY)
         self._failed = False
 
-    def save_if_due(self) -> None:
-        """Save one if the last one is old enough."""
-        if self._clock() >= self._next:
-            self.save()
+    def find_start(self) -> Checkpoint | None:
+        """Return where to go on; None to begin anew, and the log says why if there was a start."""
+        value = None if self._store is None else self._store.load()
+        if value is None:
+            return None
+        found = checkpoint_of(value)
+        if found is None or found.stamp != self._stamp(found.counts.read):
+            reason = (
+                "the source (of a query: its text or its first rows), the seller or the path of the rejects "
+                "is not the same as in the try before"
+            )
+        elif not still_there(self._rejects, found.counts.rejected, found.rejects_size):
+            reason = "the rejects file of the try before is not there, or cannot be added to"
+        else:
+            log.info(
+                "Going on behind the first %d orders, of an earlier try: %s", found.counts.read, found.counts
+            )
+            return found
+        log.info("Sending all orders again, as %s; FeedAMP keys them by their number", reason)
+        return None
 
-    def save(self) -> None:
-        """Save one now."""
-        checkpoint = self._make()
-        if checkpoint is None:
+    def save_if_due(self, counts: PlaceCounts, rejects: RejectsFile) -> None:
+        """Save a checkpoint if the last one is old enough."""
+        if self._every.is_over():
+            self.save(counts, rejects)
+
+    def save(self, counts: PlaceCounts, rejects: RejectsFile) -> None:
+        """Save a checkpoint, if a retry could go on from it.
+
+        An import does not fail because its checkpoint cannot be kept: the one before still holds, and at
+        worst all orders are sent again.
+        """
+        # Where rejects cannot be continued, a retry can go on from the last checkpoint without rejects.
+        if self._store is None or not counts.read or (rejects.count and not can_be_continued(self._rejects)):
+            return
+        stamp = self._stamp(counts.read)
+        if stamp is None:
             return
         try:
-            self._store.save(checkpoint.as_json())
+            self._store.save(Checkpoint(stamp, replace(counts), rejects.size).as_json())
         except Exception as error:  # noqa: BLE001 - best effort, see above; whatever Airflow or its API raises
             if not self._failed:
                 log.warning("The checkpoint could not be kept (%s); the import goes on", type(error).__name__)
             self._failed = True
-        self._next = self._clock() + self._every
+
+    def clear(self, *, must: bool = True) -> None:
+        """Forget the checkpoint.
+
+        :param must: Whether it is an error if one stays: after all orders are placed, it does no harm.
+        """
+        try:
+            if self._store is not None:
+                self._store.clear()
+        except Exception as error:
+            if must:
+                raise
+            log.warning("The checkpoint could not be removed (%s)", type(error).__name__)

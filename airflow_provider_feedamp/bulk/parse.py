@@ -1,4 +1,4 @@
-"""From the bytes of one line, or from values of Python, to an order, or to what is wrong with it."""
+"""From the bytes of one line, or from values of Python, to an order, or to why it is none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import singledispatch
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -38,6 +37,12 @@ class SourceOrder:
         """Where it is in its source, such as ``line 7``."""
         return f"{self.unit} {self.line}"
 
+    @property
+    def number(self) -> str | None:
+        """The order's number, if there is a text in its place."""
+        number = self.order.get("mp_order_number") if isinstance(self.order, dict) else None
+        return number if isinstance(number, str) else None
+
 
 def parse_order(line: int, text: bytes, unit: str = "line") -> SourceOrder:
     """Parse one order; a line of a rejects file is unwrapped, so that a mended one can be fed in again."""
@@ -49,10 +54,12 @@ def parse_order(line: int, text: bytes, unit: str = "line") -> SourceOrder:
     except (ValueError, RecursionError) as error:
         problem = _why_not_json(error) if body else "nothing stands here: there is a comma too many"
     else:
-        if not isinstance(value, dict):
-            problem = f"is {_kind(value)}, not a JSON object"
-        elif _is_reject(value):
-            return parse_order(line, _inside(decoded), unit)
+        if isinstance(value, list):
+            problem = "is a JSON array (an array of orders belongs in a .json file), not a JSON object"
+        elif not isinstance(value, dict):
+            problem = f"is {_KINDS[type(value)]}, not a JSON object"
+        elif {"line", "reason", "codes"} <= value.keys() and ("order" in value or "raw" in value):
+            return parse_order(line, _order_of_reject(decoded), unit)
     return SourceOrder(line, value, body, problem, unit)
 
 
@@ -80,66 +87,48 @@ class UnfitError(Exception):
     """A value that has no place in an order; the text says why, and holds nothing of it."""
 
 
-@singledispatch
 def json_of(value: Any) -> str:
     """Return a value of Python as JSON: decimals keep their digits, times are written in UTC.
 
     :raises UnfitError: An order cannot hold it.
     """
+    match value:
+        case JsonText():
+            return _whole_json(value)
+        case None | str() | int():
+            return json.dumps(value)
+        case Decimal() | float():
+            return _finite(value)
+        case datetime():
+            if value.utcoffset() is None:
+                raise UnfitError("is a time without a zone; give it one where it comes from")
+            return f'"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"'
+        case date() | UUID():
+            return json.dumps(str(value))
+        case dict():
+            if not all(isinstance(name, str) for name in value):
+                raise UnfitError("has a key that is no text; keys must be texts")
+            return f"{{{','.join(f'{json.dumps(name)}:{json_of(each)}' for name, each in value.items())}}}"
+        case list() | tuple():
+            return f"[{','.join(map(json_of, value))}]"
     raise UnfitError(
         f"is of the type {type(value).__name__}, which an order does not have; convert it where it comes from"
     )
 
 
-@json_of.register(str)
-@json_of.register(int)
-@json_of.register(type(None))
-def _plain(value: Any) -> str:
-    return json.dumps(value)
-
-
-@json_of.register
-def _json_text(value: JsonText) -> str:
-    # It goes in as it is written, so it must be one JSON value and nothing else.
-    try:
-        json.loads(value, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise UnfitError("is not JSON") from None
-    return str(value)
-
-
-@json_of.register(Decimal)
-@json_of.register(float)
-def _number(value: Decimal | float) -> str:
+def _finite(value: Decimal | float) -> str:
     if not Decimal(value).is_finite():
         raise UnfitError(f"is {value}, which is not a JSON number")
     return format(value, "f") if isinstance(value, Decimal) else repr(value)
 
 
-@json_of.register
-def _instant(value: datetime) -> str:
-    if value.utcoffset() is None:
-        raise UnfitError("is a time without a zone; give it one where it comes from")
-    return f'"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"'
-
-
-@json_of.register(date)
-@json_of.register(UUID)
-def _text(value: date | UUID) -> str:
-    return json.dumps(str(value))
-
-
-@json_of.register
-def _mapping(value: dict) -> str:  # type: ignore[type-arg]  # singledispatch takes no parameters
-    if not all(isinstance(name, str) for name in value):
-        raise UnfitError("has a key that is no text; keys must be texts")
-    return f"{{{','.join(f'{json.dumps(name)}:{json_of(each)}' for name, each in value.items())}}}"
-
-
-@json_of.register(list)
-@json_of.register(tuple)
-def _array(value: list[Any] | tuple[Any, ...]) -> str:
-    return f"[{','.join(map(json_of, value))}]"
+def _whole_json(text: JsonText) -> str:
+    # It goes in as it is written, so it must be one JSON value and nothing else.
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise UnfitError("is not JSON") from None
+    return str(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -169,36 +158,23 @@ def _why_not_json(error: Exception) -> str:
         return f"is not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
-    if isinstance(error, _TwiceError):
-        return str(error)
-    return f"is not JSON: {error}"
+    return str(error) if isinstance(error, _TwiceError) else f"is not JSON: {error}"
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, list):
-        return "a JSON array (an array of orders belongs in a .json file)"
-    return _KINDS[type(value)]
-
-
-def _is_reject(value: dict[str, Any]) -> bool:
-    return {"line", "reason", "codes"} <= value.keys() and ("order" in value or "raw" in value)
-
-
-def _inside(reject: str) -> bytes:
+def _order_of_reject(text: str) -> bytes:
     """Return the order of a line of a rejects file as it is written there, or its raw text."""
     found = ""
-    at = reject.index("{") + 1
+    at = text.index("{") + 1
     while True:
-        at = _after_space(reject, at)
-        name, at = _DECODER.raw_decode(reject, at)
-        at = _after_space(reject, reject.index(":", at) + 1)
-        value, end = _DECODER.raw_decode(reject, at)
+        name, at = _DECODER.raw_decode(text, _after_space(text, at))
+        at = _after_space(text, text.index(":", at) + 1)
+        value, end = _DECODER.raw_decode(text, at)
         if name == "order":
-            return reject[at:end].encode()
+            return text[at:end].encode()
         if name == "raw":
             found = str(value)
-        at = _after_space(reject, end)
-        if reject[at] == "}":
+        at = _after_space(text, end)
+        if text[at] == "}":
             return found.encode("utf-8", "backslashreplace")
         at += 1
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLOCK = 8 * 1024 * 1024
 
 _WEB = ("http://", "https://")
-# What no other try can help: the source reader and the writers say what to do about each.
+# No other try can mend these.
 _FINAL = (FileNotFoundError, IsADirectoryError, PermissionError)
 
 
@@ -27,7 +27,7 @@ def is_web(path: str) -> bool:
     return path.lower().startswith(_WEB)
 
 
-def shown(path: str) -> str:
+def loggable(path: str) -> str:
     """Return the path for a log or an error: without a password, and without a web URL's signed query."""
     path = re.sub(r"^(\w[\w+.-]*://[^/@:]*):[^/@]*@", r"\1:***@", path)
     return path.partition("?")[0] if is_web(path) else path
@@ -57,7 +57,7 @@ def storage_path(path: str, what: str) -> ObjectStoragePath:
         _ = found.fs  # Looks the file system up; nothing is opened or sent.
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{what} {shown(path)}: Airflow's object storage has no file system for it ({error}). "
+            f"{what} {loggable(path)}: Airflow's object storage has no file system for it ({error}). "
             "Install the Airflow provider of that storage, or correct the URL."
         ) from error
     return found
@@ -68,18 +68,21 @@ def open_storage(path: str, mode: str, what: str) -> IO[bytes]:
 
     :raises SourceUnavailableError: It cannot be read now, when it is opened or later: another try may help.
     :raises OSError: It is not there, is a directory, or may not be read. What is written raises whatever its
-        storage raises; :func:`failure_text` and :func:`is_final` tell what to make of it.
+        storage raises; :func:`failure_text` and :func:`is_final` say what that means.
     """
     place = storage_path(path, what)
-    if mode != "rb":
+
+    def opened() -> IO[bytes]:
         return cast("IO[bytes]", place.open(mode, block_size=BLOCK))  # type: ignore[no-untyped-call]
+
+    if mode != "rb":
+        return opened()
     with _reading(path, what, final=_FINAL):
-        opened = cast("IO[bytes]", place.open(mode, block_size=BLOCK))  # type: ignore[no-untyped-call]
-    return cast("IO[bytes]", _Source(opened, path, what))
+        return cast("IO[bytes]", _SourceFile(opened(), path, what))
 
 
 def is_final(path: str, error: Exception) -> bool:
-    """Whether a place that could not be opened has to be changed, as another try would meet the same."""
+    """Whether another try at a place that could not be opened would meet the same error."""
     return local_path(path) is not None or isinstance(error, _FINAL)
 
 
@@ -99,12 +102,12 @@ def _reading(path: str, what: str, final: tuple[type[Exception], ...] = ()) -> I
         if isinstance(error, (FeedAmpError, *final)):
             raise
         raise SourceUnavailableError(
-            f"{what} {shown(path)} cannot be read now: {failure_text(error)}. "
+            f"{what} {loggable(path)} cannot be read now: {failure_text(error)}. "
             "Run the task again when its storage is there."
         ) from (None if is_web(path) else error)  # A web server's error quotes the URL, signature and all.
 
 
-class _Source:
+class _SourceFile:
     """A file that is read. Each storage has errors of its own, so all of them become one of ours."""
 
     def __init__(self, file: IO[bytes], path: str, what: str) -> None:

@@ -1,16 +1,19 @@
-"""Place many orders at a time and account for them in the order of the source: placed, or rejected."""
+"""The import of orders as operators and the command line run it: read, place, keep the account."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from airflow_provider_feedamp.api.order_check import check_order
-from airflow_provider_feedamp.bulk.counts import Notes, PlaceCounts, orders_in_words, orders_were
-from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
-from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
+from airflow_provider_feedamp.bulk.checkpoint import Checkpoints
+from airflow_provider_feedamp.bulk.progress import Notes, PlaceCounts, Progress, orders_in_words, orders_were
+from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import digest
+from airflow_provider_feedamp.bulk.threads import GRACE, PendingOrder, Stop, Workers, run_apart
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     FeedAmpError,
@@ -22,34 +25,100 @@ from airflow_provider_feedamp.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.bulk.checkpoint import CheckpointStore
     from airflow_provider_feedamp.bulk.parse import SourceOrder
-    from airflow_provider_feedamp.bulk.rejects import RejectsFile
-    from airflow_provider_feedamp.bulk.workers import Answer
-
-__all__ = ["DEFAULT_WORKERS", "PlaceCounts", "place_orders"]
+    from airflow_provider_feedamp.bulk.progress import Observer
+    from airflow_provider_feedamp.bulk.source import OrderInput
+    from airflow_provider_feedamp.bulk.threads import Answer
 
 log = logging.getLogger(__name__)
 
 DEFAULT_WORKERS = 16
+#: So many odd refusals in a row, without an order taken between them, are not about single orders.
+MOST_ODD = 50
+#: Seconds between two calls of ``tick``.
+TICK = 0.5
 
 _LOGGED_REJECTS = 20
-
-#: So many odd refusals without an order taken between them are no matter of the orders any more.
-MOST_ODD = 50
 #: A proxy that asks for its own login refuses every call.
 _PROXY_LOGIN = 407
-
-# They bound the memory, whatever the size of the source. A placed order behind one that waits is a few bytes.
+# They bound the memory for a source of any size. A placed order behind one that waits is a few bytes.
 _OPEN_PER_WORKER = 4
 _LEAST_OPEN = 32
 _HELD_PER_WORKER = 64
 _HELD_BYTES = 32 * 1024 * 1024
 
-#: Seconds between two calls of ``tick``.
-TICK = 0.5
+
+def import_orders(
+    source: OrderInput,
+    api: OrdersApi | None,
+    *,
+    rejects: str | None = None,
+    account: str = "",
+    max_workers: int = DEFAULT_WORKERS,
+    observers: Sequence[Observer] = (),
+    checkpoints: CheckpointStore | None = None,
+    stop: Stop | None = None,
+) -> PlaceCounts:
+    """Place all orders of a source and return the account.
+
+    It runs in a thread of its own. When the caller is interrupted (SIGTERM, a time-out, Ctrl-C) or requests a
+    stop, no more orders are begun, those under way have :data:`GRACE` seconds to be answered, what is
+    answered is accounted for, a checkpoint is saved, and then the interruption goes on.
+
+    :param source: Where the orders come from.
+    :param api: Places them; a connection per worker should be in its pool. None reads and checks all orders,
+        writes the rejects, and sends nothing.
+    :param rejects: Path or URL of the rejects file. Default: none is kept.
+    :param account: Whose account gets the orders; a retry does not go on from the checkpoint of another one.
+    :param max_workers: How many orders are on their way at a time. Default 16.
+    :param observers: Are called about twice a second, and at the end, with how far it is.
+    :param checkpoints: Where an earlier try left its checkpoint and this one leaves its own; forgotten when
+        all is done. Default: nowhere, all orders are sent.
+    :param stop: To request a stop with, from a signal handler or another thread.
+    :raises FeedAmpError: as :func:`place_orders` does.
+    """
+    stop = stop or Stop()
+
+    def stamp(read: int) -> str | None:
+        mark = source.fingerprint(read)
+        return None if mark is None else digest(mark, account, rejects)
+
+    def work() -> PlaceCounts:
+        stamp(0)  # Before it is opened: what is changed later is seen by the retry.
+        saved = Checkpoints(checkpoints, stamp, rejects)
+        start = saved.find_start()
+        counts = replace(start.counts) if start else PlaceCounts()
+        orders = source.open(skip=counts.read)
+        if start is None:
+            # Before the rejects are begun anew: an old checkpoint must not speak of a new file.
+            saved.clear()
+        began, before = time.monotonic(), counts.read
+        with RejectsFile(rejects, counts.rejected, start.rejects_size if start else 0) as file:
+
+            def tick(taken: int, *, ended: bool = False) -> None:
+                saved.save_if_due(counts, file)
+                seconds = time.monotonic() - began
+                rate = (counts.read - before) / seconds if seconds > 0 else 0.0
+                progress = Progress.of(counts, taken, source.share(), rate, ended=ended)
+                for observer in observers:
+                    observer(progress)
+
+            tick(counts.read)
+            try:
+                place_orders(orders, api, file, max_workers=max_workers, counts=counts, stop=stop, tick=tick)
+            except BaseException:
+                saved.save(counts, file)
+                raise
+            finally:
+                tick(counts.read, ended=True)
+        saved.clear(must=False)
+        return counts
+
+    return run_apart(work, stop)
 
 
 def place_orders(
@@ -70,7 +139,7 @@ def place_orders(
 
     :param api: Places them; None only checks each order, and none is placed.
     :param max_workers: How many orders are on their way at a time. Default 16.
-    :param counts: The counts so far, of the orders before these; they are added to. Default: none.
+    :param counts: The counts of the orders before these; they are added to. Default: none.
     :param stop: Ends the run early, with an account of what is answered.
     :param tick: Is called about twice a second, with the number of orders taken from the source. At that
         time counts and rejects agree.
@@ -78,10 +147,10 @@ def place_orders(
         rejects file that cannot be written, :data:`MOST_ODD` odd refusals in a row) ends the run: no more
         orders are begun, those under way are waited for, the log has the counts until then. Sending the
         orders again is safe, as FeedAMP keys them.
-    :raises ImportStoppedError: The run was told to stop before its end.
+    :raises ImportStoppedError: A stop was requested before the end.
     """
     counts = PlaceCounts() if counts is None else counts
-    run = _Run(api, rejects, max_workers, counts, stop or Stop(), tick)
+    run = _Placing(api, rejects, max_workers, counts, stop or Stop(), tick)
     try:
         run.place_all(orders)
     except BaseException:
@@ -89,13 +158,13 @@ def place_orders(
         raise
     finally:
         run.workers.end()
-        run.notes.tell()
+        run.notes.write()
     if rejects.count > _LOGGED_REJECTS:
         log.warning("%s rejected", orders_were(rejects.count - _LOGGED_REJECTS, "more "))
     return counts
 
 
-class _Run:
+class _Placing:
     """The thread that reads the source and keeps the account; the workers only place."""
 
     def __init__(
@@ -125,7 +194,7 @@ class _Run:
         self._tick = tick
         self._next_tick = time.monotonic() + TICK
         # In the order of the source: what is not accounted for yet.
-        self._held: deque[Slot] = deque()
+        self._held: deque[PendingOrder] = deque()
         self._held_bytes = 0
         # Odd refusals behind what is accounted for, before an order that FeedAMP took.
         self._odd = 0
@@ -134,7 +203,7 @@ class _Run:
     def place_all(self, orders: Iterable[SourceOrder]) -> None:
         """Place the orders and account for each."""
         try:
-            self._check_stop()  # To read a query takes longer than anybody waits who has requested a stop.
+            self._check_stop()  # To read a query may take longer than the time that a stop has.
             for order in self._read(orders):
                 self._take(order)
                 self._turn(wait=False)
@@ -150,10 +219,10 @@ class _Run:
             raise
         except BaseException:
             self._wind_down()
-            self._account()
+            self._account(self._known())
             raise
         finally:
-            self._tell_what_is_not_counted()
+            self._log_what_is_not_counted()
         if self._broken is not None:
             raise self._broken
 
@@ -166,13 +235,13 @@ class _Run:
 
     def _take(self, order: SourceOrder) -> None:
         self.notes.look_at(order.order)
-        slot = Slot(order)
-        self._held.append(slot)
-        self._held_bytes += slot.size
+        pending = PendingOrder(order)
+        self._held.append(pending)
+        self._held_bytes += pending.size
         if order.problem is not None:
-            slot.answer = InputError(order.problem)
+            pending.answer = InputError(order.problem)
         else:
-            self.workers.give(slot)
+            self.workers.give(pending)
 
     def _is_full(self) -> bool:
         return (
@@ -186,7 +255,7 @@ class _Run:
         if wait and self.workers.open:
             self.workers.wait(max(self._next_tick - time.monotonic(), 0.0))
         self._collect()
-        self._account()
+        self._account(self._known())
         now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK
@@ -206,16 +275,10 @@ class _Run:
             )
 
     def _collect(self) -> None:
-        for slot in self.workers.returned():
-            if slot.answer is None or isinstance(slot.answer, bool):
-                slot.order = None  # Placed: nothing of it is needed any more.
-                self._held_bytes -= slot.size
-
-    def _account(self) -> None:
-        """Account for the first orders, as far as it is known what became of them."""
-        for _ in range(self._known()):
-            self._count(self._held[0])
-            self._held.popleft()
+        for pending in self.workers.returned():
+            if isinstance(pending.answer, str):
+                pending.order = None  # Placed: nothing of it is needed any more.
+                self._held_bytes -= pending.size
 
     def _known(self) -> int:
         """Return how many of the first orders can be accounted for.
@@ -224,12 +287,12 @@ class _Run:
         that is behind it.
         """
         known = self._odd = 0
-        for place, slot in enumerate(self._held, 1):
-            if slot.answer is NO_ANSWER or self._odd >= MOST_ODD:
+        for place, pending in enumerate(self._held, 1):
+            if pending.answer is None or self._odd >= MOST_ODD:
                 break
-            if _is_odd(slot.answer):
+            if _is_odd(pending.answer):
                 self._odd += 1
-            elif not self._odd or not isinstance(slot.answer, FeedAmpError):
+            elif not self._odd or isinstance(pending.answer, str):
                 known, self._odd = place, 0
         return known
 
@@ -242,12 +305,10 @@ class _Run:
             return
         if not self._counts.placed:
             raise self._too_odd()
-        while self._held:
-            self._count(self._held[0])
-            self._held.popleft()
+        self._account(len(self._held))
 
     def _too_odd(self) -> ServerError:
-        first = next(answer for slot in self._held if _is_odd(answer := slot.answer))
+        first = next(answer for pending in self._held if _is_odd(answer := pending.answer))
         return ServerError(
             f"FeedAMP refused {orders_in_words(self._odd)} with none taken between, for a reason that is not "
             f"known to be about orders. The first: {first}. They are not rejected: the next try begins with "
@@ -258,30 +319,35 @@ class _Run:
             server_message=first.server_message,
         )
 
-    def _count(self, slot: Slot) -> None:
-        counts, answer = self._counts, slot.answer
-        if isinstance(answer, FeedAmpError) and slot.order is not None:
-            self._rejects.add(slot.order, str(answer), answer.codes, answer.server_message)
+    def _account(self, number: int) -> None:
+        """Account for the first orders that are held."""
+        for _ in range(number):
+            self._count(self._held[0])
+            self._held.popleft()
+
+    def _count(self, pending: PendingOrder) -> None:
+        counts, answer = self._counts, pending.answer
+        if isinstance(answer, FeedAmpError) and pending.order is not None:
+            self._rejects.add(pending.order, str(answer), answer.codes, answer.server_message)
             if self._rejects.count <= _LOGGED_REJECTS:
-                log.warning("Rejected %s: %s", slot.order.place, answer)
-            self._held_bytes -= slot.size
+                log.warning("Rejected %s: %s", pending.order.place, answer)
+            self._held_bytes -= pending.size
             counts.rejected += 1
         else:
             counts.placed += self._sends
-            counts.inserted += answer is True
-            counts.updated += answer is False
+            counts.inserted += answer == "inserted"
+            counts.updated += answer == "updated"
         counts.read += 1
 
     def _wind_down(self) -> None:
-        """Begin nothing any more and wait for what is under way, when told to stop for a short time only."""
+        """Begin no more orders and wait for those under way; after a request to stop, for a while only."""
         self.workers.halt()
         while self.workers.under_way and (left := self._stop.left(GRACE)) > 0:
             self.workers.wait(min(left, TICK))
             self._collect()
 
-    def _tell_what_is_not_counted(self) -> None:
-        answered = sum(slot.answer is not NO_ANSWER for slot in self._held)
-        if answered:
+    def _log_what_is_not_counted(self) -> None:
+        if answered := sum(pending.answer is not None for pending in self._held):
             log.warning(
                 "%s answered, but not counted, as an order before them is not: the next run sends them again",
                 orders_were(answered, "more "),
@@ -299,17 +365,17 @@ def _answer(order: SourceOrder, api: OrdersApi | None, notes: Notes) -> Answer:
     try:
         if api is None:
             check_order(order.order or {})
-            return None
+            return "placed"
         placed = api.place(order.order or {}, body=order.body)
-        if placed.has_errors:
-            notes.taken_with_errors(order)
-        return placed.inserted
     except InputError as error:
         return error
     except (BadRequestError, NotFoundError) as error:
         if error.status == _PROXY_LOGIN:
             raise
         return error
+    if placed.has_errors:
+        notes.taken_with_errors(order)
+    return "placed" if placed.inserted is None else "inserted" if placed.inserted else "updated"
 
 
 def _is_odd(answer: object) -> TypeGuard[BadRequestError]:

@@ -1,4 +1,4 @@
-"""Keep what was refused: whole, with its line and the reason, ready to be mended and fed in again."""
+"""The rejects file: what was refused, whole, with its line and the reason, to be corrected and sent again."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 import os
 import stat
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from airflow_provider_feedamp.bulk.paths import (
     failure_text,
     is_final,
     is_web,
     local_path,
+    loggable,
     open_storage,
-    shown,
     storage_path,
 )
 from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, RejectsFileError
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
-class Kept(NamedTuple):
-    """The rejects that an earlier try accounted for: how many, and how long they made the file."""
-
-    number: int = 0
-    size: int = 0
-
-
 class RejectsFile:
     """A file of lines, one JSON object per rejected order; it exists only if there is one.
 
@@ -46,14 +39,15 @@ class RejectsFile:
 
     :param path: A local path or any URL that Airflow's object storage can write; ``.gz`` compresses it. None
         counts the rejects and keeps nothing.
-    :param kept: The rejects of an earlier try, to go on behind where :func:`still_there` says so: what stands
-        after them in the file is cut off. Default: none, the file begins anew.
+    :param count: How many rejects of an earlier try to go on behind, where :func:`still_there` says so.
+        Default 0: the file begins anew.
+    :param size: How many bytes those take in the file; what comes after them is cut off.
     """
 
-    def __init__(self, path: str | None, kept: Kept = Kept()) -> None:  # noqa: B008 - it cannot change
+    def __init__(self, path: str | None, count: int = 0, size: int = 0) -> None:
         self.path = path
-        self.count = kept.number
-        self.size = kept.size
+        self.count = count
+        self.size = size
         self._file: IO[bytes] | None = None
         self._compressed: gzip.GzipFile | None = None
 
@@ -65,12 +59,14 @@ class RejectsFile:
         except FeedAmpError:
             raise
         except Exception as error:
-            what = (
-                f"Rejects file {shown(self.path)} cannot be written: {failure_text(error)}. Nothing was sent."
-            )
+            failed = f"Rejects file {loggable(self.path)} cannot be written: {failure_text(error)}."
             if is_final(self.path, error):
-                raise InputError(f"{what} Name a file in a folder that this worker may write.") from error
-            raise RejectsFileError(f"{what} Run the task again when its storage is there.") from error
+                raise InputError(
+                    f"{failed} Nothing was sent. Name a file in a folder that this worker may write."
+                ) from error
+            raise RejectsFileError(
+                f"{failed} Nothing was sent. Run the task again when its storage is there."
+            ) from error
         return self
 
     def __exit__(
@@ -82,7 +78,7 @@ class RejectsFile:
             if self._file is not None:
                 self._file.close()
         except Exception as failure:
-            with suppress(Exception):  # An upload to S3 that nobody ends would be kept there for ever.
+            with suppress(Exception):  # S3 would keep an upload that is not ended for ever.
                 self._file.discard()  # type: ignore[union-attr]
             if isinstance(error, RejectsFileError) and can_be_continued(self.path):
                 return  # It says which order could not be written; all before are there.
@@ -93,7 +89,7 @@ class RejectsFile:
     def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = (), words: str = "") -> None:
         """Write one rejected order with its reason and FeedAMP's codes.
 
-        :param words: FeedAMP's own words. They may quote the order, so they stand beside it and nowhere else.
+        :param words: FeedAMP's own words. They may quote the order, so they are written beside it only.
         :raises RejectsFileError: If it could not be written; the order is then not counted.
         """
         if self.path is not None:
@@ -109,7 +105,7 @@ class RejectsFile:
 
     def _make_way(self, path: str) -> None:
         if is_web(path):
-            raise InputError(f"Rejects file {shown(path)}: a web server is no place that can be written.")
+            raise InputError(f"Rejects file {loggable(path)}: a web server is no place that can be written.")
         local = local_path(path)
         if local is None:
             place = storage_path(path, "Rejects file")
@@ -118,7 +114,7 @@ class RejectsFile:
                 place.fs.rm(place.path)
             return
         if os.path.exists(local) and not os.path.isfile(local):
-            raise InputError(f"Rejects file {shown(path)} is a directory or a device; name a file.")
+            raise InputError(f"Rejects file {loggable(path)} is a directory or a device; name a file.")
         os.makedirs(os.path.dirname(local), exist_ok=True)
         with _private(local, "ab") as file:
             if self.size:
@@ -139,7 +135,7 @@ class RejectsFile:
 
     def _failed(self, error: Exception) -> str:
         return (
-            f"Rejects file {shown(str(self.path))} could not be written: {failure_text(error)}. "
+            f"Rejects file {loggable(str(self.path))} could not be written: {failure_text(error)}. "
             "Make room or name another file, and run the task again: orders are keyed, so sending them "
             "again is safe."
         )
@@ -148,7 +144,7 @@ class RejectsFile:
 def _private(local: str, mode: str) -> IO[bytes]:
     """Open a file that its owner alone may read, as orders name people; a wider one is narrowed.
 
-    :raises OSError: It cannot be opened, or it is somebody else's and cannot be narrowed.
+    :raises OSError: It cannot be opened, or belongs to another user and cannot be narrowed.
     """
     file = open(local, mode, opener=lambda path, flags: os.open(path, flags, 0o600))
     try:
@@ -166,39 +162,24 @@ def can_be_continued(path: str | None) -> bool:
     return path is None or (local_path(path) is not None and not path.lower().endswith(".gz"))
 
 
-def still_there(path: str | None, kept: Kept) -> bool:
-    """Whether the rejects of an earlier try still stand in the file, so that it can be continued."""
-    if path is None or not kept.number:
+def still_there(path: str | None, count: int, size: int) -> bool:
+    """Whether the rejects of an earlier try are still in the file, so that it can be continued."""
+    if path is None or not count:
         return True
-    local = local_path(path)
-    if local is None or not can_be_continued(path):
-        return False
     try:
-        return os.path.isfile(local) and os.path.getsize(local) >= kept.size
+        local = str(local_path(path))
+        return can_be_continued(path) and os.path.isfile(local) and os.path.getsize(local) >= size
     except OSError:
         return False
 
 
 def _reject_line(order: SourceOrder, reason: str, codes: Sequence[str]) -> bytes:
-    head: dict[str, Any] = {
-        "line": order.line,
-        "mp_order_number": order_number(order),
-        "reason": reason,
-        "codes": list(codes),
-    }
+    head = {"line": order.line, "mp_order_number": order.number, "reason": reason, "codes": list(codes)}
     body = order.body or b""
     if order.order is None:
         head["raw"] = body.decode("utf-8", "backslashreplace")
-        return _json(head) + b"\n"
-    # The order goes in as it was read, so that no number changes; JSON has line breaks only between tokens.
-    return _json(head)[:-1] + b', "order": ' + body.translate(_LINE_BREAKS) + b"}\n"
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-
-def order_number(order: SourceOrder) -> str | None:
-    """Return the order's number, if there is a text in its place."""
-    number = order.order.get("mp_order_number") if isinstance(order.order, dict) else None
-    return number if isinstance(number, str) else None
+    text = json.dumps(head, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    if order.order is not None:
+        # It goes in as it was read, so that no number changes; JSON has line breaks only between tokens.
+        text = text[:-1] + b', "order": ' + body.translate(_LINE_BREAKS) + b"}"
+    return text + b"\n"

@@ -1,197 +1,208 @@
-"""Read orders one by one from a file, a URL or a list, in memory that does not grow with their number."""
+"""Where orders come from: a file, a URL or a list, read one by one in memory that does not grow with them."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from functools import cached_property, partial
 from itertools import chain, islice
+from typing import IO, Any, NoReturn, Protocol
 
-from airflow_provider_feedamp.bulk.json_array import array_elements
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
-from airflow_provider_feedamp.bulk.paths import is_web, open_storage, shown
+from airflow_provider_feedamp.bulk.paths import local_path, loggable, open_storage, storage_path
 from airflow_provider_feedamp.exceptions import InputError
 
-#: The longest order that is read, in bytes: whatever is in the file, this bounds the memory it can take.
+#: The longest order that is read, in bytes: it bounds the memory that a source can take.
 MAX_ORDER_BYTES = 16 * 1024 * 1024
 
 _PIECE = 256 * 1024  # Bytes per read: large enough to make few calls, small beside an Airflow task.
-_KEPT_OF_A_LONG_LINE = 1000
+_KEPT_OF_A_LONG_ORDER = 1000
 _UTF8_MARK = b"\xef\xbb\xbf"
 _LINES = (".ndjson", ".jsonl")
 _ARRAY = (".json",)
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 _ALL_NAMES = ", ".join(f"{name}, {name}.gz" for name in _LINES + _ARRAY)
+#: What storages call the things that change with a file's content. A size alone may stay.
+_STAMPS = ("ETag", "etag", "generation", "version_id", "LastModified", "last_modified", "updated", "modified",
+           "mtime", "created")  # fmt: skip
 
 
-class ReadSoFar:
-    """How many bytes of a file have been read: of the file as it lies there, compressed or not."""
+class OrderInput(Protocol):
+    """Where an import's orders come from."""
 
-    def __init__(self) -> None:
-        self.bytes = 0
+    @property
+    def name(self) -> str:
+        """What it is, for a log; it holds no secret and nothing of an order."""
 
-    def counting(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-        """Return a read function that counts what it returns."""
+    def fingerprint(self, read: int = 0) -> str | None:
+        """Return what stays the same while the first orders do; None if that is not known.
 
-        def counted(size: int) -> bytes:
-            piece = read(size)
-            self.bytes += len(piece)
-            return piece
+        :param read: How many orders. Default 0: what is known before any is read.
+        """
 
-        return counted
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Return the orders behind the first ones; refuse at once what is of no use."""
+
+    def share(self) -> float | None:
+        """Return how much of it has been read, from 0 to 1; None if that is not known."""
 
 
-def read_orders(
-    source: str, *, allow_empty: bool = False, skip: int = 0, so_far: ReadSoFar | None = None
-) -> Iterator[SourceOrder]:
-    """Read the orders of a file, from anything that Airflow's object storage can open.
+class FileInput:
+    """A file of orders, from anything that Airflow's object storage can open.
 
     One order per line (``.ndjson``, ``.jsonl``) or one JSON array (``.json``), each also compressed
-    (``.gz``), in UTF-8. Blank lines are skipped and counted, so line numbers are those of an editor. What is
-    wrong with a single line or element is told in its :class:`SourceOrder`; the others go on.
+    (``.gz``), in UTF-8. Blank lines are skipped and counted, so line numbers are those of an editor.
 
     :param source: A local path, a ``file://`` URL or a URL such as ``s3://connection_id@bucket/orders.ndjson``.
-    :param allow_empty: Whether a source without any order is fine. Default: it is not.
-    :param skip: How many orders to pass over, unparsed; what is wrong with a line counts as an order, too.
-    :param so_far: Is told how far the file has been read.
-    :return: An iterator that holds one order at a time.
-    :raises InputError: At once if the source does not exist, cannot be opened, is a directory, is of an
-        unknown kind, not in UTF-8 or empty; while reading if it is cut off, naming the last order before.
+    :param allow_empty: Whether a file without any order is fine. Default: it is not.
     """
-    what = f"Source {shown(source)}"
-    name = (source.partition("?")[0] if is_web(source) else source).lower()
-    plain_name = name.removesuffix(".gz")
-    if not plain_name.endswith(_LINES + _ARRAY):
-        table = (
-            " A table has no place for an order's own lines: write each order as a JSON object on one line, "
-            "or load the table into a database and give a query with sql_conn_id."
-            if plain_name.endswith(_TABLES)
-            else ""
-        )
-        raise InputError(
-            f"{what} has a name that does not say what it holds. Known are: {_ALL_NAMES}.{table}"
-        )
-    read = partial(_lines if plain_name.endswith(_LINES) else _elements, skip=skip)
-    opened = partial(_opened, source, what, so_far or ReadSoFar(), compressed=name.endswith(".gz"))
-    return _not_empty(_stream(opened, what, read), what, allow_empty=allow_empty or skip > 0)
+
+    def __init__(self, source: str, *, allow_empty: bool = False) -> None:
+        self.source = source
+        self.allow_empty = allow_empty
+        self._bytes_read = 0  # Of the file as it is stored, compressed or not.
+
+    @property
+    def name(self) -> str:
+        """The path, without a password."""
+        return loggable(self.source)
+
+    def fingerprint(self, read: int = 0) -> str | None:
+        """Return a digest of path, size and the storage's own mark of the content, such as an ETag.
+
+        It is that of the first call: what is changed while it is read is seen by the retry.
+        """
+        marks = {name: str(self._info[name]) for name in _STAMPS if self._info.get(name)}
+        return digest(self.source, self._size, marks) if marks and self._size is not None else None
+
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Return the orders of the file, one at a time; a bad line or element is one with a problem.
+
+        :param skip: How many orders to pass over, unparsed; a bad line counts as an order, too.
+        :raises InputError: At once if the file does not exist, cannot be opened, is a directory, is of an
+            unknown kind, not in UTF-8 or empty; while reading if it is cut off, naming the last order before.
+        """
+        name = self.name.lower()
+        plain_name = name.removesuffix(".gz")
+        if not plain_name.endswith(_LINES + _ARRAY):
+            table = (
+                " A table has no place for an order's own lines: write each order as a JSON object on one "
+                "line, or load the table into a database and give a query with sql_conn_id."
+                if plain_name.endswith(_TABLES)
+                else ""
+            )
+            raise InputError(
+                f"Source {self.name} has a name that does not say what it holds. "
+                f"Known are: {_ALL_NAMES}.{table}"
+            )
+        read = _lines if plain_name.endswith(_LINES) else _elements
+        orders = self._orders(partial(read, skip=skip), compressed=name.endswith(".gz"))
+        return _not_empty(orders, f"Source {self.name}", allow_empty=self.allow_empty or skip > 0)
+
+    def share(self) -> float | None:
+        """Return the share of the file's bytes, which of a compressed file are the compressed ones."""
+        return min(self._bytes_read / self._size, 1.0) if self._size else None
+
+    @cached_property
+    def _info(self) -> Mapping[str, Any]:
+        """What the storage says of the file."""
+        try:
+            if (local := local_path(self.source)) is not None:
+                found = os.stat(local)
+                return {"size": found.st_size, "mtime": found.st_mtime_ns}
+            place = storage_path(self.source, "Source")
+            return dict(place.fs.info(place.path))
+        except Exception:  # noqa: BLE001 - each storage has errors of its own; open() says what is wrong
+            return {}
+
+    @property
+    def _size(self) -> int | None:
+        size = self._info.get("size")
+        return size if isinstance(size, int) else None
+
+    def _orders(
+        self, read: Callable[[io.BufferedReader, str], Iterator[SourceOrder]], *, compressed: bool
+    ) -> Iterator[SourceOrder]:
+        what, order = f"Source {self.name}", None
+        try:
+            with _opened(self.source, what) as file:
+                stream = buffered(partial(self._read, file))
+                if compressed:
+                    # read1 hands out what could be unpacked before the place where a cut-off file ends.
+                    stream = buffered(gzip.GzipFile(fileobj=stream).read1)
+                _check_encoding(stream, what)
+                for order in read(stream, what):
+                    yield order
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            place = f"after {order.place}" if order else "at its beginning"
+            raise InputError(
+                f"{what} is not a whole gzip file: {error} ({place}). What stands before was read."
+            ) from error
+
+    def _read(self, file: IO[bytes], size: int) -> bytes:
+        piece = file.read(size)
+        self._bytes_read += len(piece)
+        return piece
 
 
-def orders_of(orders: object, *, allow_empty: bool = False) -> Iterator[SourceOrder]:
-    """Read the orders of a list, as an argument, an XCom or a rendered template gives it.
+class ListInput:
+    """A list of orders, as an argument, an XCom or a rendered template gives it.
 
     :param orders: A list (or other iterable) of orders, or the text of a JSON array.
     :param allow_empty: Whether a list without any order is fine. Default: it is not.
-    :raises InputError: At once if this is not a list of orders, or is empty.
     """
-    if isinstance(orders, str):
-        return _not_empty(_of_text(orders), "orders", allow_empty=allow_empty)
-    if isinstance(orders, (Mapping, bytes)) or not isinstance(orders, Iterable):
-        raise InputError(f"orders must be a list of orders, not {type(orders).__name__}.")
-    found = (order_of(position, order) for position, order in enumerate(orders, 1))
-    return _not_empty(found, "orders", allow_empty=allow_empty)
 
+    name = "the list in orders"
 
-def _not_empty(orders: Iterator[SourceOrder], what: str, *, allow_empty: bool) -> Iterator[SourceOrder]:
-    """Read the first order now, so that a source that is of no use is refused before anything is done."""
-    first = next(orders, None)
-    if first is not None:
-        return chain((first,), orders)
-    if allow_empty:
-        return orders
-    raise InputError(f"{what}: there is no order in it. If that is fine, set allow_empty=True.")
+    def __init__(self, orders: object, *, allow_empty: bool = False) -> None:
+        self.orders = orders
+        self.allow_empty = allow_empty
 
+    def fingerprint(self, read: int = 0) -> str | None:
+        """Return None: the task that made the list may have made another one."""
+        return None
 
-def _of_text(text: str) -> Iterator[SourceOrder]:
-    try:
-        is_list = isinstance(json.loads(text), list)
-    except (ValueError, RecursionError):
-        is_list = False
-    if not is_list:
-        raise InputError(
-            "orders is a text that is not a JSON array. A template that renders to Python's notation or to "
-            'nothing does that: pass the task\'s output itself (orders=task.output), or add "| tojson".'
-        )
-    stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
-    elements = array_elements(partial(stream.read, _PIECE), what="orders", limit=MAX_ORDER_BYTES)
-    return (parse_order(position, element, "item") for position, element in enumerate(elements, 1))
+    def open(self, skip: int = 0) -> Iterator[SourceOrder]:
+        """Return the orders of the list; none can be passed over.
 
-
-def _stream(
-    opened: Callable[[], AbstractContextManager[io.BufferedReader]], what: str, read: _Reader
-) -> Iterator[SourceOrder]:
-    order = None
-    try:
-        with opened() as stream:
-            _check_encoding(stream, what)
-            for order in read(stream, what):
-                yield order
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        place = f"after {order.place}" if order else "at its beginning"
-        raise InputError(
-            f"{what} is not a whole gzip file: {error} ({place}). What stands before was read."
-        ) from error
-
-
-@contextmanager
-def _opened(source: str, what: str, so_far: ReadSoFar, *, compressed: bool) -> Iterator[io.BufferedReader]:
-    try:
-        file = open_storage(source, "rb", "Source")
-    except FileNotFoundError as error:
-        raise InputError(f"{what} does not exist.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{what} is a directory; name one file.") from error
-    except PermissionError as error:
-        raise InputError(f"{what} may not be read by this worker: {error.strerror or error}.") from error
-    with file:
-        stream = buffered(so_far.counting(file.read))
-        # read1 hands out what could be unpacked before the place where a cut-off file ends.
-        yield buffered(gzip.GzipFile(fileobj=stream).read1) if compressed else stream
-
-
-def _check_encoding(stream: io.BufferedReader, what: str) -> None:
-    head = stream.peek(4)[:4]
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-        raise InputError(f"{what} is not in UTF-8 (it looks like UTF-16 or UTF-32); save it as UTF-8.")
-    if head.startswith(_UTF8_MARK):
-        stream.read(len(_UTF8_MARK))
-
-
-def _lines(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
-    number = 0
-    while text := stream.readline(MAX_ORDER_BYTES):
-        number += 1
-        cut = len(text) == MAX_ORDER_BYTES and not text.endswith(b"\n")
-        if cut:
-            _pass_over_line(stream)
-        elif text.isspace():
-            continue
-        if skip:
-            skip -= 1
+        :raises InputError: At once if this is not a list of orders, or is empty.
+        """
+        if isinstance(self.orders, str):
+            found = _of_text(self.orders)
+        elif isinstance(self.orders, (Mapping, bytes)) or not isinstance(self.orders, Iterable):
+            raise InputError(f"orders must be a list of orders, not {type(self.orders).__name__}.")
         else:
-            yield _too_long(number, text) if cut else parse_order(number, text)
+            found = (order_of(position, order) for position, order in enumerate(self.orders, 1))
+        return _not_empty(found, "orders", allow_empty=self.allow_empty)
+
+    def share(self) -> float | None:
+        """Return None: it is in memory, so it is short."""
+        return None
 
 
-def _pass_over_line(stream: io.BufferedReader) -> None:
-    while (rest := stream.readline(_PIECE)) and not rest.endswith(b"\n"):
-        pass
+def digest(*values: object) -> str:
+    """Return a short text that is the same for the same values and tells nothing about them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _too_long(number: int, text: bytes) -> SourceOrder:
+def bounded(problem: str | None, body: bytes) -> tuple[str | None, bytes]:
+    """Return a problem and a body; of a body that is too long only the beginning, and that as its problem."""
+    if len(body) < MAX_ORDER_BYTES:
+        return problem, body
     problem = f"is longer than {MAX_ORDER_BYTES:,} bytes; only its beginning is kept here"
-    return SourceOrder(number, None, text[:_KEPT_OF_A_LONG_LINE], problem)
+    return problem, body[:_KEPT_OF_A_LONG_ORDER]
 
 
-def _elements(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
-    elements = array_elements(partial(stream.read1, _PIECE), what=what, limit=MAX_ORDER_BYTES)
-    for position, element in islice(enumerate(elements, 1), skip, None):
-        yield parse_order(position, element, "item")
-
-
-_Reader = Callable[[io.BufferedReader, str], Iterator[SourceOrder]]
+def buffered(read: Callable[[int], bytes]) -> io.BufferedReader:
+    """Return a stream over a read function."""
+    return io.BufferedReader(_ReadOnly(read), _PIECE)
 
 
 class _ReadOnly(io.RawIOBase):
@@ -210,6 +221,170 @@ class _ReadOnly(io.RawIOBase):
         return len(piece)
 
 
-def buffered(read: Callable[[int], bytes]) -> io.BufferedReader:
-    """Return a stream over a read function."""
-    return io.BufferedReader(_ReadOnly(read), _PIECE)
+@contextmanager
+def _opened(source: str, what: str) -> Iterator[IO[bytes]]:
+    try:
+        file = open_storage(source, "rb", "Source")
+    except FileNotFoundError as error:
+        raise InputError(f"{what} does not exist.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{what} is a directory; name one file.") from error
+    except PermissionError as error:
+        raise InputError(f"{what} may not be read by this worker: {error.strerror or error}.") from error
+    with file:
+        yield file
+
+
+def _not_empty(orders: Iterator[SourceOrder], what: str, *, allow_empty: bool) -> Iterator[SourceOrder]:
+    """Read the first order now, so that a source that is of no use is refused before anything is done."""
+    first = next(orders, None)
+    if first is not None:
+        return chain((first,), orders)
+    if allow_empty:
+        return orders
+    raise InputError(f"{what}: there is no order in it. If that is fine, set allow_empty=True.")
+
+
+def _check_encoding(stream: io.BufferedReader, what: str) -> None:
+    head = stream.peek(4)[:4]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+        raise InputError(f"{what} is not in UTF-8 (it looks like UTF-16 or UTF-32); save it as UTF-8.")
+    if head.startswith(_UTF8_MARK):
+        stream.read(len(_UTF8_MARK))
+
+
+def _lines(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
+    number = 0
+    while text := stream.readline(MAX_ORDER_BYTES):
+        number += 1
+        cut = len(text) == MAX_ORDER_BYTES and not text.endswith(b"\n")
+        if cut:
+            while (rest := stream.readline(_PIECE)) and not rest.endswith(b"\n"):
+                """Pass over the rest of the line."""
+        elif text.isspace():
+            continue
+        if skip:
+            skip -= 1
+        elif cut:
+            problem, body = bounded(None, text)
+            yield SourceOrder(number, None, body, problem)
+        else:
+            yield parse_order(number, text)
+
+
+def _elements(stream: io.BufferedReader, what: str, skip: int = 0) -> Iterator[SourceOrder]:
+    elements = array_elements(partial(stream.read1, _PIECE), what=what, limit=MAX_ORDER_BYTES)
+    for position, element in islice(enumerate(elements, 1), skip, None):
+        yield parse_order(position, element, "item")
+
+
+def _of_text(text: str) -> Iterator[SourceOrder]:
+    try:
+        is_list = isinstance(json.loads(text), list)
+    except (ValueError, RecursionError):
+        is_list = False
+    if not is_list:
+        raise InputError(
+            "orders is a text that is not a JSON array. A template that renders to Python's notation or to "
+            'nothing does that: pass the task\'s output itself (orders=task.output), or add "| tojson".'
+        )
+    stream = io.BytesIO(text.encode("utf-8", "surrogatepass"))
+    return _elements(io.BufferedReader(stream), "orders")
+
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+#: Everything up to the next bracket; at the array's own level a comma stops it too. A string that is not
+#: complete yet stops both at its opening quote.
+_NESTED = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
+_TOP = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")*+", re.DOTALL)
+
+
+def array_elements(read: Callable[[], bytes], *, what: str, limit: int) -> Iterator[bytes]:
+    """Yield the bytes of each element of a JSON array, in order, holding no more than one of them.
+
+    This only follows quotes, brackets and commas. What an element holds is judged later, so that a broken one
+    is a reject with its position while the others go on, and each keeps its bytes as they were written.
+
+    :param read: Returns the next piece of the text in UTF-8, and nothing at its end.
+    :param what: What is read, to begin an error message with.
+    :param limit: The most bytes that one element may have; it bounds the memory.
+    :raises InputError: If the text is not one array, ends before the array does, or exceeds the limit. It
+        says after which element, and all elements before were yielded.
+    """
+    return _Splitter(read, what, limit).elements()
+
+
+class _Splitter:
+    def __init__(self, read: Callable[[], bytes], what: str, limit: int) -> None:
+        self._read = read
+        self._what = what
+        self._limit = limit
+        self._text = b""
+        self._at = 0  # How far the text has been looked at.
+        self._count = 0
+
+    def elements(self) -> Iterator[bytes]:
+        """Yield the elements between the opening and the closing bracket."""
+        first = self._next_visible()
+        if not first:
+            return
+        if first != b"[":
+            raise InputError(
+                f"{self._what} does not begin with [, so it is not a JSON array. "
+                "One order per line belongs in an .ndjson file."
+            )
+        self._at += 1
+        if self._next_visible() == b"]":
+            self._at += 1
+        else:
+            more = True
+            while more:
+                element, more = self._element()
+                self._count += 1
+                yield element
+        if self._next_visible():
+            self._fail("something follows the array")
+
+    def _element(self) -> tuple[bytes, bool]:
+        """Return the next element and whether a comma, so another one, follows."""
+        start, depth = self._at, 0
+        while True:
+            found = (_NESTED if depth else _TOP).match(self._text, self._at)
+            self._at = found.end() if found else self._at
+            mark = self._text[self._at : self._at + 1]
+            if mark in (b"", b'"'):
+                self._more(start)
+                start = 0
+                continue
+            self._at += 1
+            if not depth and mark in (b",", b"]"):
+                return self._text[start : self._at - 1], mark == b","
+            depth += 1 if mark in (b"[", b"{") else -1
+            if depth < 0:
+                self._fail("a bracket closes that was not opened")
+
+    def _next_visible(self) -> bytes:
+        while True:
+            rest = self._text[self._at :].lstrip()
+            if rest:
+                self._text, self._at = rest, 0
+                return rest[:1]
+            self._text, self._at = self._read(), 0
+            if not self._text:
+                return b""
+
+    def _more(self, start: int) -> None:
+        """Read on, and keep only what has been read of the element that begins at the start."""
+        if len(self._text) - start > self._limit:
+            self._fail(f"the next element is longer than {self._limit:,} bytes")
+        piece = self._read()
+        if not piece:
+            self._fail("it ends before its closing bracket,")
+        self._text = self._text[start:] + piece
+        self._at -= start
+
+    def _fail(self, problem: str) -> NoReturn:
+        raise InputError(
+            f"{self._what} is not a whole JSON array: {problem} after element {self._count}. "
+            "What stands before was read; correct the rest and run it again."
+        )

@@ -26,9 +26,9 @@ from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.bulk.inputs import OrderInput
-    from airflow_provider_feedamp.bulk.interrupt import Stop
     from airflow_provider_feedamp.bulk.progress import Progress
+    from airflow_provider_feedamp.bulk.source import OrderInput
+    from airflow_provider_feedamp.bulk.threads import Stop
 
 #: Seconds between two lines where there is no terminal.
 LINE_EVERY = 5.0
@@ -99,8 +99,7 @@ def importorders_in_words(
     Ctrl-C lets the orders on their way end and prints the account. With --check no order is sent, and no
     connection or token is needed.
     """
-    from airflow_provider_feedamp.bulk.counts import orders_in_words
-    from airflow_provider_feedamp.bulk.progress import ProgressLog
+    from airflow_provider_feedamp.bulk.progress import ProgressLog, orders_in_words
 
     source = _input(file, sql_conn_id, rejects, allow_empty)
     deployment = Deployment(conn_id)
@@ -108,7 +107,7 @@ def importorders_in_words(
     display = Bar(sys.stderr) if sys.stderr.isatty() else ProgressLog(LINE_EVERY)
     try:
         with airflow(), _stopped_by_signals() as stop:
-            from airflow_provider_feedamp.bulk.run import import_orders as run_import
+            from airflow_provider_feedamp.bulk.place import import_orders as run_import
 
             api = None
             if not check:
@@ -134,31 +133,31 @@ def importorders_in_words(
 
 
 def _tell_rejects(rejected: int, rejects: str | None) -> None:
-    from airflow_provider_feedamp.bulk.paths import shown
+    from airflow_provider_feedamp.bulk.paths import loggable
 
     if rejected and rejects:
-        click.echo(f"Rejects, whole and with reasons: {shown(rejects)} (mend it and import it)")
+        click.echo(f"Rejects, whole and with reasons: {loggable(rejects)} (mend it and import it)")
     elif rejected:
         click.echo("The rejects were not kept: --rejects names a file for them.")
 
 
 def _input(file: str, sql_conn_id: str | None, rejects: str | None, allow_empty: bool) -> OrderInput:
-    from airflow_provider_feedamp.bulk.inputs import FileInput
-    from airflow_provider_feedamp.bulk.paths import same_place, shown
-    from airflow_provider_feedamp.bulk.sql_source import QueryInput
+    from airflow_provider_feedamp.bulk.paths import loggable, same_place
+    from airflow_provider_feedamp.bulk.source import FileInput
+    from airflow_provider_feedamp.bulk.sql import QueryInput
 
     if sql_conn_id:
         return QueryInput(file, sql_conn_id, allow_empty=allow_empty)
     if rejects and same_place(file, rejects):
         raise click.UsageError(
-            f"FILE and --rejects are the same file, {shown(file)}, which would be overwritten."
+            f"FILE and --rejects are the same file, {loggable(file)}, which would be overwritten."
         )
     return FileInput(file, allow_empty=allow_empty)
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[Stop]:
-    from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.threads import Stop
 
     stop = Stop()
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -214,8 +213,7 @@ class Bar(logging.Handler):
 
 def bar_line(progress: Progress, columns: int) -> str:
     """Return the line with the bar, in words as short as they have to be."""
-    from airflow_provider_feedamp.bulk.counts import orders_in_words
-    from airflow_provider_feedamp.bulk.progress import duration
+    from airflow_provider_feedamp.bulk.progress import duration, orders_in_words
 
     left = progress.seconds_left
     pace = f"{progress.rate:,.0f}/s, {progress.rejected:,} rejected"

@@ -245,7 +245,7 @@ class EachBase(BaseOperator):
 
     def _each(self, hook: FeedAmpHook, items: Mapping[Any, Any]) -> Account:
         """Do it to each in a thread of its own: what a signal raises in the main thread cuts none in two."""
-        from airflow_provider_feedamp.bulk.interrupt import Stop, run_apart
+        from airflow_provider_feedamp.bulk.threads import Stop, run_apart
 
         stop = Stop()
         return run_apart(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_feedamp.bulk.counts import PlaceCounts
-    from airflow_provider_feedamp.bulk.inputs import OrderInput
-    from airflow_provider_feedamp.bulk.interrupt import Stop
+    from airflow_provider_feedamp.bulk.progress import PlaceCounts
+    from airflow_provider_feedamp.bulk.source import OrderInput
+    from airflow_provider_feedamp.bulk.threads import Stop
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             self._stop.request()
 
     def _place(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_feedamp.bulk.paths import shown
+        from airflow_provider_feedamp.bulk.paths import loggable
 
         max_failures = limit("max_failures", self.max_failures)
         max_workers = whole_number("max_workers", self.max_workers, least=1, most=MOST_WORKERS)
@@ -130,8 +130,10 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         else:
             counts = self._import(source, self._hook(source, max_workers, pace), max_workers, context)
         kept = self.rejects if self.rejects and counts.rejected else None
-        log.info("All orders of %s: %s; rejects: %s", source.name, counts, shown(kept) if kept else "no file")
-        _check_rejects(counts, max_failures, shown(kept) if kept else None)
+        log.info(
+            "All orders of %s: %s; rejects: %s", source.name, counts, loggable(kept) if kept else "no file"
+        )
+        _check_rejects(counts, max_failures, loggable(kept) if kept else None)
         return asdict(counts) | {"rejects": kept}
 
     def _hook(self, source: OrderInput, max_workers: int, pace: float | None) -> FeedAmpHook:
@@ -151,10 +153,9 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
     def _import(
         self, source: OrderInput, hook: FeedAmpHook | None, max_workers: int, context: Context
     ) -> PlaceCounts:
-        from airflow_provider_feedamp.bulk.interrupt import Stop
-        from airflow_provider_feedamp.bulk.metrics import Metrics
-        from airflow_provider_feedamp.bulk.progress import ProgressLog
-        from airflow_provider_feedamp.bulk.run import import_orders
+        from airflow_provider_feedamp.bulk.place import import_orders
+        from airflow_provider_feedamp.bulk.progress import Metrics, ProgressLog
+        from airflow_provider_feedamp.bulk.threads import Stop
 
         self._stop = Stop()
         try:
@@ -172,9 +173,9 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             self._stop = None
 
     def _input(self) -> OrderInput:
-        from airflow_provider_feedamp.bulk.inputs import FileInput, ListInput
-        from airflow_provider_feedamp.bulk.paths import same_place, shown
-        from airflow_provider_feedamp.bulk.sql_source import QueryInput
+        from airflow_provider_feedamp.bulk.paths import loggable, same_place
+        from airflow_provider_feedamp.bulk.source import FileInput, ListInput
+        from airflow_provider_feedamp.bulk.sql import QueryInput
         from airflow_provider_feedamp.exceptions import InputError
 
         allow_empty = flag("allow_empty", self.allow_empty)
@@ -193,7 +194,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
             return QueryInput(self.source, self.sql_conn_id, allow_empty=allow_empty)
         if self.rejects and same_place(self.source, self.rejects):
             raise InputError(
-                f"Task {self.task_id}: source and rejects are the same file, {shown(self.source)}, which "
+                f"Task {self.task_id}: source and rejects are the same file, {loggable(self.source)}, which "
                 "would be overwritten while it is read. Name another file for the rejects."
             )
         return FileInput(self.source, allow_empty=allow_empty)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_feedamp.bulk.paths import loggable
+from airflow_provider_feedamp.exceptions import DestinationError, ImportStoppedError, InputError
+from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -14,20 +18,23 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_feedamp.bulk.interrupt import Stop
-    from airflow_provider_feedamp.bulk.ndjson_file import NdjsonFile
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.bulk.threads import Stop
+    from airflow_provider_feedamp.transfers.ndjson_file import NdjsonFile
 
 log = logging.getLogger(__name__)
 
+#: The filters that are lists. Beside them, has_errors is true or false, and all others are instants.
 _LISTS = ("mp_order_numbers", "fulfillment_status", "refund_status", "return_status")
-_INSTANTS = (
-    "imported_after",
-    "seller_updated_after",
-    "created_after",
-    "created_before",
-    "requested_after",
-    "requested_before",
-)
+_ORDERS = ("mp_order_numbers", "fulfillment_status", "imported_after", "seller_updated_after", "has_errors")
+#: The filters of each resource.
+FILTERS: Final[dict[str, tuple[str, ...]]] = {
+    "orders": _ORDERS,
+    "fulfillments": _ORDERS,
+    "refunds": ("mp_order_numbers", "refund_status", "created_after", "created_before"),
+    "returns": ("mp_order_numbers", "return_status", "requested_after", "requested_before"),
+}
+_FILTER_NAMES = tuple(dict.fromkeys(name for names in FILTERS.values() for name in names))
 
 
 class FeedAmpToObjectStorageOperator(BaseOperator):
@@ -65,19 +72,11 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     :return: What was written: ``destination``, ``resource``, ``count`` of lines and ``bytes``.
     """
 
-    template_fields: Sequence[str] = (
-        "resource",
-        "destination",
-        *_LISTS,
-        *_INSTANTS,
-        "has_errors",
-        "feedamp_conn_id",
-        "seller",
-    )
+    template_fields: Sequence[str] = ("resource", "destination", *_FILTER_NAMES, "feedamp_conn_id", "seller")
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
     ui_color = "#d7e8f7"
 
-    #: The export under way in this process, to be told to stop.
+    #: The export under way in this process, to request its stop.
     _stop: Stop | None = None
 
     def __init__(
@@ -122,25 +121,22 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         from airflow_provider_feedamp.hooks.errors import task_errors
 
         with task_errors():
-            return self._write(context)
+            return self._export(context)
 
     def on_kill(self) -> None:
-        """Tell the export to stop: it ends after the line that it writes, and nothing of it is left."""
+        """Request a stop: the export ends after the line that it writes, and nothing of it is left."""
         if self._stop is not None:
             self._stop.request()
 
-    def _write(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_feedamp.bulk.export import exported
-        from airflow_provider_feedamp.bulk.interrupt import Stop
-        from airflow_provider_feedamp.bulk.ndjson_file import ndjson_file
-        from airflow_provider_feedamp.bulk.paths import shown
+    def _export(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_feedamp.bulk.threads import Stop
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
         filters = self._filters()
         hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
-        entries = exported(hook.client, self.resource, filters)
+        entries = _entries(hook.client, self.resource, filters)
         origin = f"{self.resource} of seller {hook.seller!r} (connection {self.feedamp_conn_id})"
-        log.info("Writing the %s to %s", origin, shown(self.destination))
+        log.info("Writing the %s to %s", origin, loggable(self.destination))
         owner, again = _owner(context)
         self._stop = stop = Stop()
         try:
@@ -158,9 +154,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
     def _fill(self, file: NdjsonFile, entries: Iterator[Mapping[str, Any]], stop: Stop) -> None:
         """Write the entries, in a thread: one call of FeedAMP may last longer than Airflow waits."""
-        from airflow_provider_feedamp.bulk.interrupt import run_apart
-        from airflow_provider_feedamp.bulk.paths import shown
-        from airflow_provider_feedamp.exceptions import DestinationError, ImportStoppedError
+        from airflow_provider_feedamp.bulk.threads import run_apart
 
         def write() -> bool:
             for entry in entries:
@@ -178,30 +172,71 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
                 log.warning("Stopped before the end, after %d %s; nothing is kept", file.count, self.resource)
         if not whole:
             raise DestinationError(
-                f"Destination {shown(self.destination)}: the export was told to stop before its end. "
+                f"Destination {loggable(self.destination)}: the export was told to stop before its end. "
                 "Nothing is left of it; run the task again."
             )
 
     def _filters(self) -> dict[str, Any]:
-        """Return the filters that are set, as the client takes them."""
-        from airflow_provider_feedamp.bulk.export import check_filters
+        """Return the filters that are set, as the client takes them.
+
+        :raises InputError: It names the resource or the filter that is not known, or cannot be read.
+        """
         from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
         from airflow_provider_feedamp.operators.values import flag
 
-        given = {name: getattr(self, name) for name in (*_LISTS, *_INSTANTS, "has_errors")}
+        given = {name: getattr(self, name) for name in _FILTER_NAMES}
         given = {name: value for name, value in given.items() if not nothing(value) and value != ""}
-        check_filters(self.resource, given)
+        if self.resource not in FILTERS:
+            raise InputError(f"resource must be one of {', '.join(FILTERS)}, not {self.resource!r}.")
+        known = FILTERS[self.resource]
+        if foreign := [name for name in given if name not in known]:
+            raise InputError(
+                f"{self.resource} have no filter {', '.join(foreign)}; they have: {', '.join(known)}."
+            )
         for name, value in given.items():
-            read = given_texts if name in _LISTS else given_instant if name in _INSTANTS else flag
+            read = given_texts if name in _LISTS else flag if name == "has_errors" else given_instant
             given[name] = read(name, value)
         return given
 
 
 def _owner(context: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return what stands for this task of this run in a file's name, and whether this is a new try of it."""
-    from airflow_provider_feedamp.bulk.inputs import digest
+    """Return what names this task of this run in a file's name, and whether this is a new try of it."""
+    from airflow_provider_feedamp.bulk.source import digest
 
     ti = context.get("ti")
     if ti is None:
         return "", False
     return digest(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)[:16], ti.try_number > 1
+
+
+def _entries(client: FeedAmpClient, resource: str, filters: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Return the entries of a resource, each once, as they are read from FeedAMP.
+
+    Fulfilments are one entry per order: its number, and what endpoint 6 says of it (one call per order).
+    Without order numbers or a ``fulfillment_status``, they are those of the orders with any activity: on
+    which the seller has shipped or cancelled something, whether they are closed or not.
+
+    :param resource: One of :data:`FILTERS`.
+    :param filters: As the client's list takes them, only those that are set.
+    :raises InputError: A filter cannot be sent; raised at once.
+    """
+    from airflow_provider_feedamp.api.types import FulfillmentFilter
+
+    if resource == "orders":
+        return client.orders.list(**filters)
+    if resource == "refunds":
+        return client.refunds.list(**filters)
+    if resource == "returns":
+        # The names of their filters are guesses, which a server may ignore.
+        numbers, statuses = filters.get("mp_order_numbers"), filters.get("return_status")
+        return (
+            found
+            for found in client.returns.list(**filters)
+            if (numbers is None or found.get("mp_order_number") in numbers)
+            and (statuses is None or found.get("status") in statuses)
+        )
+    if not {"mp_order_numbers", "fulfillment_status"} & filters.keys():
+        active = (FulfillmentFilter.PARTIALLY_FULFILLED, FulfillmentFilter.COMPLETE)
+        filters = {**filters, "fulfillment_status": active}
+    placed = (str(order["mp_order_number"]) for order in client.orders.list(**filters))
+    return ({"mp_order_number": number} | client.orders.fulfillments(number) for number in placed)

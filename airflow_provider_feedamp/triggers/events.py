@@ -105,7 +105,7 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
             await pause(interval - taken)
 
     def _poll(self, mark: Watermark) -> Found:
-        from airflow_provider_feedamp.bulk.metrics import watch_failing
+        from airflow_provider_feedamp.bulk.progress import watch_failing
 
         failing = True
         try:

@@ -1,18 +1,28 @@
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 from urllib3 import HTTPResponse
 
 from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.orders import OrdersApi
 from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
+from airflow_provider_feedamp.bulk.place import place_orders
+from airflow_provider_feedamp.bulk.rejects import RejectsFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Iterator
+
+    from airflow_provider_feedamp.bulk.progress import PlaceCounts
 
 BASE_URL = "http://127.0.0.1:9/api/v1"
 
@@ -29,16 +39,31 @@ class OneToken:
 
 
 class FeedAmpEdge:
-    """What stands where FeedAMP would: it keeps what arrives and answers as it was told."""
+    """Stands where FeedAMP would: it keeps what arrives and gives the answers that it was set to give."""
 
-    def __init__(self) -> None:
+    def __init__(self, rejects: RejectsFile) -> None:
         self.bodies: list[bytes] = []
         self.answers: dict[str, tuple[int, Any]] = {}
         self.failures: dict[str, Exception] = {}
+        self.rejects = rejects
+        self._api = OrdersApi(Transport(Http(BASE_URL, OneToken(), retries=0)))
+
+    def place(self, orders: Iterable[Any], *, max_workers: int = 1, **options: Any) -> PlaceCounts:
+        """Place orders, also those that are parsed already; one at a time, so that their order is known."""
+        found = (
+            order if isinstance(order, SourceOrder) else order_of(position, order)
+            for position, order in enumerate(orders, 1)
+        )
+        return place_orders(found, self._api, self.rejects, max_workers=max_workers, **options)
 
     @property
     def numbers(self) -> list[str]:
         return [json.loads(body)["mp_order_number"] for body in self.bodies]
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Return what is in the rejects file."""
+        path = Path(str(self.rejects.path))
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
     def urlopen(self, method: str, url: str, body: bytes, headers: Any, **options: Any) -> HTTPResponse:
         number = json.loads(body)["mp_order_number"]
@@ -52,31 +77,16 @@ class FeedAmpEdge:
 
 
 @pytest.fixture
-def edge() -> FeedAmpEdge:
-    return FeedAmpEdge()
+def edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FeedAmpEdge]:
+    with RejectsFile(str(tmp_path / "rejects.ndjson")) as rejects:
+        edge = FeedAmpEdge(rejects)
+        monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", edge.urlopen)
+        yield edge
 
 
 @pytest.fixture
-def api(edge: FeedAmpEdge, monkeypatch: pytest.MonkeyPatch) -> OrdersApi:
-    monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", edge.urlopen)
-    return OrdersApi(Transport(Http(BASE_URL, OneToken(), retries=0)))
-
-
-@pytest.fixture
-def make_order() -> Callable[..., dict[str, Any]]:
-    """Return a good order with the given number and changes."""
-
-    def make(number: str = "A-1", **changes: Any) -> dict[str, Any]:
-        order: dict[str, Any] = {
-            "mp_order_number": number,
-            "sales_channel": "US",
-            "customer": {"full_name": "Jane Secretname"},
-            "purchase_date": "2024-05-01T23:52:01Z",
-            "currency": "USD",
-            "shipping_address": {"full_name": "Jane Secretname", "address1": "1 Hidden Street"},
-            "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5}],
-            "marketplace_state": "AWAITING_SHIPMENT",
-        }
-        return order | changes
-
-    return make
+def bucket() -> str:
+    """Attach a storage that is not local, as a provider does for its scheme, and return a place in it."""
+    attach = importlib.import_module(ObjectStoragePath.__module__).attach
+    attach("memory", fs=MemoryFileSystem())
+    return f"memory://bucket/{uuid.uuid4()}"

@@ -8,11 +8,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.api.types import PlacedOrder
+from airflow_provider_feedamp.bulk.source import FileInput, ListInput
 from airflow_provider_feedamp.exceptions import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
 
 PATIENCE = 10.0
 
@@ -46,8 +49,7 @@ class Orders:
         try:
             self.at_each(number)
             if order.get("refuse"):
-                message = f"placing order {number!r}: refused"
-                raise BadRequestError(message, status=400, codes=("REFUSED",))
+                raise BadRequestError(f"placing order {number!r}: refused", status=400, codes=("REFUSED",))
             with self._lock:
                 known = number in self.held
                 self.held[number] = dict(order)
@@ -95,7 +97,31 @@ class Memory:
         self.text = None
 
 
+def good_order(number: str = "A-1", **changes: Any) -> dict[str, Any]:
+    """Return an order that FeedAMP takes, with changes."""
+    return {
+        "mp_order_number": number,
+        "sales_channel": "US",
+        "customer": {"full_name": "Jane Sécretname"},
+        "purchase_date": "2024-05-01T23:52:01Z",
+        "currency": "USD",
+        "shipping_address": {"full_name": "Jane Sécretname", "address1": "1 Hidden Street"},
+        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5}],
+        "marketplace_state": "AWAITING_SHIPMENT",
+    } | changes
+
+
 def write_orders(path: Path, orders: Iterable[Mapping[str, Any]]) -> str:
     """Write orders to a file of lines and return its path."""
     path.write_bytes(b"".join(json.dumps(each).encode() + b"\n" for each in orders))
     return str(path)
+
+
+def read_orders(path: str, **options: Any) -> Iterator[SourceOrder]:
+    """Read the orders of a file."""
+    return FileInput(path, **options).open()
+
+
+def orders_of(orders: object, **options: Any) -> Iterator[SourceOrder]:
+    """Read the orders of a list."""
+    return ListInput(orders, **options).open()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.bulk import place as place_module
-from airflow_provider_feedamp.bulk.counts import PlaceCounts
-from airflow_provider_feedamp.bulk.interrupt import Stop
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.bulk.place import place_orders
+from airflow_provider_feedamp.bulk.progress import PlaceCounts
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.threads import Stop
 from airflow_provider_feedamp.exceptions import (
     ImportStoppedError,
     ReauthorizationRequiredError,
@@ -32,6 +32,10 @@ def order(line: int, number: str | None = None, **more: Any) -> SourceOrder:
     return order_of(line, {"mp_order_number": number or f"N-{line}", "line": line} | more)
 
 
+def numbered(last: int) -> list[SourceOrder]:
+    return [order(line) for line in range(1, last + 1)]
+
+
 def place(orders: Any, api: Orders, **options: Any) -> PlaceCounts:
     return place_orders(orders, api, RejectsFile(None), **options)  # type: ignore[arg-type]
 
@@ -40,7 +44,7 @@ def test_as_many_orders_as_workers_are_on_their_way_together() -> None:
     barrier = threading.Barrier(8)
     api = Orders(lambda number: barrier.wait(PATIENCE))
 
-    counts = place([order(line) for line in range(1, 41)], api, max_workers=8)
+    counts = place(numbered(40), api, max_workers=8)
 
     assert (counts.placed, api.most_together) == (40, 8)
 
@@ -72,7 +76,7 @@ class Authorising(Orders):
 def test_a_token_is_taken_once_before_any_order_is_sent() -> None:
     api = Authorising(0.3)
 
-    counts = place([order(line) for line in range(1, 41)], api, max_workers=8)
+    counts = place(numbered(40), api, max_workers=8)
 
     assert (counts.placed, api.authorised, api.too_early) == (40, 1, [])
 
@@ -82,7 +86,7 @@ def test_a_token_that_cannot_be_had_is_asked_for_once_and_ends_the_run() -> None
     api = Authorising(0.1, error)
 
     with pytest.raises(ReauthorizationRequiredError) as caught:
-        place([order(line) for line in range(1, 41)], api, max_workers=8)
+        place(numbered(40), api, max_workers=8)
 
     assert caught.value is error
     assert (api.authorised, api.calls) == (1, [])
@@ -92,7 +96,7 @@ def test_a_run_that_is_told_to_stop_does_not_wait_for_a_token(caplog: pytest.Log
     api, stop = Authorising(PATIENCE), Stop()
 
     def orders() -> Iterator[SourceOrder]:
-        yield from (order(line) for line in range(1, 9))
+        yield from numbered(8)
         assert api.begun.wait(PATIENCE)
         stop.request()
         yield order(9)
@@ -147,17 +151,6 @@ def test_a_refused_order_lets_the_next_one_with_its_number_go() -> None:
     assert api.held["A"]["line"] == 3
 
 
-def failing(at: str, gate: Gate | None = None) -> Orders:
-    def each(number: str) -> None:
-        if gate is not None:
-            gate(number)
-        if number == at:
-            message = "placing: HTTP 503"
-            raise ServerError(message, status=503)
-
-    return Orders(each)
-
-
 def test_after_an_error_no_order_is_begun_and_those_under_way_are_waited_for() -> None:
     gate = Gate("N-2")
     counts = PlaceCounts()
@@ -167,12 +160,11 @@ def test_after_an_error_no_order_is_begun_and_those_under_way_are_waited_for() -
         if number == "N-4":
             assert gate.reached.wait(PATIENCE)
             threading.Timer(0.05, gate.open).start()  # N-2 is answered when the error is known
-            message = "placing: HTTP 503"
-            raise ServerError(message, status=503)
+            raise ServerError("placing: HTTP 503", status=503)
 
     api = Orders(each)
     with pytest.raises(ServerError):
-        place([order(line) for line in range(1, 200)], api, max_workers=2, counts=counts)
+        place(numbered(199), api, max_workers=2, counts=counts)
 
     assert counts == PlaceCounts(read=3, placed=3, inserted=3)
     assert set(api.held) >= {"N-1", "N-2", "N-3"}
@@ -183,11 +175,17 @@ def test_an_answer_behind_an_order_without_one_is_not_counted_and_the_log_says_s
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gate = Gate("N-2")
-    api = failing("N-2", gate)
     counts = PlaceCounts()
 
+    def each(number: str) -> None:
+        gate(number)
+        if number == "N-2":
+            raise ServerError("placing: HTTP 503", status=503)
+
+    api = Orders(each)
+
     def orders() -> Iterator[SourceOrder]:
-        yield from (order(line) for line in range(1, 6))
+        yield from numbered(5)
         while len(api.held) < 4:
             """All but the second one are answered, and then that one fails."""
         gate.open()
@@ -200,46 +198,10 @@ def test_an_answer_behind_an_order_without_one_is_not_counted_and_the_log_says_s
     assert "3 more orders were answered" in caplog.text
 
 
-@pytest.mark.parametrize("at", [1, 2, 7, 30])
-def test_the_counts_are_those_of_the_orders_before_the_one_that_failed(at: int) -> None:
-    counts = PlaceCounts()
-
-    with pytest.raises(ServerError):
-        place(
-            [order(line, refuse=line % 3 == 0) for line in range(1, 40)],
-            failing(f"N-{at}"),
-            max_workers=5,
-            counts=counts,
-        )
-
-    assert counts.read == at - 1
-    assert counts.rejected == (at - 1) // 3
-    assert counts.placed == counts.read - counts.rejected
-
-
-def test_rejects_stand_in_the_order_of_the_source() -> None:
-    lines: list[int] = []
-
-    class Kept(RejectsFile):
-        def add(self, order: SourceOrder, *args: Any, **words: Any) -> None:
-            lines.append(order.line)
-            super().add(order, *args, **words)
-
-    rng = random.Random(3)
-    pause = threading.Event()
-    api = Orders(lambda number: pause.wait(rng.random() / 500))
-    orders = [order(line, refuse=rng.random() < 0.5) for line in range(1, 200)]
-
-    place_orders(orders, api, Kept(None), max_workers=9)  # type: ignore[arg-type]
-
-    assert lines == [each.line for each in orders if each.order and each.order["refuse"]]
-
-
 def test_rejects_that_cannot_be_kept_end_the_run_before_they_are_counted() -> None:
     class Full(RejectsFile):
         def add(self, *args: Any, **words: Any) -> None:
-            message = "No space left on device"
-            raise RejectsFileError(message)
+            raise RejectsFileError("No space left on device")
 
     counts = PlaceCounts()
     orders = [order(1), order(2, refuse=True), order(3), order(4, refuse=True)]
@@ -271,21 +233,19 @@ def test_no_more_is_read_than_can_be_worked_on() -> None:
     assert most <= 4 * 10 + 1
 
 
-def test_answered_orders_behind_one_that_waits_are_bounded_too() -> None:
+def held_up(last: int, workers: int, **more: Any) -> tuple[int, int]:
+    """Place orders while the first one gets no answer; return how many were taken then, and placed in all."""
     gate = Gate("N-1")
-    api = Orders(gate)
     taken: list[int] = []
 
     def orders() -> Iterator[SourceOrder]:
-        for line in range(1, 2000):
+        for line in range(1, last + 1):
             taken.append(line)
-            yield order(line)
+            yield order(line, **more)
 
     threading.Thread(target=open_when_still, args=(gate, taken)).start()
-    place(orders(), api, max_workers=2)
-
-    assert len(taken) == 1999
-    assert gate.opened_at == 64 * 2
+    counts = place(orders(), Orders(gate), max_workers=workers)
+    return gate.opened_at, counts.placed
 
 
 def open_when_still(gate: Gate, taken: list[int]) -> None:
@@ -299,22 +259,15 @@ def open_when_still(gate: Gate, taken: list[int]) -> None:
     gate.open()
 
 
+def test_answered_orders_behind_one_that_waits_are_bounded_too() -> None:
+    assert held_up(1999, 2) == (64 * 2, 1999)
+
+
 def test_large_orders_are_held_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place_module, "_HELD_BYTES", 10_000)
-    gate = Gate("N-1")
-    api = Orders(gate)
-    taken: list[int] = []
 
-    def orders() -> Iterator[SourceOrder]:
-        for line in range(1, 30):
-            taken.append(line)
-            yield order(line, text="x" * 3000)
-
-    threading.Thread(target=open_when_still, args=(gate, taken)).start()
     # With one worker all wait behind the first: none is answered, so each counts with its bytes.
-    counts = place(orders(), api, max_workers=1)
-
-    assert (gate.opened_at, counts.placed) == (4, 29)
+    assert held_up(29, 1, text="x" * 3000) == (4, 29)
 
 
 def test_a_run_that_was_told_to_stop_while_its_source_was_made_sends_nothing() -> None:
@@ -322,7 +275,7 @@ def test_a_run_that_was_told_to_stop_while_its_source_was_made_sends_nothing() -
     stop.request()
 
     with pytest.raises(ImportStoppedError):
-        place([order(line) for line in range(1, 9)], api, stop=stop)
+        place(numbered(8), api, stop=stop)
 
     assert (api.authorised, api.calls) == (0, [])
 
@@ -349,7 +302,7 @@ def test_a_run_that_is_told_to_stop_waits_for_an_answer_only_for_a_while(
     api = Orders(gate)
 
     def orders() -> Iterator[SourceOrder]:
-        yield from (order(line) for line in range(1, 6))
+        yield from numbered(5)
         while len(api.held) < 4:
             """Only the third one is still on its way."""
         stop.request()
@@ -363,7 +316,7 @@ def test_a_run_that_is_told_to_stop_waits_for_an_answer_only_for_a_while(
 
 
 def test_nothing_is_left_running() -> None:
-    place([order(line) for line in range(1, 100)], Orders(), max_workers=8)
+    place(numbered(99), Orders(), max_workers=8)
 
     for thread in threading.enumerate():
         if thread.name.startswith("feedamp-place"):

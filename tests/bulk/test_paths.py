@@ -12,9 +12,9 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from airflow_provider_feedamp.bulk.paths import (
     failure_text,
     local_path,
+    loggable,
     open_storage,
     same_place,
-    shown,
     storage_path,
 )
 from airflow_provider_feedamp.exceptions import InputError, SourceUnavailableError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_a_shown_path_has_no_password_and_no_signature(path: str, log: str) -> None:
-    assert shown(path) == log
+    assert loggable(path) == log
 
 
 def test_local_paths_are_made_absolute_and_other_storage_is_not_local(

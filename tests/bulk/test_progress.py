@@ -6,9 +6,14 @@ from unittest.mock import patch
 
 import pytest
 
-from airflow_provider_feedamp.bulk.counts import PlaceCounts
-from airflow_provider_feedamp.bulk.metrics import Metrics
-from airflow_provider_feedamp.bulk.progress import Gauge, Progress, ProgressLog, duration, line_of
+from airflow_provider_feedamp.bulk.progress import (
+    Metrics,
+    PlaceCounts,
+    Progress,
+    ProgressLog,
+    duration,
+    line_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +22,14 @@ pytestmark = pytest.mark.once
 
 
 class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
+    now = 1000.0
 
-    def __call__(self) -> float:
-        return self.now
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    return clock
 
 
 def progress(done: int = 0, rejected: int = 0, **more: Any) -> Progress:
@@ -30,12 +38,9 @@ def progress(done: int = 0, rejected: int = 0, **more: Any) -> Progress:
 
 
 def test_the_total_follows_from_the_share_of_the_source_that_was_read() -> None:
-    clock, counts = Clock(), PlaceCounts(read=100, placed=90, rejected=10)
-    gauge = Gauge(counts, lambda: 0.25, clock=clock)
-    counts.read, counts.placed = 300, 290
-    clock.now += 10
+    counts = PlaceCounts(read=300, placed=290, rejected=10)
 
-    found = gauge.read(400)
+    found = Progress.of(counts, 400, 0.25, 20.0)
 
     assert found == Progress(done=300, placed=290, rejected=10, total=1600, rate=20.0)
     assert found.seconds_left == 65.0
@@ -43,7 +48,7 @@ def test_the_total_follows_from_the_share_of_the_source_that_was_read() -> None:
 
 @pytest.mark.parametrize("share", [None, 0.0])
 def test_without_a_share_there_is_neither_a_total_nor_a_time(share: float | None) -> None:
-    found = Gauge(PlaceCounts(), lambda: share).read(10)
+    found = Progress.of(PlaceCounts(), 10, share, 1.0)
 
     assert (found.total, found.seconds_left) == (None, None)
 
@@ -75,10 +80,11 @@ def test_durations_are_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_a_line_comes_every_few_seconds_and_not_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_comes_every_few_seconds_and_not_at_the_end(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    clock = Clock()
-    write = ProgressLog(10.0, clock=clock)
+    write = ProgressLog()
 
     for second in range(25):
         clock.now = 1000.0 + second
@@ -102,10 +108,9 @@ def counted() -> Iterator[list[tuple[str, int, Any]]]:
 
 
 def test_counters_get_what_is_new_at_each_report_and_the_rest_at_the_end(
-    counted: list[tuple[str, int, Any]],
+    counted: list[tuple[str, int, Any]], clock: Clock
 ) -> None:
-    clock = Clock()
-    metrics = Metrics({"dag_id": "a_dag"}, clock=clock)
+    metrics = Metrics({"dag_id": "a_dag"})
 
     metrics(progress(100, 10))  # of an earlier try, which has reported them
     for second in range(1, 12):

@@ -81,11 +81,11 @@ def test_the_orders_go_to_the_named_seller_of_the_named_connection(
 def test_the_pace_and_the_number_of_workers_are_kept(
     shop: Shop, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow_provider_feedamp.bulk import run as run_module
+    from airflow_provider_feedamp.bulk import place as run_module
     from airflow_provider_feedamp.hooks import feedamp as hook_module
 
     seen: dict[str, Any] = {}
-    placing: Any = run_module.place_orders  # type: ignore[attr-defined]
+    placing: Any = run_module.place_orders
     hook = hook_module.FeedAmpHook
 
     def place(orders: Any, *args: Any, **options: Any) -> Any:

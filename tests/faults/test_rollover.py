@@ -16,10 +16,10 @@ import pytest
 
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
-from airflow_provider_feedamp.bulk.source import orders_of
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
+from tests.bulk.feedamps import orders_of
 from tests.tokens.custody import BusyEndpoint
 
 if TYPE_CHECKING:

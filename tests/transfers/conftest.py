@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import importlib
 import json
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow.providers.common.compat.sdk import ObjectStoragePath
-from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
 from tests import s3 as s3_server
+from tests.bulk.conftest import bucket  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,14 +34,6 @@ def feedamp(running: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Running
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return running
-
-
-@pytest.fixture
-def bucket() -> str:
-    """Attach a storage that is not local, as a provider does for its scheme, and return a place in it."""
-    attach = importlib.import_module(ObjectStoragePath.__module__).attach
-    attach("memory", fs=MemoryFileSystem())
-    return f"memory://bucket/{uuid.uuid4()}"
 
 
 @pytest.fixture(scope="module")

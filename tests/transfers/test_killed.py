@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.api.orders import OrdersApi
-from airflow_provider_feedamp.bulk.ndjson_file import ndjson_file
 from airflow_provider_feedamp.exceptions import DestinationError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from tests import s3 as s3_server
-from tests.transfers.test_object_storage import order
+from tests.bulk.feedamps import good_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +166,7 @@ def test_mark_failed_in_the_middle_of_a_long_call_ends_it_before_airflow_kills_i
 ) -> None:
     """As Airflow 3 does it: SIGTERM, answered by on_kill in the main thread, and SIGKILL 5 seconds later."""
     s3 = request.getfixturevalue("s3") if place == "s3" else None
-    FeedAmpHook().client.orders.place(order("A1"))
+    FeedAmpHook().client.orders.place(good_order("A1"))
     feedamp.control.fault("slow", on="list_orders", seconds=30)
     task = export(s3.place("a.ndjson") if s3 else tmp_path / "a.ndjson")
 

@@ -10,33 +10,23 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_feedamp.bulk.paths import open_storage
-from airflow_provider_feedamp.bulk.source import read_orders
 from airflow_provider_feedamp.exceptions import AuthenticationError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
+from tests.bulk.feedamps import good_order, read_orders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
-
-def order(number: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "mp_order_number": number,
-        "sales_channel": "US",
-        "customer": {"full_name": "Jane Sécretname"},
-        "purchase_date": "2024-05-01T23:52:01Z",
-        "currency": "USD",
-        "shipping_address": {"full_name": "Jane Sécretname", "address1": "1 Hidden Street"},
-        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.1}],
-        "marketplace_state": "AWAITING_SHIPMENT",
-    } | changes
+    Exported = Callable[..., list[str]]
 
 
 def place(*numbers: str, seller: str | None = None) -> None:
     for number in numbers:
-        FeedAmpHook(seller=seller).client.orders.place(order(number))
+        FeedAmpHook(seller=seller).client.orders.place(good_order(number))
 
 
 def run(destination: object, resource: str = "orders", **arguments: Any) -> dict[str, Any]:
@@ -53,8 +43,17 @@ def entries(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def numbers(path: Path) -> list[str]:
-    return sorted(entry["mp_order_number"] for entry in entries(path))
+@pytest.fixture
+def exported(feedamp: RunningSandbox, tmp_path: Path) -> Callable[..., list[str]]:
+    """Return what exports to a file and returns the numbers of the orders in it."""
+
+    def export(resource: str = "orders", **arguments: Any) -> list[str]:
+        result = run(tmp_path / "a.ndjson", resource, **arguments)
+        found = entries(tmp_path / "a.ndjson")
+        assert result["count"] == len(found)
+        return sorted(entry["mp_order_number"] for entry in found)
+
+    return export
 
 
 def refunds_and_returns(feedamp: RunningSandbox) -> None:
@@ -111,22 +110,19 @@ def test_what_is_written_can_be_a_source_of_orders(feedamp: RunningSandbox, tmp_
     assert found.order["mp_order_number"] == "A1"
 
 
-def test_all_pages_are_written(feedamp: RunningSandbox, tmp_path: Path) -> None:
+def test_all_pages_are_written(exported: Exported) -> None:
     names = sorted(f"A{number}" for number in range(120))
     place(*names)
 
-    assert run(tmp_path / "a.ndjson")["count"] == 120
-    assert numbers(tmp_path / "a.ndjson") == names
+    assert exported() == names
 
 
-def test_the_account_is_that_of_the_seller(feedamp: RunningSandbox, tmp_path: Path) -> None:
+def test_the_account_is_that_of_the_seller(feedamp: RunningSandbox, exported: Exported) -> None:
     FeedAmpHook(seller="globex").exchange_code(feedamp.control.authorize("globex"))
     place("A1")
     place("G1", seller="globex")
 
-    run(tmp_path / "a.ndjson", seller="globex")
-
-    assert numbers(tmp_path / "a.ndjson") == ["G1"]
+    assert exported(seller="globex") == ["G1"]
 
 
 def test_without_anything_to_write_the_file_is_empty(feedamp: RunningSandbox, tmp_path: Path) -> None:
@@ -161,15 +157,13 @@ def test_fulfilments_are_one_line_for_each_order_with_activity(
     ],
 )
 def test_fulfilments_are_of_the_orders_that_are_asked_for(
-    feedamp: RunningSandbox, tmp_path: Path, filters: dict[str, Any], expected: list[str]
+    feedamp: RunningSandbox, exported: Exported, filters: dict[str, Any], expected: list[str]
 ) -> None:
     place("A1", "A2", "A3")
     feedamp.control.ship("acme", "A1")
     feedamp.control.ship("acme", "A2")
 
-    run(tmp_path / "f.ndjson", "fulfillments", **filters)
-
-    assert numbers(tmp_path / "f.ndjson") == expected
+    assert exported("fulfillments", **filters) == expected
 
 
 @pytest.mark.parametrize(
@@ -190,75 +184,59 @@ def test_fulfilments_are_of_the_orders_that_are_asked_for(
     ],
 )
 def test_a_filter_of_orders_is_applied_and_one_that_renders_to_nothing_is_not(
-    feedamp: RunningSandbox, tmp_path: Path, filters: dict[str, Any], expected: list[str]
+    feedamp: RunningSandbox, exported: Exported, filters: dict[str, Any], expected: list[str]
 ) -> None:
     place("A1", "A2")
     feedamp.control.ship("acme", "A1")
     FeedAmpHook().client.orders.report_errors("A2", [{"code": "X", "message": "m"}])
 
-    run(tmp_path / "a.ndjson", **filters)
-
-    assert numbers(tmp_path / "a.ndjson") == expected
+    assert exported(**filters) == expected
 
 
 @pytest.mark.parametrize(
-    ("filters", "expected"),
+    ("resource", "filters", "expected"),
     [
-        ({}, ["A1", "A2"]),
-        ({"mp_order_numbers": ["A2"]}, ["A2"]),
-        ({"refund_status": ["CREATED"]}, ["A1"]),
-        ({"created_after": "2020-01-01T00:00:00Z"}, ["A1", "A2"]),
-        ({"created_before": datetime(2020, 1, 1, tzinfo=UTC)}, []),
+        ("refunds", {}, ["A1", "A2"]),
+        ("refunds", {"mp_order_numbers": ["A2"]}, ["A2"]),
+        ("refunds", {"refund_status": ["CREATED"]}, ["A1"]),
+        ("refunds", {"created_after": "2020-01-01T00:00:00Z"}, ["A1", "A2"]),
+        ("refunds", {"created_before": datetime(2020, 1, 1, tzinfo=UTC)}, []),
+        ("returns", {}, ["A1", "A2"]),
+        ("returns", {"mp_order_numbers": ["A2"]}, ["A2"]),
+        ("returns", {"return_status": ["AUTHORIZED"]}, ["A2"]),
+        ("returns", {"requested_after": "2020-01-01T00:00:00Z"}, ["A1", "A2"]),
     ],
 )
-def test_refunds_are_written(
-    feedamp: RunningSandbox, tmp_path: Path, filters: dict[str, Any], expected: list[str]
+def test_refunds_and_returns_are_written(
+    feedamp: RunningSandbox,
+    tmp_path: Path,
+    exported: Exported,
+    resource: str,
+    filters: dict[str, Any],
+    expected: list[str],
 ) -> None:
     refunds_and_returns(feedamp)
     refunds = FeedAmpHook().client.refunds
     [done] = refunds.of_order("A2")
     refunds.complete("A2", done["feedamp_refund_id"])
 
-    run(tmp_path / "r.ndjson", "refunds", **filters)
-
-    assert numbers(tmp_path / "r.ndjson") == expected
+    assert exported(resource, **filters) == expected
     if not filters:
-        assert entries(tmp_path / "r.ndjson") == list(refunds.list())
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({}, ["A1", "A2"]),
-        ({"mp_order_numbers": ["A2"]}, ["A2"]),
-        ({"return_status": ["AUTHORIZED"]}, ["A2"]),
-        ({"requested_after": "2020-01-01T00:00:00Z"}, ["A1", "A2"]),
-    ],
-)
-def test_returns_are_written(
-    feedamp: RunningSandbox, tmp_path: Path, filters: dict[str, Any], expected: list[str]
-) -> None:
-    refunds_and_returns(feedamp)
-
-    run(tmp_path / "r.ndjson", "returns", **filters)
-
-    assert numbers(tmp_path / "r.ndjson") == expected
+        assert entries(tmp_path / "a.ndjson") == list(getattr(FeedAmpHook().client, resource).list())
 
 
 @pytest.mark.parametrize(
     "filters", [{"mp_order_numbers": ["A2"]}, {"return_status": ["AUTHORIZED"]}], ids=["numbers", "status"]
 )
 def test_a_filter_of_returns_holds_where_the_server_does_not_know_it(
-    feedamp: RunningSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
+    feedamp: RunningSandbox, exported: Exported, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any]
 ) -> None:
     refunds_and_returns(feedamp)
     hook = FeedAmpHook()
     every = list(hook.client.returns.list())
     monkeypatch.setattr("airflow_provider_feedamp.api.returns.ReturnsApi.list", lambda *_, **__: iter(every))
 
-    run(tmp_path / "r.ndjson", "returns", **filters)
-
-    assert numbers(tmp_path / "r.ndjson") == ["A2"]
+    assert exported("returns", **filters) == ["A2"]
 
 
 @pytest.mark.parametrize(

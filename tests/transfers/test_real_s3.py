@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.bulk.ndjson_file import ndjson_file
 from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.paths import BLOCK
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
-from airflow_provider_feedamp.bulk.source import read_orders
 from airflow_provider_feedamp.exceptions import (
     DestinationError,
     FeedAmpError,
@@ -20,6 +18,8 @@ from airflow_provider_feedamp.exceptions import (
     RejectsFileError,
     SourceUnavailableError,
 )
+from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
+from tests.bulk.feedamps import read_orders
 
 if TYPE_CHECKING:
     from tests.s3 import S3

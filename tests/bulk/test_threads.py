@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.bulk import interrupt as interrupt_module
-from airflow_provider_feedamp.bulk.interrupt import Stop, run_apart
+from airflow_provider_feedamp.bulk import threads as threads_module
+from airflow_provider_feedamp.bulk.threads import Stop, run_apart
 from airflow_provider_feedamp.exceptions import ImportStoppedError
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def test_it_returns_what_the_work_returns_in_the_context_of_the_caller() -> None
 
 def test_it_raises_what_the_work_raises() -> None:
     def work() -> None:
-        message = "broken"
-        raise ZeroDivisionError(message)
+        raise ZeroDivisionError("broken")
 
     with pytest.raises(ZeroDivisionError, match="broken"):
         run_apart(work, Stop())
@@ -101,7 +100,7 @@ def test_a_handler_that_requests_a_stop_lets_the_work_end_as_it_does(on_alarm: A
 def test_work_that_does_not_stop_is_left_alone(
     on_alarm: Any, monkeypatch: pytest.MonkeyPatch, handler: Any, error: type[BaseException]
 ) -> None:
-    monkeypatch.setattr(interrupt_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(threads_module, "PATIENCE", 0.1)
     stop, release = Stop(), threading.Event()
     on_alarm(handler or stop.request)
     signal.setitimer(signal.ITIMER_REAL, 0.05)

@@ -11,24 +11,23 @@ import logging
 import os
 import tempfile
 import weakref
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
-from airflow_provider_feedamp.bulk.inputs import digest
-from airflow_provider_feedamp.bulk.parse import JsonText, SourceOrder, UnfitError, json_of, parse_order
-from airflow_provider_feedamp.bulk.source import MAX_ORDER_BYTES, buffered
-from airflow_provider_feedamp.exceptions import (
-    ConfigurationError,
-    FeedAmpError,
-    InputError,
-    SourceUnavailableError,
-)
+from airflow_provider_feedamp.bulk.parse import JsonText, UnfitError, json_of, parse_order
+from airflow_provider_feedamp.bulk.source import bounded, buffered, digest
+from airflow_provider_feedamp.exceptions import ConfigurationError, InputError, SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from airflow_provider_feedamp.bulk.parse import SourceOrder
+
+    #: A row as it is kept: what is wrong with it (None: nothing), and the JSON of its order.
+    Written = tuple[str | None, bytes]
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +35,10 @@ log = logging.getLogger(__name__)
 JSON_FIELDS = frozenset({"customer", "shipping_address", "order_lines", "location"})
 #: The order's fields that are true or false: MySQL and SQLite have 0 and 1 for them.
 _BOOLEAN_FIELDS = frozenset({"is_marketplace_fulfilled"})
-_KEPT_OF_A_LONG_ORDER = 1000
 #: Rows that are held at a time: few beside what a task takes anyway, and few trips to the database.
 _ROWS_AT_A_TIME = 200
 _LONGEST_MESSAGE = 500
 _BINARY = (bytes, bytearray, memoryview)
-
-#: Reads the next rows, at most as many as it is asked for.
-_Fetch = Callable[[int], "Sequence[Sequence[Any]]"]
 
 
 class QueryInput:
@@ -52,7 +47,7 @@ class QueryInput:
     A query with one column gives the JSON of whole orders, which is sent byte for byte. With more columns,
     each is the field of the order that has its name: NULL leaves the field out, times with a zone are
     written in UTC, decimal numbers keep their digits, and the columns in ``JSON_FIELDS``, like all of a JSON
-    type, hold JSON. What is wrong with a single row is told in its :class:`SourceOrder`; the others go on.
+    type, hold JSON. A row that cannot be an order is one with a problem; the others go on.
 
     :param query: One statement that returns rows. With ``ORDER BY`` a retry can go on where the import ended.
     :param conn_id: The Airflow connection, of any type that has a hook for SQL.
@@ -68,7 +63,7 @@ class QueryInput:
 
     @property
     def name(self) -> str:
-        """The connection; the query's text may hold what is nobody's business."""
+        """The connection; the query's text may hold what no log should show."""
         return f"the query on connection {self.conn_id}"
 
     def fingerprint(self, read: int = 0) -> str | None:
@@ -105,51 +100,43 @@ class QueryInput:
                 yield replace(order, problem=problem) if problem else order
 
     def _spooled(self) -> _Spool:
-        if self._rows is None:
-            database = _Database(self.conn_id)
-            statement = database.one_statement(self.query)
-            with database.rows_of(statement) as (columns, found):
-                names = _names(columns, self.conn_id)
-                try:
-                    rows = _Spool()
-                    for row in found:
-                        rows.add(*_written(names, row))
-                    rows.flush()
-                except OSError as error:
-                    raise SourceUnavailableError(
-                        f"The rows of the query on the Airflow connection {self.conn_id!r} could not be kept "
-                        f"in {tempfile.gettempdir()} on this worker: {error.strerror or error}. Nothing was "
-                        "sent. Make room there, or name another folder in TMPDIR, and run the task again."
-                    ) from error
-            log.info("The query on connection %s gave %d rows", self.conn_id, rows.count)
-            if not _has_order(self.query):
-                log.info("The query says no ORDER BY, so a retry of this import would send all orders again")
-            self._rows = rows
-        return self._rows
+        """Return the rows, which are read from the database at the first call."""
+        if self._rows is not None:
+            return self._rows
+        with _rows_of(self.query, self.conn_id) as (columns, found):
+            names = _field_names(columns, self.conn_id)
+            try:
+                rows = _Spool(_written(names, row) for row in found)
+            except OSError as error:
+                raise SourceUnavailableError(
+                    f"The rows of the query on the Airflow connection {self.conn_id!r} could not be kept "
+                    f"in {tempfile.gettempdir()} on this worker: {error.strerror or error}. Nothing was "
+                    "sent. Make room there, or name another folder in TMPDIR, and run the task again."
+                ) from error
+        log.info("The query on connection %s gave %d rows", self.conn_id, rows.count)
+        if not _has_order(self.query):
+            log.info("The query says no ORDER BY, so a retry of this import would send all orders again")
+        self._rows = rows
+        return rows
 
 
 class _Spool:
     """Rows in a file without a name, which its owner alone could read, and which ends with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterator[Written]) -> None:
         self.count = 0
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="feedamp-")
         weakref.finalize(self, _close, self._file)
+        for row in rows:
+            self._file.write(_framed(*row))
+            self.count += 1
+        self._file.flush()
         self._digest = hashlib.sha256()
         self._digested = 0
         self._to_digest = self.records()
 
-    def add(self, problem: str | None, body: bytes) -> None:
-        """Keep one row: what is wrong with it, and the order's JSON."""
-        self._file.write(_framed(problem, body))
-        self.count += 1
-
-    def flush(self) -> None:
-        """Have all that was added in the file, to be read."""
-        self._file.flush()
-
-    def records(self) -> Iterator[tuple[str | None, bytes]]:
-        """Yield what was kept of each row; several readers do not disturb each other."""
+    def records(self) -> Iterator[Written]:
+        """Return what was kept of each row; several readers do not disturb each other."""
         return _records(self._file)
 
     def digest(self, count: int) -> str:
@@ -157,13 +144,13 @@ class _Spool:
         if count < self._digested:
             self._digest, self._digested, self._to_digest = hashlib.sha256(), 0, self.records()
         while self._digested < count:
-            problem, body = next(self._to_digest)
-            self._digest.update(_framed(problem, body))
+            self._digest.update(_framed(*next(self._to_digest)))
             self._digested += 1
         return self._digest.hexdigest()
 
 
-def _records(file: IO[bytes]) -> Iterator[tuple[str | None, bytes]]:
+def _records(file: IO[bytes]) -> Iterator[Written]:
+    # A function that knows the file alone: an iterator that is not at its end must not keep the spool.
     at = 0
 
     def read(size: int) -> bytes:
@@ -189,7 +176,7 @@ def _close(resource: Any) -> None:
 
 
 def _has_order(query: str) -> bool:
-    """Whether the order of the result is said; an ``ORDER BY`` inside of brackets is another one's."""
+    """Whether the query orders its result; an ``ORDER BY`` inside of brackets orders something else."""
     import sqlparse
 
     depth = 0
@@ -200,7 +187,7 @@ def _has_order(query: str) -> bool:
     return False
 
 
-def _names(columns: Sequence[str], conn_id: str) -> list[str] | None:
+def _field_names(columns: Sequence[str], conn_id: str) -> list[str] | None:
     """Return the fields' names; None for one column of whole orders."""
     if len(columns) == 1:
         return None
@@ -213,136 +200,109 @@ def _names(columns: Sequence[str], conn_id: str) -> list[str] | None:
     return names
 
 
-def _written(names: list[str] | None, row: Sequence[Any]) -> tuple[str | None, bytes]:
-    """Return what is wrong with a row, and the JSON of its order."""
-    problem, body = _whole(row[0]) if names is None else _of_fields(names, row)
-    if len(body) <= MAX_ORDER_BYTES:
-        return problem, body
-    return (
-        f"is longer than {MAX_ORDER_BYTES:,} bytes; only its beginning is kept here",
-        body[:_KEPT_OF_A_LONG_ORDER],
-    )
+def _written(names: list[str] | None, row: Sequence[Any]) -> Written:
+    return bounded(*(_whole_order(*row) if names is None else _order_of_fields(names, row)))
 
 
-def _whole(value: Any) -> tuple[str | None, bytes]:
+def _whole_order(value: Any) -> Written:
     if value is None:
         return "is NULL", b""
     if isinstance(value, _BINARY):
         return None, bytes(value)
     if isinstance(value, str):
         return None, value.encode("utf-8", "surrogatepass")
-    problem, text = _checked(value)
+    problem, text = _json_or_problem(value)
     return problem, text.encode()
 
 
-def _of_fields(names: Sequence[str], row: Sequence[Any]) -> tuple[str | None, bytes]:
+def _order_of_fields(names: Sequence[str], row: Sequence[Any]) -> Written:
     """Write a row as the JSON of an order; what does not fit goes in as text, to be mended there."""
     fields: list[str] = []
     problems: list[str] = []
     for name, value in zip(names, row, strict=True):
         if value is None:
             continue
-        problem, text = _field(name, value)
+        if name in JSON_FIELDS and isinstance(value, (str, *_BINARY)):
+            value = JsonText(value if isinstance(value, str) else _text(value))
+        elif name in _BOOLEAN_FIELDS and value in (0, 1):
+            value = bool(value)
+        problem, text = _json_or_problem(value)
         fields.append(f"{json.dumps(name)}:{text}")
         if problem:
             problems.append(f"column {name} {problem}")
     return "; ".join(problems) or None, f"{{{','.join(fields)}}}".encode()
 
 
-def _field(name: str, value: Any) -> tuple[str | None, str]:
-    if name in JSON_FIELDS:
-        if isinstance(value, _BINARY):
-            value = bytes(value).decode("utf-8", "backslashreplace")
-        if isinstance(value, str):
-            value = JsonText(value)
-    if name in _BOOLEAN_FIELDS and value in (0, 1):
-        value = bool(value)
-    return _checked(value)
-
-
-def _checked(value: Any) -> tuple[str | None, str]:
+def _json_or_problem(value: Any) -> tuple[str | None, str]:
     """Return a value as JSON, or why it cannot be sent and a JSON text of it."""
     try:
         return None, json_of(value)
     except Exception as error:  # noqa: BLE001 - one row of millions must not end an import, whatever is in it
-        binary = isinstance(value, _BINARY)
-        text = bytes(value).decode("utf-8", "backslashreplace") if binary else str(value)
         why = str(error) if isinstance(error, UnfitError) else f"cannot be written: {type(error).__name__}"
-        return why, json.dumps(text)
+        return why, json.dumps(_text(value) if isinstance(value, _BINARY) else str(value))
 
 
-class _Database:
-    """The database behind a connection; its errors are told in its own words, without the password."""
+def _text(value: bytes | bytearray | memoryview) -> str:
+    return bytes(value).decode("utf-8", "backslashreplace")
 
-    def __init__(self, conn_id: str) -> None:
-        self._conn_id = conn_id
-        self._hook, password = _hook_of(conn_id)
-        forms = {password, quote(password), quote(password, safe=""), quote_plus(password)} - {""}
-        self._passwords = sorted(forms, key=len, reverse=True)
 
-    def one_statement(self, query: object) -> str:
-        """Return the query, if it is one: behind a cursor's declaration, a second statement would be run."""
-        statements = self._hook.split_sql_string(query) if isinstance(query, str) else []
-        if len(statements) != 1 or not isinstance(query, str):
-            raise InputError(
-                f"The query on the Airflow connection {self._conn_id!r} must be one SQL statement; "
-                f"there are {len(statements)} in it."
-            )
-        return query.strip().rstrip("; \t\r\n")
+@contextmanager
+def _rows_of(query: object, conn_id: str) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
+    """Run a query and lend the names of its columns, and its rows; at the end all is closed.
 
-    @contextmanager
-    def rows_of(self, statement: str) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
-        """Run a statement and lend the names of its columns, and its rows; at the end all is closed.
+    Through SQLAlchemy where the connection's hook has an engine, with a cursor on the server where its
+    dialect knows one (PostgreSQL, MySQL, MariaDB); else with the hook's own cursor.
+    """
+    hook, password = _hook_of(conn_id)
+    errors = partial(_errors_told, conn_id, password)
+    # Behind a cursor's declaration, a second statement would be run.
+    statements = hook.split_sql_string(query) if isinstance(query, str) else []
+    if len(statements) != 1 or not isinstance(query, str):
+        raise InputError(
+            f"The query on the Airflow connection {conn_id!r} must be one SQL statement; "
+            f"there are {len(statements)} in it."
+        )
+    engine = _engine(hook)
 
-        Through SQLAlchemy where the connection's hook has an engine, with a cursor on the server where its
-        dialect knows one (PostgreSQL, MySQL, MariaDB); else with the hook's own cursor.
-        """
-        engine = _engine(self._hook)
-        with self._errors(connecting=True):
-            connection = self._hook.get_conn() if engine is None else engine.connect()
-        try:
-            with self._errors():
-                run = _run_cursor if engine is None else _run_engine
-                columns, fetch = run(connection, statement)
-            if not columns:
-                raise InputError(
-                    f"The query on the Airflow connection {self._conn_id!r} gives no rows. Name a SELECT."
-                )
-            yield columns, self._batches(fetch)
-        finally:
-            _close(connection)
-            if engine is not None:
-                engine.dispose()
+    def rows() -> Iterator[Sequence[Any]]:
+        with errors():
+            while some := fetch(_ROWS_AT_A_TIME):
+                yield from some
 
-    def _batches(self, fetch: _Fetch) -> Iterator[Sequence[Any]]:
-        while True:
-            with self._errors():
-                rows = fetch(_ROWS_AT_A_TIME)
-            if not rows:
-                return
-            yield from rows
+    with errors(connecting=True):
+        connection = hook.get_conn() if engine is None else engine.connect()
+    try:
+        with errors():
+            run = _run_cursor if engine is None else _run_engine
+            columns, fetch = run(connection, query.strip().rstrip("; \t\r\n"))
+        if not columns:
+            raise InputError(f"The query on the Airflow connection {conn_id!r} gives no rows. Name a SELECT.")
+        yield columns, rows()
+    finally:
+        _close(connection)
+        if engine is not None:
+            engine.dispose()
 
-    @contextmanager
-    def _errors(self, *, connecting: bool = False) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - the drivers' errors have nothing in common
-            raise self._told(error, gone=connecting or _is_gone(error)) from None
 
-    def _told(self, error: Exception, *, gone: bool) -> FeedAmpError:
+@contextmanager
+def _errors_told(conn_id: str, password: str, *, connecting: bool = False) -> Iterator[None]:
+    """Turn whatever the database raises into an error of ours, in its own words without the password.
+
+    :param connecting: Whether no error can be about the query. Default False.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the drivers' errors have nothing in common
         text = " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
-        for password in self._passwords:
-            text = text.replace(password, "***")
+        forms = {password, quote(password), quote(password, safe=""), quote_plus(password)} - {""}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "***")
         text = text[:_LONGEST_MESSAGE]
-        if gone:
-            return SourceUnavailableError(
-                f"The database behind the Airflow connection {self._conn_id!r} cannot be read: {text}"
-            )
-        return InputError(f"The query on the Airflow connection {self._conn_id!r} failed: {text}")
-
-
-def _is_gone(error: Exception) -> bool:
-    return bool(getattr(error, "connection_invalidated", False))
+        if connecting or getattr(error, "connection_invalidated", False):
+            raise SourceUnavailableError(
+                f"The database behind the Airflow connection {conn_id!r} cannot be read: {text}"
+            ) from None
+        raise InputError(f"The query on the Airflow connection {conn_id!r} failed: {text}") from None
 
 
 def _hook_of(conn_id: str) -> tuple[Any, str]:
@@ -381,13 +341,13 @@ def _engine(hook: Any) -> Any | None:
         return None
 
 
-def _run_cursor(connection: Any, statement: str) -> tuple[list[str], _Fetch]:
+def _run_cursor(connection: Any, statement: str) -> tuple[list[str], Any]:
     cursor = connection.cursor()
     cursor.execute(statement)
     return [str(column[0]) for column in cursor.description or ()], cursor.fetchmany
 
 
-def _run_engine(connection: Any, statement: str) -> tuple[list[str], _Fetch]:
+def _run_engine(connection: Any, statement: str) -> tuple[list[str], Any]:
     """Run the statement as it is: neither ``:name`` nor ``%`` in it means a parameter."""
     _leave_json_as_text(connection.dialect.driver, connection.connection)
     result = connection.execution_options(
