@@ -33,7 +33,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transfers": TASK_SIDE | {"bulk", "triggers", "operators.given", "operators.values"},
     # The command reads its options as the operator reads its parameters.
     "cli": TASK_SIDE | {"bulk", "sandbox", "operators.values"},
-    "contract": {"exceptions", "stores", "tokens"},
     "sandbox": {"api.types"},
     "example_dags": {"operators", "sensors", "transfers", "hooks", "assets"},
 }
@@ -99,9 +98,7 @@ def foreign(file: str, source: str) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_imports_only_from_its_own_room_and_those_below(file: str) -> None:
-    # The tests for store authors renew tokens as workers do.
-    room = "contract" if file == "stores/contract.py" else room_of(file)
-    assert upward(room, (PACKAGE / file).read_text(encoding="utf-8")) == set()
+    assert upward(room_of(file), (PACKAGE / file).read_text(encoding="utf-8")) == set()
 
 
 @pytest.mark.parametrize("file", FILES)

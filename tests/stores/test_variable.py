@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.stores.contract import TokenStoreContract, full_record
 from airflow_provider_feedamp.stores.timed_lease import Timing
 from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.models import TokenKey
-from tests.airflow_runs import FERNET_KEY
+from tests.airflow_runs import FERNET_KEY, PATIENCE
 from tests.stores.conftest import reconnect
+from tests.stores.contract import TokenStoreContract, full_record
 from tests.stores.fernet import forget_fernet_keys, set_fernet_key
 from tests.tokens.custody import Bench
 
@@ -32,6 +32,7 @@ TOKEN, LEASE = f"feedamp_token_{KEY.digest}.acme", f"feedamp_lease_{KEY.digest}"
 QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 
 
+@pytest.mark.timeout(2 * PATIENCE)  # a busy machine writes leases too late: each costs a minute
 @pytest.mark.usefixtures("no_variables")
 class TestVariableStore(TokenStoreContract):
     # SQLite takes one writer at a time, and Airflow 2.11 and 3.0 write a Variable by two statements. On

@@ -1,9 +1,10 @@
 """What every token store must do, as tests: run them against a store of your own before you trust it.
 
-A store of yours that reads ``my_package.stores.RedisStore`` is tested by this, in a file that pytest finds::
+Copy this file beside your tests. A store of yours that reads ``my_package.stores.RedisStore`` is tested by
+this, in a file that pytest finds::
 
     import pytest
-    from airflow_provider_feedamp.stores.contract import TokenStoreContract
+    from contract import TokenStoreContract
     from my_package.stores import RedisStore
 
 
@@ -16,15 +17,13 @@ A store of yours that reads ``my_package.stores.RedisStore`` is tested by this, 
             return RedisStore("redis_for_tests")
 
 The fixture ``store`` must give a store that holds no record. ``peer`` gives the store as another worker sees
-it: over the same records, with nothing else in common. Say ``pytest.register_assert_rewrite`` with this
-module's name in your ``conftest.py`` if you want pytest to explain failed assertions. Only pytest is needed,
-and only when the tests run; Airflow is not.
+it: over the same records, with nothing else in common. Call ``pytest.register_assert_rewrite("contract")``
+in your ``conftest.py`` to have pytest explain failed assertions. Only pytest and this provider are needed;
+Airflow is not.
 
 The processes of one test are forked: a store must not share connections with the process that forked it.
 What cannot be tested on one machine is yours to argue: that the lock holds between machines.
 """
-
-# ruff: noqa: S101, S105, S106 - assertions are what this module is for, and its tokens open nothing
 
 from __future__ import annotations
 
@@ -306,17 +305,40 @@ class TokenStoreContract:
         """All of them have the new token soon after it was stored, and none queues for the lock."""
         if not self.processes:
             return
-        store.write(
-            full_record(_KEY).changed(state=RecordState.ACTIVE, attempt=None, expires_at=0.0), expected=None
+        fresh = full_record(_KEY).changed(
+            state=RecordState.ACTIVE, attempt=None, expires_at=time.time() + 1e6
         )
+        record = store.write(fresh, expected=None)
+        # How busy the machine is: as many processes that find a good token in the store, and ask nobody.
+        begun, answers = self._ask_at_once(store, tmp_path / "no posts", wait=self.patience)
+        assert {answer for answer, _ in answers} == {"access"}, answers
+        soon = self.patience + 3 * (max(at for _, at in answers) - begun)
+        store.write(record.changed(expires_at=0.0), expected=record.revision)
+
         posts = tmp_path / "posts"
+        _, answers = self._ask_at_once(store, posts, wait=3 * soon)
+
+        assert [answer for answer, _ in answers if answer != "new access"] == []
+        stored_at = [float(line) for line in posts.read_text().splitlines()]
+        assert len(stored_at) == 1, f"{len(stored_at)} POSTs: {stored_at}"
+        late = sorted(at - stored_at[0] for _, at in answers)
+        assert late[-1] < soon, f"Seconds after the POST, of each process: {late}"
+
+    def _ask_at_once(
+        self, store: TokenStore, posts: Path, *, wait: float
+    ) -> tuple[float, list[tuple[str, float]]]:
+        """Let many processes ask for a token; return when they began, and what each got, and when.
+
+        :param posts: Takes a line for each POST.
+        :param wait: Seconds that each process may wait for the lock.
+        """
         fork = multiprocessing.get_context("fork")
         start, answers = fork.Event(), fork.SimpleQueue()
 
         def work() -> None:
             CACHE.clear()
             endpoint = _Endpoint(_URL, _KEY.client_id, "secret", posts=posts)
-            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=3 * self.patience)
+            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=wait)
             start.wait()
             try:
                 answer = custodian.token().value
@@ -329,13 +351,11 @@ class TokenStoreContract:
         for worker in workers:
             worker.start()
         start.set()
+        begun = time.time()
         given = [answers.get() for _ in workers]
         for worker in workers:
             worker.join()
-
-        stored_at = float(posts.read_text())  # one line: a second POST would have added another
-        assert [answer for answer, _ in given if answer != "new access"] == []
-        assert max(at for _, at in given) - stored_at < self.patience
+        return begun, given
 
     def _lock(self, store: TokenStore) -> AbstractContextManager[Lease]:
         return store.lock(_KEY, wait=self.patience, stop=threading.Event())
