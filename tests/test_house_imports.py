@@ -13,7 +13,7 @@ SDK = "airflow.providers.common.compat.sdk"
 
 # What each room may import beside itself and the package's own version. A name stands for all below it.
 GROUND = {"exceptions", "retry_after"}
-TASK_SIDE = GROUND | {"api", "tokens", "stores", "hooks"}
+TASK_SIDE = GROUND | {"api", "tokens", "hooks"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
@@ -21,10 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exceptions": set(),
     "retry_after": set(),
     "api": GROUND,
-    "tokens": GROUND | {"stores.base"},
-    "stores": GROUND | {"tokens.models"},
+    "tokens": GROUND,
     "bulk": GROUND | {"api"},
-    "hooks": GROUND | {"api", "tokens", "stores", "get_provider_info"},
+    "hooks": GROUND | {"api", "tokens", "get_provider_info"},
     "triggers": TASK_SIDE | {"bulk.metrics"},
     "assets": GROUND | {"triggers"},
     "operators": TASK_SIDE | {"bulk", "triggers"},
@@ -56,15 +55,13 @@ AIRFLOW: dict[str, set[str]] = {
     # A query as source reads on an Airflow connection.
     "bulk/sql_source.py": {f"{SDK}.BaseHook", f"{SDK}.AirflowNotFoundException"},
     # Beside a task's own Variables there are those of the command line, the webserver and the tests.
-    "stores/variable.py": TASK_NAMES | METADATA,
     # The version tells whether the supervisor logs what a task writes; the key opens rows that are listed.
-    "stores/airflow_variables.py": TASK_NAMES
+    "tokens/variable_store.py": TASK_NAMES
     | METADATA
     | {"airflow.__version__", "airflow.models.crypto.get_fernet"},
-    "stores/crypto.py": {f"{SDK}.conf"},
-    "stores/timed_lease.py": {f"{SDK}.conf"},
-    # The version tells whether the supervisor logs what a task writes; the key opens rows that are listed.
-    "stores/sql_database.py": TASK_NAMES,
+    "tokens/crypto.py": {f"{SDK}.conf"},
+    "tokens/timed_lease.py": {f"{SDK}.conf"},
+    "tokens/sql_store.py": TASK_NAMES,
     "cli/definition.py": {"airflow.cli.cli_config"},
 }
 
@@ -122,7 +119,7 @@ def test_the_rules_cover_every_room_of_the_package() -> None:
     [
         ("api", f"from {OURS}.hooks.feedamp import FeedAmpHook"),
         ("api", f"from {OURS} import tokens"),
-        ("tokens", f"import {OURS}.stores.variable"),
+        ("tokens", f"import {OURS}.hooks.connection"),
         ("bulk", f"def late():\n    from {OURS}.operators.orders import FeedAmpPlaceOrdersOperator"),
         ("sandbox", f"from {OURS}.api import transport"),
         ("exceptions", f"from {OURS}.api.types import Order"),
@@ -138,7 +135,7 @@ def test_an_import_that_points_up_is_found(room: str, source: str) -> None:
         ("get_provider_info.py", "import airflow"),
         ("api/session.py", f"from {SDK} import BaseHook"),
         ("bulk/paths.py", f"from {SDK} import Variable"),
-        ("stores/memory.py", f"from {SDK} import Variable"),
+        ("tokens/store.py", f"from {SDK} import Variable"),
         ("operators/orders.py", "from airflow.models import BaseOperator"),
     ],
 )

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.bulk.inputs import OrderInput
     from airflow_provider_feedamp.bulk.interrupt import Stop
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.stores.base import TokenStore
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.store import TokenStore
 
 #: What our own loggers are below.
 OWN_LOGGER = "airflow_provider_feedamp"
@@ -72,7 +72,7 @@ class Deployment:
         The seller that the connection holds a refresh token for is among them, without a record as well.
         """
         with _airflow():
-            from airflow_provider_feedamp.stores.base import records_of
+            from airflow_provider_feedamp.tokens.store import records_of
 
             own = self._custodian()
             listed = records_of(own.store, own.key.token_url, own.key.client_id)
@@ -166,7 +166,7 @@ class Deployment:
         :raises ConfigurationError: if ``[feedamp] encryption_key`` cannot be used.
         """
         with _airflow():
-            from airflow_provider_feedamp.stores.crypto import AIRFLOW_KEY, OWN_KEY, Sealer
+            from airflow_provider_feedamp.tokens.crypto import AIRFLOW_KEY, OWN_KEY, Sealer
 
             # No name: the store leaves the encryption to Airflow, whose keys cannot be told apart.
             return frozenset([OWN_KEY] if Sealer.configured().own else [AIRFLOW_KEY, ""])
@@ -197,7 +197,7 @@ class Deployment:
         :raises FailedError: if tokens are kept in memory.
         """
         with _airflow():
-            from airflow_provider_feedamp.stores.memory import MemoryStore
+            from airflow_provider_feedamp.tokens.store import MemoryStore
 
             store = self._custodian().store
         if type(store) is MemoryStore:
@@ -239,7 +239,7 @@ class Deployment:
         return FeedAmpHook(self.conn_id, seller)
 
     def _custodian(self, seller: str | None = None) -> TokenCustodian:
-        from airflow_provider_feedamp.hooks.custody import custodian_of
+        from airflow_provider_feedamp.hooks.feedamp import custodian_of
 
         hook = self._hook(seller)
         return custodian_of(hook.config, hook.seller)

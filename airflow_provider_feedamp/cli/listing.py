@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_feedamp.bulk.progress import duration
 from airflow_provider_feedamp.cli.group import one_line
-from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
+from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

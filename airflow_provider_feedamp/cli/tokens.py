@@ -14,7 +14,7 @@ from airflow_provider_feedamp.exceptions import FeedAmpError, TokenStoreError
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.cli.archive import Lock
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
 
 _chosen = click.option(
     "--seller",

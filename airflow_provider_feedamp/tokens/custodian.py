@@ -1,8 +1,8 @@
 """Hands out access tokens of one seller, and renews them when it is time.
 
 The path of a token: the store's record (or the connection's refresh token, or an authorisation code) -> one
-spend at the token endpoint (:mod:`airflow_provider_feedamp.tokens.spend`) -> the record in the store -> this
-process's cache -> the caller's bearer header.
+spend at the token endpoint (:mod:`~airflow_provider_feedamp.tokens.renewal`) -> the record in the store ->
+this process's cache -> the caller's bearer header.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_feedamp.exceptions import FeedAmpError, NotProcessedError, TokenBusyError
-from airflow_provider_feedamp.tokens.authorise import exchange_code
-from airflow_provider_feedamp.tokens.cache import CACHE, Slot
-from airflow_provider_feedamp.tokens.save import Saver
+from airflow_provider_feedamp.tokens.cache import CACHE, Freshness, Slot, Windows
+from airflow_provider_feedamp.tokens.renewal import Saver, Spender, exchange_code
 from airflow_provider_feedamp.tokens.shield import Shield, check_open
-from airflow_provider_feedamp.tokens.spend import Spender
-from airflow_provider_feedamp.tokens.windows import Freshness, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
-    from airflow_provider_feedamp.stores.base import Lease, TokenStore
-    from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
-    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+    from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.store import Lease, TokenStore
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.cli.archive import Lock, SealedFile, seal, write_new
 from airflow_provider_feedamp.cli.group import FailedError, MisuseError
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 from tests.cli.support import run
 
 if TYPE_CHECKING:

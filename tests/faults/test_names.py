@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import TokenCache
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.stores.base import TokenStore
+    from airflow_provider_feedamp.tokens.store import TokenStore
 
 pytestmark = pytest.mark.faults
 

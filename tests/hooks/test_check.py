@@ -9,13 +9,13 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.stores.crypto import Sealer
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.tokens.models import TokenRecord
+from airflow_provider_feedamp.tokens.crypto import Sealer
+from airflow_provider_feedamp.tokens.records import TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
     from tests.hooks.conftest import SetConnection
 
 

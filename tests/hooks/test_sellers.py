@@ -6,9 +6,8 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.stores import open_store
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.tokens.models import RecordState, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox

@@ -40,14 +40,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictError
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint, TokenGrant
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenKey, TokenRecord, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from airflow_provider_feedamp.stores.base import Lease, TokenStore
+    from airflow_provider_feedamp.tokens.store import Lease, TokenStore
 
 _URL = "https://feedamp.example/api/v1/access_token"
 _KEY = TokenKey(_URL, "client", "acme")

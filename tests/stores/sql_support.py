@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, text
 
 from airflow_provider_feedamp.exceptions import FeedAmpError
-from airflow_provider_feedamp.stores import sql
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.stores.sql_database import SqlDatabase
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
+from airflow_provider_feedamp.tokens.store import sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

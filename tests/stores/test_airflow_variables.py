@@ -13,9 +13,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 
 from airflow_provider_feedamp.exceptions import TokenStoreError
-from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
-from airflow_provider_feedamp.stores.variable import VariableStore, _record_name
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore, _record_name
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import KEY, record
 

@@ -18,10 +18,9 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from sqlalchemy import text
 
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
-from airflow_provider_feedamp.stores import sql_database
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.stores.sql_database import SqlDatabase
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
+from airflow_provider_feedamp.tokens.store import sql_database
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, held, record, sqlite
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenStoreError
-from airflow_provider_feedamp.stores import sql
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.sql_store import SqlStore
+from airflow_provider_feedamp.tokens.store import sql
 from tests.stores import sql_support
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import (
@@ -33,7 +33,7 @@ from tests.stores.sql_support import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
     from tests.databases import DatabaseServer
 
 pytestmark = pytest.mark.usefixtures("fernet_key")

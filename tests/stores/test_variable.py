@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.stores.timed_lease import Timing
-from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.timed_lease import Timing
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.airflow_runs import FERNET_KEY, PATIENCE
 from tests.stores.conftest import reconnect
 from tests.stores.contract import TokenStoreContract, full_record

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.stores.variable import VariableStore
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.airflow_runs import FERNET_KEY, PATIENCE, AirflowHome
 from tests.databases import PASSWORD, USER
 from tests.stores.conftest import reconnect

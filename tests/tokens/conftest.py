@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.store import open_store
 from tests.tokens.custody import Bench
 from tests.tokens.edge import TokenServer
 from tests.tokens.secrets import CLIENT_SECRET

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 import pytest
 
-from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.cache import CACHE, Slot, TokenCache, Unsaved
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.tokens.conftest import endpoint_at
 from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import (

@@ -15,9 +15,8 @@ from airflow_provider_feedamp.exceptions import (
     TokenNotRenewedError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState, seeded
-from airflow_provider_feedamp.tokens.windows import Windows
+from airflow_provider_feedamp.tokens.cache import CACHE, Windows
+from airflow_provider_feedamp.tokens.records import RecordState, seeded
 from tests.tokens.custody import HOUR, Bench
 
 #: Windows without the spread over sellers, so that tests know where they begin.

@@ -17,15 +17,15 @@ from airflow_provider_feedamp.exceptions import (
     TokenBusyError,
     TokenNotRenewedError,
 )
-from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.cache import Slot
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.tokens.custody import HOUR, Bench, TroubledStore, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.stores.base import Lease
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.store import Lease
 
 # Single flight
 

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenNotRenewedError
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.tokens.records import RecordState
 from tests.tokens.custody import HOUR, Bench
 
 

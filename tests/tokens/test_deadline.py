@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.exceptions import AnswerLostError, NotProcessedError, TokenNotRenewedError
-from airflow_provider_feedamp.tokens.deadline import LONGEST_BODY, Watch, post_once
+from airflow_provider_feedamp.tokens.endpoint import LONGEST_BODY, Watch, post_once
 from tests.tokens.conftest import Certificate, endpoint_at
 from tests.tokens.edge import Act, TokenServer, answers, plain, pours, stays_silent, trickles
 from tests.tokens.secrets import NEW_ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TOKEN

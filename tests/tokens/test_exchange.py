@@ -8,12 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.tokens.exchange import (
-    DEFAULT_LIFETIME,
-    MAX_LIFETIME,
-    TokenEndpoint,
-    TokenGrant,
-)
+from airflow_provider_feedamp.tokens.endpoint import DEFAULT_LIFETIME, MAX_LIFETIME, TokenEndpoint, TokenGrant
 from tests.tokens.conftest import endpoint_at
 from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import (

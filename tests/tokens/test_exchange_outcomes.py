@@ -14,7 +14,7 @@ from airflow_provider_feedamp.exceptions import (
     NotProcessedError,
     TokenNotRenewedError,
 )
-from airflow_provider_feedamp.tokens.exchange import GrantRefusedError, TokenEndpoint
+from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError, TokenEndpoint
 from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import REFRESH_TOKEN, secrets_in, told
 

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.records import TokenKey
 from tests.tokens.secrets import REFRESH_TOKEN, SECRETS, secrets_in
 
 URL = "https://feedamp.test/api/v1/access_token"

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.tokens.models import (
+from airflow_provider_feedamp.tokens.records import (
     FORMAT,
     AccessToken,
     Attempt,

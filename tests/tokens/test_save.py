@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import TokenNotRenewedError, TokenStoreError
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
+from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
 from tests.tokens.custody import HOUR, Bench, at_once
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_a_log_that_fails_comes_too_late_to_lose_the_token(bench: Bench) -> None
     def explode(record: logging.LogRecord) -> bool:
         raise RuntimeError
 
-    log = logging.getLogger("airflow_provider_feedamp.tokens.save")
+    log = logging.getLogger("airflow_provider_feedamp.tokens.renewal")
     log.setLevel(logging.DEBUG)
     log.addFilter(explode)
     bench.control.change(rotation="static")

@@ -11,8 +11,8 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.tokens.cache import Unsaved
-from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
-from airflow_provider_feedamp.tokens.save import Saver
+from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
+from airflow_provider_feedamp.tokens.renewal import Saver
 from tests.tokens.custody import HOUR, Bench
 
 if TYPE_CHECKING:
@@ -106,12 +106,12 @@ def test_saving_at_exit_is_a_matter_of_the_interpreter(tmp_path: Path) -> None:
     program = """
 import atexit, sys
 from airflow_provider_feedamp.exceptions import TokenStoreError
-from airflow_provider_feedamp.stores.base import Lease
-from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens.store import Lease
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from airflow_provider_feedamp.tokens.cache import Slot
-from airflow_provider_feedamp.tokens.exchange import TokenGrant
-from airflow_provider_feedamp.tokens.models import TokenKey, seeded
-from airflow_provider_feedamp.tokens.save import Saver
+from airflow_provider_feedamp.tokens.endpoint import TokenGrant
+from airflow_provider_feedamp.tokens.records import TokenKey, seeded
+from airflow_provider_feedamp.tokens.renewal import Saver
 
 class Store(MemoryStore):
     down = True

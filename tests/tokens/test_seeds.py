@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenKey, TokenRecord, seeded
 
 KEY = TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme")
 SECRET = KEY.fingerprint("client secret")

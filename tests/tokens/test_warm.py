@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved
-from airflow_provider_feedamp.tokens.windows import Windows
+from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved, Windows
 from tests.tokens.custody import HOUR, Bench
 
 if TYPE_CHECKING:

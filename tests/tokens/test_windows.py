@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.exceptions import InputError
-from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey
-from airflow_provider_feedamp.tokens.windows import Freshness, Windows
+from airflow_provider_feedamp.tokens.cache import Freshness, Windows
+from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey
 
 NOW = 1_800_000_000.0
 KEY = TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme")

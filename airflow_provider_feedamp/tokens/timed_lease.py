@@ -44,13 +44,13 @@ from airflow_provider_feedamp.exceptions import (
     TokenError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.stores.base import Lease
+from airflow_provider_feedamp.tokens.store import Lease
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 
 log = logging.getLogger(__name__)
 

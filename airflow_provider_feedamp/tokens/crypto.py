@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
 
 #: Where Airflow keeps ``get_fernet``: for tasks from 3.3 on, and beside its models in every version.
 _HOMES = ("airflow.sdk.crypto", "airflow.models.crypto")
