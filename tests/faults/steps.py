@@ -21,7 +21,7 @@ from airflow_provider_feedamp.sandbox.control import SandboxControl
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 from airflow_provider_feedamp.tokens.records import RecordState
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
-from airflow_provider_feedamp.tokens.store import timed_lease
+from airflow_provider_feedamp.tokens import timed_lease
 from airflow_provider_feedamp.tokens.timed_lease import Timing
 from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore
 

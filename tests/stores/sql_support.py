@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from airflow_provider_feedamp.exceptions import FeedAmpError
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
-from airflow_provider_feedamp.tokens.store import sql
+from airflow_provider_feedamp.tokens import sql_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +123,7 @@ class Watch:
 
 def contend(watch: Watch, entries: int) -> None:
     """Be one worker: enter the section many times, and count up the record's generation inside."""
-    sql._POLL = (0.0, 0.003)  # so that the worker's tries often meet the other's
+    sql_store._POLL = (0.0, 0.003)  # so that the worker's tries often meet the other's
     store = SqlStore(CONN_ID)
     store.read(KEY)
     watch.start.wait()
