@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.records import AccessToken, TokenRecord
+    from airflow_provider_feedamp.tokens.records import AccessToken
 
 #: Seconds that the answer of FeedAMP is waited for, look-up of its name and all.
 _DEADLINE = 20.0
@@ -36,71 +36,53 @@ def check_connection(custodian: TokenCustodian, base_url: str) -> tuple[bool, st
     :param base_url: The connection's base URL.
     :return: Whether nothing is wrong, and a sentence for each thing that was checked: first what failed.
     """
-    findings = _Findings()
-    findings.note(f"Fields are well-formed (base URL {base_url}).")
-    token = findings.stored_token(custodian)
+    wrong: list[str] = []
+    well = [f"Fields are well-formed (base URL {base_url})."]
+    token = _stored_token(custodian, wrong, well)
     alive = token is not None and token.expires_at.timestamp() > custodian.now()
     ok, fact = _ask(f"{base_url}/orders", token.value if token and alive else None)
-    findings.note(fact, wrong=not ok)
-    return not findings.wrong, " ".join([*findings.wrong, *findings.well])
+    (well if ok else wrong).append(fact)
+    return not wrong, " ".join([*wrong, *well])
 
 
-class _Findings:
-    """What the test has found out, in words."""
-
-    def __init__(self) -> None:
-        self.wrong: list[str] = []
-        self.well: list[str] = []
-
-    def note(self, fact: str, *, wrong: bool = False) -> None:
-        (self.wrong if wrong else self.well).append(fact)
-
-    def stored_token(self, custodian: TokenCustodian) -> AccessToken | None:
-        """Look into the token store, and return the seller's access token if it has one."""
-        if _is_on_a_worker():
-            self.note(
-                "The token store was not checked from here: a worker tests a connection without Airflow's "
-                "Variables and other connections."
-            )
-            return None
-        if isinstance(custodian.store, VariableStore) and not _encrypts():
-            self.note(
-                "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the "
-                "tokens of all sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
-            )
-        try:
-            record = custodian.record()
-        except TokenStoreError as error:
-            self.note(f"The token store cannot be read: {error}", wrong=True)
-            return None
-        if record is None:
-            self._note_missing(custodian)
-            return None
-        return self._token_of(record)
-
-    def _note_missing(self, custodian: TokenCustodian) -> None:
-        seller = repr(custodian.key.seller)
-        if custodian.seed:
-            self.note(
-                f"Seller {seller} has a refresh token here that was not used yet; this test does not use it."
-            )
-        else:
-            self.note(
-                f"Seller {seller} has no refresh token: neither here nor in the token store. Put one into "
-                "the connection, or authorise the seller (feedamp sellers authorize).",
-                wrong=True,
-            )
-
-    def _token_of(self, record: TokenRecord) -> AccessToken | None:
-        token = record.token()
-        if record.state is RecordState.REAUTH_REQUIRED:
-            self.note("A person has to authorise this seller again.", wrong=True)
-        self.note(
-            f"The token store has seller {record.key.seller!r}: state {record.state}, generation "
-            f"{record.generation}"
-            + (f", access token until {token.expires_at.to_iso8601_string()}." if token else ".")
+def _stored_token(custodian: TokenCustodian, wrong: list[str], well: list[str]) -> AccessToken | None:
+    """Look into the token store, note what is wrong or well there, and return the seller's access token."""
+    if _is_on_a_worker():
+        well.append(
+            "The token store was not checked from here: a worker tests a connection without Airflow's "
+            "Variables and other connections."
         )
-        return token
+        return None
+    if isinstance(custodian.store, VariableStore) and not _encrypts():
+        well.append(
+            "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the "
+            "tokens of all sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
+        )
+    seller = repr(custodian.key.seller)
+    try:
+        record = custodian.record()
+    except TokenStoreError as error:
+        wrong.append(f"The token store cannot be read: {error}")
+        return None
+    if record is None and custodian.seed:
+        well.append(
+            f"Seller {seller} has a refresh token here that was not used yet; this test does not use it."
+        )
+    elif record is None:
+        wrong.append(
+            f"Seller {seller} has no refresh token: neither here nor in the token store. Put one into "
+            "the connection, or authorise the seller (feedamp sellers authorize)."
+        )
+    if record is None:
+        return None
+    token = record.token()
+    if record.state is RecordState.REAUTH_REQUIRED:
+        wrong.append("A person has to authorise this seller again.")
+    well.append(
+        f"The token store has seller {seller}: state {record.state}, generation {record.generation}"
+        + (f", access token until {token.expires_at.to_iso8601_string()}." if token else ".")
+    )
+    return token
 
 
 def _is_on_a_worker() -> bool:

@@ -141,8 +141,8 @@ class FeedAmpHook(BaseHook):
         :param min_ttl: The least time that it must have left. Default: two minutes.
         :raises TokenError: if there is none to be had; see the classes in ``exceptions``.
         """
-        warm = self._custodian.warm() if min_ttl is None else None
-        return (warm or self.access_token(min_ttl)).value
+        cached = self._custodian.cached_token() if min_ttl is None else None
+        return (cached or self.access_token(min_ttl)).value
 
     def access_token(self, min_ttl: timedelta | None = None) -> AccessToken:
         """Return the token with what may be known about it: seller, expires_at, generation, renewed.

@@ -1,7 +1,7 @@
 """What one process knows about access tokens, shared by all its hooks, threads and triggers.
 
 Refresh tokens are never kept here, save one: that of a record which the store did not take
-(``Slot.unsaved``).
+(``CachedToken.unsaved``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Unsaved:
 
 
 @dataclass(slots=True)
-class Slot:
+class CachedToken:
     """What this process holds for one key.
 
     :param token: The newest access token that this process has seen.
@@ -66,7 +66,7 @@ class Slot:
 
 
 class TokenCache:
-    """One :class:`Slot` for each key, made when first asked for.
+    """One :class:`CachedToken` for each key, made when first asked for.
 
     Attributes are shared by all sellers of a client: ``refused`` holds how FeedAMP last refused a client, or
     the kind of request, and when (monotonic), by what it was asked with. ``bare`` holds when a seller's
@@ -74,17 +74,17 @@ class TokenCache:
     """
 
     def __init__(self) -> None:
-        self._slots: dict[TokenKey, Slot] = {}
+        self._slots: dict[TokenKey, CachedToken] = {}
         self.refused: dict[tuple[str, ...], tuple[float, FeedAmpError]] = {}
         self.bare: dict[tuple[str, str], dict[str, float]] = {}
         self._guard = threading.Lock()
 
-    def slot(self, key: TokenKey) -> Slot:
+    def slot(self, key: TokenKey) -> CachedToken:
         """Return the key's slot."""
         slot = self._slots.get(key)  # reading a dict needs no lock
         if slot is None:
             with self._guard:
-                slot = self._slots.setdefault(key, Slot())
+                slot = self._slots.setdefault(key, CachedToken())
         return slot
 
     def clear(self) -> None:

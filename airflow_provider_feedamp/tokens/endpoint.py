@@ -35,8 +35,6 @@ from airflow_provider_feedamp.retry_after import seconds_asked
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from requests.auth import AuthBase
-
 
 #: Life of an access token when the answer does not say (API page "Access Token": one hour).
 DEFAULT_LIFETIME = 3600.0
@@ -249,19 +247,14 @@ def _text(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _number(value: object) -> float | None:
+def _lifetime(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
-
-
-def _lifetime(value: object) -> float | None:
-    number = _number(value)
-    return None if number is None else min(number, MAX_LIFETIME)
+    return min(number, MAX_LIFETIME) if math.isfinite(number) and number > 0 else None
 
 
 #: Bytes of an answer's body, decompressed; a token's has a few hundred.
@@ -321,24 +314,24 @@ class Watch:
 _current = threading.local()
 
 
-class _HTTPConnection(connection.HTTPConnection):
+class _Reporting(connection.HTTPConnection):
+    """A connection that reports to the current watch when it stands."""
+
     def connect(self) -> None:
         super().connect()
         _current.watch.connected(self.sock)
 
 
-class _HTTPSConnection(connection.HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _current.watch.connected(self.sock)
+class _ReportingTls(_Reporting, connection.HTTPSConnection):
+    """The same over TLS."""
 
 
-class _HTTPPool(connectionpool.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
+class _Pool(connectionpool.HTTPConnectionPool):
+    ConnectionCls = _Reporting
 
 
-class _HTTPSPool(connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+class _TlsPool(connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _ReportingTls
 
 
 class _WatchedAdapter(HTTPAdapter):
@@ -353,18 +346,8 @@ class _WatchedAdapter(HTTPAdapter):
 
     @staticmethod
     def _watch_pools(manager: Any) -> Any:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
-
-
-class _NoAuth(requests.auth.AuthBase):
-    """Keeps requests from adding an Authorization header out of a .netrc file."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
-_NO_AUTH: AuthBase = _NoAuth()
 
 
 @contextmanager
@@ -379,7 +362,8 @@ def watched_session(watch: Watch) -> Iterator[requests.Session]:
             adapter = _WatchedAdapter(max_retries=0)
             session.mount("https://", adapter)
             session.mount("http://", adapter)
-            session.auth = _NO_AUTH
+            # Keeps requests from adding an Authorization header out of a .netrc file.
+            session.auth = lambda request: request
             yield session
     finally:
         del _current.watch

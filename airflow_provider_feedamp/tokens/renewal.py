@@ -38,6 +38,7 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved
 from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError
 from airflow_provider_feedamp.tokens.records import (
+    UNDOUBTED,
     AccessToken,
     Attempt,
     RecordState,
@@ -49,7 +50,7 @@ from airflow_provider_feedamp.tokens.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.tokens.cache import Slot
+    from airflow_provider_feedamp.tokens.cache import CachedToken
     from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint, TokenGrant
     from airflow_provider_feedamp.tokens.shield import Shield
     from airflow_provider_feedamp.tokens.store import Lease, TokenStore
@@ -73,6 +74,10 @@ _REFUSAL_LASTS = 60.0
 _STRIKES_APART = 600.0
 #: How often, and how many seconds apart, a record that they have condemned is asked again.
 _PROBES, _PROBES_APART = 24, 3600.0
+#: Seconds between the tries of the write that must not fail.
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+#: Seconds between later tries: each order asks for the token, and a failing store may take its time to fail.
+_LATER = 30.0
 #: The lost-answer reason, told to the person who then has to authorise again.
 _LOST = "an earlier answer of FeedAMP was lost, and with it the refresh token that it brought"
 
@@ -88,7 +93,7 @@ class Spender:
     key: TokenKey
     endpoint: TokenEndpoint
     store: TokenStore
-    saver: Saver
+    saver: TokenWriter
     seed: str | None
     now: Callable[[], float]
     sleep: Callable[[float], None]
@@ -418,14 +423,8 @@ def _refused_seed(connection: str) -> str:
     )
 
 
-#: Seconds between the tries of the write that must not fail.
-_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
-#: Seconds between later tries: each order asks for the token, and a failing store may take its time to fail.
-_LATER = 30.0
-
-
 @dataclass(frozen=True, slots=True)
-class Saver:
+class TokenWriter:
     """Stores what was granted; the custodian describes the parameters.
 
     :param slot: This process's place for the key: the access token goes there once it is stored, and a record
@@ -434,7 +433,7 @@ class Saver:
 
     key: TokenKey
     store: TokenStore
-    slot: Slot
+    slot: CachedToken
     on_secret: Callable[[str], None]
     sleep: Callable[[float], None]
 
@@ -464,17 +463,11 @@ class Saver:
             lifetime=grant.lifetime,
             issued_at=sent_at if grant.refresh_token else spent.issued_at,
             generation=spent.generation + 1,
-            state=RecordState.ACTIVE,
-            attempt=None,
-            reason="",
             superseded=None,
             refused_seed="",
             refused_secret="",
-            imported=False,
-            bare_since=0.0,
-            probes=0,
-            probed_at=0.0,
             released=lease.nonce,
+            **UNDOUBTED,
         )
         saved = self._save(Unsaved(record, spent.refresh_token, replaces), spent.revision)
         return self._hand_out(saved, grant.oddities)

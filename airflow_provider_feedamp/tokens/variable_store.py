@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
@@ -58,40 +58,6 @@ _PLAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 _LONGEST = 250
 
 
-class Variables(Protocol):
-    """What the store needs of Airflow Variables: an atomic register for each name."""
-
-    @property
-    def proves_absence(self) -> bool:
-        """Whether None from :meth:`get` is proof that there is no such Variable."""
-        ...
-
-    @property
-    def logs_values(self) -> bool:
-        """Whether what is written comes into a log in clear."""
-        ...
-
-    def get(self, name: str) -> str | None:
-        """Return the value, or None."""
-        ...
-
-    def set(self, name: str, value: str, description: str) -> None:
-        """Write the value; returns when every worker's next read sees it."""
-        ...
-
-    def delete(self, name: str) -> None:
-        """Take the name out."""
-        ...
-
-    def names(self, prefix: str) -> list[str]:
-        """Return the names that begin with the prefix, reading no value."""
-        ...
-
-    def values(self, prefix: str) -> dict[str, str | None]:
-        """Return the values of all names that begin with the prefix, None where unreadable."""
-        ...
-
-
 class VariableStore:
     """Keeps each record in one Airflow Variable, which Airflow encrypts with the deployment's Fernet key.
 
@@ -116,7 +82,7 @@ class VariableStore:
         conn_id: str | None = None,
         *,
         timing: Timing | None = None,
-        variables: Variables | None = None,
+        variables: AirflowVariables | None = None,
         sealer: Sealer | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,

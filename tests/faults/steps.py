@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import AnswerLostError
 from airflow_provider_feedamp.sandbox.control import SandboxControl
+from airflow_provider_feedamp.tokens import timed_lease
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 from airflow_provider_feedamp.tokens.records import RecordState
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
-from airflow_provider_feedamp.tokens import timed_lease
 from airflow_provider_feedamp.tokens.timed_lease import Timing
 from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, text
 
 from airflow_provider_feedamp.exceptions import FeedAmpError
+from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
-from airflow_provider_feedamp.tokens import sql_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,9 +18,9 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from sqlalchemy import text
 
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
+from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
-from airflow_provider_feedamp.tokens import sql_store
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, held, record, sqlite
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_not_waited_for_
 ) -> None:
     pytest.importorskip(f"airflow.providers.{'postgres' if kind == 'postgres' else 'mysql'}")
     limits = {driver: _at_once(options) for driver, options in sql_store._DRIVER_OPTIONS.items()}
-    monkeypatch.setattr(sql_database, "_DRIVER_OPTIONS", limits)
+    monkeypatch.setattr(sql_store, "_DRIVER_OPTIONS", limits)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = {"conn_type": "mysql", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         if kind == "postgres":

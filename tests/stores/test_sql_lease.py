@@ -15,9 +15,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenStoreError
+from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.sql_store import SqlStore
-from airflow_provider_feedamp.tokens import sql_store
 from tests.stores import sql_support
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import (

@@ -13,7 +13,7 @@ from airflow_provider_feedamp.exceptions import TokenBusyError, TokenRecordError
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.timed_lease import Timing
-from airflow_provider_feedamp.tokens.variable_store import VariableStore
+from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore
 from tests.airflow_runs import FERNET_KEY, PATIENCE
 from tests.stores.conftest import reconnect
 from tests.stores.contract import TokenStoreContract, full_record
@@ -109,7 +109,7 @@ def test_a_database_that_is_down_is_a_retryable_error_without_the_value(
 # Variables that misbehave
 
 
-class Register:
+class Register(AirflowVariables):
     """Variables in a dictionary; some ignore what is written, some are shadowed."""
 
     proves_absence = True

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import TokenStoreError
-from airflow_provider_feedamp.tokens.cache import CACHE, Slot
+from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
@@ -165,7 +165,7 @@ class Bench:
     def record(self, seller: str = "acme") -> TokenRecord:
         return self.store.stored(self.key(seller))
 
-    def slot(self, seller: str = "acme") -> Slot:
+    def slot(self, seller: str = "acme") -> CachedToken:
         return CACHE.slot(self.key(seller))
 
     def posts(self) -> int:

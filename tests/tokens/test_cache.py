@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 import pytest
 
-from airflow_provider_feedamp.tokens.cache import CACHE, Slot, TokenCache, Unsaved
+from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, TokenCache, Unsaved
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore
@@ -87,7 +87,7 @@ def test_keys_that_differ_in_any_part_share_neither_slot_nor_lock(key: TokenKey,
     assert cache.slot(other).lock is not cache.slot(key).lock
 
 
-class Together(dict[TokenKey, Slot]):
+class Together(dict[TokenKey, CachedToken]):
     """Lets no thread go on before all of them have looked, and found nothing."""
 
     def __init__(self, threads: int) -> None:
@@ -102,7 +102,7 @@ class Together(dict[TokenKey, Slot]):
 def test_threads_that_ask_at_once_get_the_same_slot(key: TokenKey) -> None:
     cache = TokenCache()
     cache._slots = Together(16)
-    slots: list[Slot] = []
+    slots: list[CachedToken] = []
     threads = [threading.Thread(target=lambda: slots.append(cache.slot(key))) for _ in range(16)]
     for thread in threads:
         thread.start()
@@ -123,7 +123,7 @@ def test_a_cleared_cache_knows_nothing(key: TokenKey) -> None:
 
 
 def test_a_slot_takes_the_access_token_and_the_seeds_of_a_stored_record(key: TokenKey) -> None:
-    slot = Slot()
+    slot = CachedToken()
 
     slot.take(record(key))
 
@@ -132,7 +132,7 @@ def test_a_slot_takes_the_access_token_and_the_seeds_of_a_stored_record(key: Tok
 
 
 def test_a_slot_takes_no_refresh_token(key: TokenKey) -> None:
-    slot = Slot()
+    slot = CachedToken()
 
     slot.take(record(key))
 
@@ -143,7 +143,7 @@ def test_a_slot_takes_no_refresh_token(key: TokenKey) -> None:
 
 
 def test_a_slot_shows_no_secret(key: TokenKey) -> None:
-    slot = Slot(token(), replaced=NEW_ACCESS_TOKEN, unsaved=Unsaved(record(key), REFRESH_TOKEN))
+    slot = CachedToken(token(), replaced=NEW_ACCESS_TOKEN, unsaved=Unsaved(record(key), REFRESH_TOKEN))
 
     assert secrets_in(f"{slot!r} {slot} {slot.unsaved!r}") == []
 

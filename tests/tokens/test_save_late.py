@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.tokens.cache import Unsaved
 from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
-from airflow_provider_feedamp.tokens.renewal import Saver
+from airflow_provider_feedamp.tokens.renewal import TokenWriter
 from tests.tokens.custody import HOUR, Bench
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def saver(bench: Bench) -> Saver:
+def saver(bench: Bench) -> TokenWriter:
     """Return what tries to save once more, as every later call and the end of the process do."""
-    return Saver(bench.key(), bench.store, bench.slot(), lambda secret: None, bench.sleep)
+    return TokenWriter(bench.key(), bench.store, bench.slot(), lambda secret: None, bench.sleep)
 
 
 def soon(bench: Bench) -> None:
@@ -68,7 +68,7 @@ def test_a_record_that_was_not_stored_is_tried_again_while_the_token_is_used(
     custodian = bench.custodian()
 
     for _ in range(100):
-        assert (custodian.warm() or custodian.token()).value == unsaved
+        assert (custodian.cached_token() or custodian.token()).value == unsaved
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
     assert bench.store.asked == ["write active"]  # and not for each order: a store may fail slowly
 
@@ -108,10 +108,10 @@ import atexit, sys
 from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.tokens.store import Lease
 from airflow_provider_feedamp.tokens.store import MemoryStore
-from airflow_provider_feedamp.tokens.cache import Slot
+from airflow_provider_feedamp.tokens.cache import CachedToken
 from airflow_provider_feedamp.tokens.endpoint import TokenGrant
 from airflow_provider_feedamp.tokens.records import TokenKey, seeded
-from airflow_provider_feedamp.tokens.renewal import Saver
+from airflow_provider_feedamp.tokens.renewal import TokenWriter
 
 class Store(MemoryStore):
     down = True
@@ -123,7 +123,7 @@ class Store(MemoryStore):
 
 key = TokenKey("https://feedamp.example", "client", "acme")
 store = Store()
-saver = Saver(key, store, Slot(), lambda secret: None, lambda seconds: None)
+saver = TokenWriter(key, store, CachedToken(), lambda secret: None, lambda seconds: None)
 saver.renewed(seeded(key, "old", now=0), TokenGrant("access", "new", 3600), 0, Lease(60))
 Store.down = False
 """

@@ -29,12 +29,12 @@ def custodian(bench: Bench) -> TokenCustodian:
 def test_it_is_the_token_that_would_be_handed_out_and_costs_no_store_access(
     bench: Bench, custodian: TokenCustodian
 ) -> None:
-    assert custodian.warm() is custodian.token()
+    assert custodian.cached_token() is custodian.token()
     assert bench.store.asked == []
 
 
 def test_there_is_none_before_anybody_has_looked(bench: Bench) -> None:
-    assert bench.seeded().warm() is None
+    assert bench.seeded().cached_token() is None
 
 
 @pytest.mark.parametrize(("age", "warm"), [(HOUR - 660, True), (HOUR - 599, False), (HOUR + 1, False)])
@@ -42,7 +42,7 @@ def test_it_ends_where_the_token_stops_being_fresh(
     bench: Bench, custodian: TokenCustodian, age: float, warm: bool
 ) -> None:
     bench.later(age)
-    assert (custodian.warm() is not None) is warm
+    assert (custodian.cached_token() is not None) is warm
 
 
 def test_it_ends_where_a_wide_mandatory_window_begins(bench: Bench) -> None:
@@ -50,14 +50,14 @@ def test_it_ends_where_a_wide_mandatory_window_begins(bench: Bench) -> None:
     custodian.token()
     custodian.token()
     bench.later(HOUR - 299)
-    assert custodian.warm() is None
+    assert custodian.cached_token() is None
 
 
 def test_a_token_that_was_replaced_is_not_at_hand_any_more(bench: Bench, custodian: TokenCustodian) -> None:
     refused = custodian.token()
     replaced = custodian.replace(refused.value)
-    assert custodian.warm() is None
-    assert custodian.token() is custodian.warm()
+    assert custodian.cached_token() is None
+    assert custodian.token() is custodian.cached_token()
     assert replaced.value != refused.value
 
 
@@ -65,14 +65,14 @@ def test_a_token_that_another_custodian_replaced_is_not_at_hand_any_more(
     bench: Bench, custodian: TokenCustodian
 ) -> None:
     bench.custodian().replace(custodian.token().value)
-    assert custodian.warm() is None
+    assert custodian.cached_token() is None
 
 
 def test_a_pair_that_is_not_saved_yet_is_looked_after_first(bench: Bench, custodian: TokenCustodian) -> None:
     bench.slot().unsaved = Unsaved(bench.record(), "spent")
-    assert custodian.warm() is None
+    assert custodian.cached_token() is None
 
 
 def test_a_cleared_cache_has_nothing_at_hand(bench: Bench, custodian: TokenCustodian) -> None:
     CACHE.clear()
-    assert custodian.warm() is None
+    assert custodian.cached_token() is None
