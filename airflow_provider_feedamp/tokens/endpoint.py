@@ -150,12 +150,12 @@ class TokenEndpoint:
         return _read(answer, _json(body), self)
 
 
-def _read(answer: requests.Response, told: object, endpoint: TokenEndpoint) -> TokenGrant:
+def _read(answer: requests.Response, parsed: object, endpoint: TokenEndpoint) -> TokenGrant:
     """Turn an answer into a grant, or into the error that says what became of the token that was sent."""
-    found = set(_codes(told))
+    found = set(_codes(parsed))
     code = next((known for known in _KNOWN_CODES if known in found), None)
     # FeedAMP's other answers are lists.
-    body = told[0] if isinstance(told, list) and told else told
+    body = parsed[0] if isinstance(parsed, list) and parsed else parsed
     if not isinstance(body, dict):
         body = {}
     request_id = answer.headers.get("X-Request-Id")
@@ -164,7 +164,7 @@ def _read(answer: requests.Response, told: object, endpoint: TokenEndpoint) -> T
     if code:
         details["codes"] = (code,)
     granted = 200 <= answer.status_code < 300
-    if granted and _text(body.get("access_token")):
+    if granted and _non_empty(body.get("access_token")):
         return _grant(body, said, details)  # whatever else it says: what was granted must not be lost
     if code in _CLIENT_CODES:
         raise ClientRefusedError(
@@ -181,8 +181,8 @@ def _read(answer: requests.Response, told: object, endpoint: TokenEndpoint) -> T
 
 
 def _grant(body: dict[str, Any], said: str, details: dict[str, Any]) -> TokenGrant:
-    access_token = _text(body.get("access_token"))
-    refresh_token = _text(body.get("refresh_token"))
+    access_token = _non_empty(body.get("access_token"))
+    refresh_token = _non_empty(body.get("refresh_token"))
     if access_token is None and refresh_token is None:
         raise AnswerLostError(f"{said}, and the body holds no access_token.", **details)
     lifetime = _lifetime(body.get("expires_in"))
@@ -231,19 +231,19 @@ def _json(body: bytes) -> object:
         return None
 
 
-def _codes(told: object, depth: int = _DEEPEST_CODE) -> Iterator[str]:
+def _codes(parsed: object, depth: int = _DEEPEST_CODE) -> Iterator[str]:
     """Yield what stands where an error's code stands, in lower case, known or not."""
-    if isinstance(told, str):
-        yield told.strip().lower()
-    elif depth and isinstance(told, list):
-        for each in told:
+    if isinstance(parsed, str):
+        yield parsed.strip().lower()
+    elif depth and isinstance(parsed, list):
+        for each in parsed:
             yield from _codes(each, depth - 1)
-    elif depth and isinstance(told, dict):
+    elif depth and isinstance(parsed, dict):
         for name in _CODE_FIELDS:
-            yield from _codes(told.get(name), depth - 1)
+            yield from _codes(parsed.get(name), depth - 1)
 
 
-def _text(value: object) -> str | None:
+def _non_empty(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 

@@ -253,11 +253,13 @@ class SqlStore:
 
     def _rows(self, token_url: str, client_id: str, *columns: Any) -> list[tuple[TokenKey, Any]]:
         query = select(_ROW.token_url, _ROW.client_id, _ROW.seller, *columns).where(
-            _ROW.token_url == _shown(token_url), _ROW.client_id == _shown(client_id), _ROW.record.is_not(None)
+            _ROW.token_url == _escaped(token_url),
+            _ROW.client_id == _escaped(client_id),
+            _ROW.record.is_not(None),
         )
         what = f"list the sellers of client {client_id!r}"
         rows = self._run(what, lambda connection: connection.execute(query).all())
-        keyed = [(TokenKey(*(_read_back(each) for each in row[:3])), row) for row in rows]
+        keyed = [(TokenKey(*(_unescaped(each) for each in row[:3])), row) for row in rows]
         # Databases differ in what they call equal, such as texts that differ in trailing blanks only.
         return [each for each in keyed if (each[0].token_url, each[0].client_id) == (token_url, client_id)]
 
@@ -327,9 +329,9 @@ class SqlStore:
         """Ensure that the key has a row."""
         row: dict[str, Any] = {
             "key_digest": key.digest,
-            "token_url": _shown(key.token_url),
-            "client_id": _shown(key.client_id),
-            "seller": _shown(key.seller),
+            "token_url": _escaped(key.token_url),
+            "client_id": _escaped(key.client_id),
+            "seller": _escaped(key.seller),
             "revision": 0,
             "lease_until": 0.0,
             "updated_at": DatabaseClock(),
@@ -392,13 +394,13 @@ def _of(key: TokenKey) -> str:
     return f"the token record of seller {key.seller!r}"
 
 
-def _shown(text: str) -> str:
+def _escaped(text: str) -> str:
     """Return the text with JSON's escapes for what a database may refuse: NUL, and half surrogates."""
     return json.dumps(text, ensure_ascii=False)[1:-1].encode(errors="backslashreplace").decode()
 
 
-def _read_back(shown: str) -> str:
-    return str(json.loads(f'"{shown}"'))
+def _unescaped(escaped: str) -> str:
+    return str(json.loads(f'"{escaped}"'))
 
 
 #: Serialises the making of engines: Airflow 3.0 and 3.1 talk to the supervisor over one unlocked socket.
