@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_feedamp.exceptions import FeedAmpError, NotProcessedError, TokenBusyError
 from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Freshness, Windows
-from airflow_provider_feedamp.tokens.renewal import Spender, TokenWriter, exchange_code
+from airflow_provider_feedamp.tokens.renewal import Spender, TokenWriter
 from airflow_provider_feedamp.tokens.shield import Shield, check_open
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class TokenCustodian:
             self.store.read(self.key)  # imports and connections of the first read are no part of the lease
             with self.store.lock(self.key, wait=self.lock_wait, stop=threading.Event()) as lease:
                 try:
-                    return exchange_code(self._spender(slot, shield), code, redirect_url, lease)
+                    return self._spender(slot, shield).exchange_code(code, redirect_url, lease)
                 finally:
                     shield.up = True  # the lock is left undisturbed
 

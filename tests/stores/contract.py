@@ -35,7 +35,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import pytest
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictError
 from airflow_provider_feedamp.tokens.cache import CACHE
@@ -105,7 +107,7 @@ class TokenStoreContract:
         """``expected=None`` means that there must be none."""
         written = store.write(full_record(_KEY), expected=None)
 
-        with _raises(TokenConflictError):
+        with pytest.raises(TokenConflictError):
             self.peer(store).write(seeded(_KEY, "other", now=0), expected=None)
 
         assert store.read(_KEY) == written
@@ -115,14 +117,14 @@ class TokenStoreContract:
         first = store.write(full_record(_KEY), expected=None)
         second = self.peer(store).write(first.changed(refresh_token="winner"), expected=first.revision)
 
-        with _raises(TokenConflictError):
+        with pytest.raises(TokenConflictError):
             store.write(first.changed(refresh_token="loser"), expected=first.revision)
 
         assert store.read(_KEY) == second
 
     def test_a_record_that_is_gone_is_not_overwritten(self, store: TokenStore) -> None:
         """An expected revision needs a record."""
-        with _raises(TokenConflictError):
+        with pytest.raises(TokenConflictError):
             store.write(full_record(_KEY), expected=1)
 
         assert store.read(_KEY) is None
@@ -227,7 +229,7 @@ class TokenStoreContract:
     def test_an_error_inside_leaves_the_lock(self, store: TokenStore) -> None:
         """A failed renewal must not shut out the next one."""
         store.write(full_record(_KEY), expected=None)
-        with _raises(ZeroDivisionError), self._lock(store):
+        with pytest.raises(ZeroDivisionError), self._lock(store):
             raise ZeroDivisionError
 
         assert _in_thread(lambda: self._enter(self.peer(store), _KEY, wait=self.patience)) is None
@@ -398,12 +400,6 @@ def full_record(key: TokenKey) -> TokenRecord:
         refused_secret=key.fingerprint("secret"),
         released="nonce",
     )
-
-
-def _raises(error: type[BaseException]) -> AbstractContextManager[Any]:
-    import pytest
-
-    return pytest.raises(error)
 
 
 def _in_thread(work: Callable[[], None]) -> BaseException | None:

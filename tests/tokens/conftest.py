@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import settings
 
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("feedamp", deadline=None)
+settings.load_profile("feedamp")
 
 _ENVIRONMENT = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle")
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
-DEADLINE = 0.3
+DEADLINE = 0.6
 #: A whole answer, a byte at a time, takes several seconds; what is above the deadline is a slow machine's.
-SLACK = 1.2
+SLACK = 2.0
 
 
 def seconds_until_failure(url: str, kind: type[TokenNotRenewedError]) -> float:
