@@ -24,26 +24,9 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from sqlalchemy import (
-    CHAR,
-    BigInteger,
-    Column,
-    Float,
-    MetaData,
-    String,
-    Table,
-    Text,
-    case,
-    delete,
-    event,
-    insert,
-    inspect,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import event
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
@@ -106,23 +89,23 @@ _READ_COMMITTED = {
 #: and deadlocks, and MySQL's words for a record that changed and a lock that was waited for too long.
 _CONTENTION = frozenset({"40001", "40P01", 1213, 1020, 1205})
 
-_LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql")
+_LONG_TEXT = sa.Text().with_variant(MEDIUMTEXT(), "mysql")
 
 #: One row for each key. Instants are seconds since 1970 on the database's clock.
-TOKENS = Table(
+TOKENS = sa.Table(
     "feedamp_tokens",
-    MetaData(),
-    Column("key_digest", CHAR(64), primary_key=True),
+    sa.MetaData(),
+    sa.Column("key_digest", sa.CHAR(64), primary_key=True),
     # For people and for listing; JSON's escapes stand for what a database does not take.
-    Column("token_url", _LONG_TEXT, nullable=False),
-    Column("client_id", _LONG_TEXT, nullable=False),
-    Column("seller", _LONG_TEXT, nullable=False),
+    sa.Column("token_url", _LONG_TEXT, nullable=False),
+    sa.Column("client_id", _LONG_TEXT, nullable=False),
+    sa.Column("seller", _LONG_TEXT, nullable=False),
     # Encrypted; null when only the lease is of use.
-    Column("record", _LONG_TEXT),
-    Column("revision", BigInteger, nullable=False),
-    Column("lease_owner", String(64)),
-    Column("lease_until", Float(53), nullable=False),
-    Column("updated_at", Float(53), nullable=False),
+    sa.Column("record", _LONG_TEXT),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("lease_owner", sa.String(64)),
+    sa.Column("lease_until", sa.Float(53), nullable=False),
+    sa.Column("updated_at", sa.Float(53), nullable=False),
     mysql_engine="InnoDB",
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
@@ -139,7 +122,7 @@ _CLOCKS = {
 class DatabaseClock(FunctionElement):  # type: ignore[type-arg] # SQLAlchemy 1.4 takes no argument
     """What the database's own clock says; the clocks of the workers do not matter."""
 
-    type = Float(53)
+    type = sa.Float(53)
     inherit_cache = True
 
 
@@ -177,7 +160,7 @@ class SqlStore:
 
     def read(self, key: TokenKey) -> TokenRecord | None:
         """Return the record, or None."""
-        query = select(_ROW.record, _ROW.revision).where(_is(key))
+        query = sa.select(_ROW.record, _ROW.revision).where(_is(key))
         row = self._run(f"read {_of(key)}", lambda connection: connection.execute(query).first())
         return self._opened(key, row)
 
@@ -243,16 +226,16 @@ class SqlStore:
 
     def delete(self, key: TokenKey) -> None:
         """Forget the record; the row itself stays for as long as somebody holds its lease."""
-        what, unused = f"delete {_of(key)}", delete(TOKENS).where(_is(key), _is_free())
+        what, unused = f"delete {_of(key)}", sa.delete(TOKENS).where(_is(key), _is_free())
         self._run(what, lambda connection: connection.execute(unused))
-        self._update(what, key, record=null(), revision=0, updated_at=DatabaseClock())
+        self._update(what, key, record=sa.null(), revision=0, updated_at=DatabaseClock())
 
     def keys(self, token_url: str, client_id: str) -> list[TokenKey]:
         """Return the keys of all records of a client."""
         return [key for key, _ in self._rows(token_url, client_id)]
 
     def _rows(self, token_url: str, client_id: str, *columns: Any) -> list[tuple[TokenKey, Any]]:
-        query = select(_ROW.token_url, _ROW.client_id, _ROW.seller, *columns).where(
+        query = sa.select(_ROW.token_url, _ROW.client_id, _ROW.seller, *columns).where(
             _ROW.token_url == _escaped(token_url),
             _ROW.client_id == _escaped(client_id),
             _ROW.record.is_not(None),
@@ -299,8 +282,8 @@ class SqlStore:
 
     def _look(self, key: TokenKey) -> Any:
         """Return the key's row with the owner of its live lease, or None when there is no row."""
-        owner = case((_is_free(), null()), else_=_ROW.lease_owner).label("owner")
-        query = select(_ROW.record, _ROW.revision, owner).where(_is(key))
+        owner = sa.case((_is_free(), sa.null()), else_=_ROW.lease_owner).label("owner")
+        query = sa.select(_ROW.record, _ROW.revision, owner).where(_is(key))
         what = f"look at the lease for seller {key.seller!r}"
         return self._run(what, lambda connection: connection.execute(query).first())
 
@@ -319,7 +302,7 @@ class SqlStore:
         """End the lease if it is still ours; whatever was done under it must not fail for that."""
         what = f"release the lease for seller {key.seller!r}"
         # Matches the row, whoever owns the lease: so it waits for an UPDATE of ours that is still under way.
-        owner = case((_ROW.lease_owner == _owner(lease.nonce), null()), else_=_ROW.lease_owner)
+        owner = sa.case((_ROW.lease_owner == _owner(lease.nonce), sa.null()), else_=_ROW.lease_owner)
         try:
             self._update(what, key, lease_owner=owner)
         except TokenStoreError as error:
@@ -338,10 +321,10 @@ class SqlStore:
         }
 
         def insert_row(connection: Connection) -> None:
-            if connection.execute(select(_ROW.key_digest).where(_is(key))).first() is None:
+            if connection.execute(sa.select(_ROW.key_digest).where(_is(key))).first() is None:
                 # Another worker may have been quicker by a moment.
                 with suppress(IntegrityError):
-                    connection.execute(insert(TOKENS).values(row))
+                    connection.execute(sa.insert(TOKENS).values(row))
 
         self._run(f"insert {_of(key)}", insert_row)
 
@@ -349,7 +332,7 @@ class SqlStore:
         self, what: str, key: TokenKey, *conditions: ColumnElement[bool], tries: int = _TRIES, **values: Any
     ) -> bool:
         """Run one UPDATE of the key's row and say whether it matched; this decides who wins."""
-        statement = update(TOKENS).where(_is(key), *conditions).values(values)
+        statement = sa.update(TOKENS).where(_is(key), *conditions).values(values)
         return bool(self._run(what, lambda connection: connection.execute(statement).rowcount, tries) == 1)
 
     def _run(self, what: str, statement: Callable[[Connection], Any], tries: int = _TRIES) -> Any:
@@ -370,7 +353,7 @@ def _is(key: TokenKey) -> ColumnElement[bool]:
 
 
 def _is_free() -> ColumnElement[bool]:
-    return or_(_ROW.lease_owner.is_(None), _ROW.lease_until <= DatabaseClock())
+    return sa.or_(_ROW.lease_owner.is_(None), _ROW.lease_until <= DatabaseClock())
 
 
 def _owner(nonce: str) -> str:
@@ -625,11 +608,11 @@ def _isolates(statement: str) -> Any:
 
 
 def _create_table(engine: Engine) -> None:
-    if inspect(engine).has_table(TOKENS.name):
+    if sa.inspect(engine).has_table(TOKENS.name):
         return
     try:
         TOKENS.create(engine)
     except SQLAlchemyError:
         # Another worker may have been quicker by a moment.
-        if not inspect(engine).has_table(TOKENS.name):
+        if not sa.inspect(engine).has_table(TOKENS.name):
             raise

@@ -197,7 +197,7 @@ class VariableStore:
         """Return whose record a Variable holds that does not say so in its name."""
         try:
             text = self._variables.get(name) or ""
-            text = self._sealer.open(text, TokenKey("", "", name)).text if text.startswith(_FERNET) else text
+            text = self._sealer.open(text, TokenKey("", "", name))[0] if text.startswith(_FERNET) else text
             key = TokenKey(**json.loads(text)["key"])
         except (ValueError, TypeError, KeyError, TokenStoreError):
             key = None
