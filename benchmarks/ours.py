@@ -18,7 +18,7 @@ from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.source import FileInput
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.stores.sql import SqlStore
+from airflow_provider_feedamp.tokens.sql_store import SqlStore
 from benchmarks.contestants import WARM_UP, Meter
 from benchmarks.orders import order_line, write_orders
 

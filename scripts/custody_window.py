@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet
 
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 from scripts.versions import ROOT
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-    from airflow_provider_feedamp.stores.base import TokenStore
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from airflow_provider_feedamp.tokens.store import TokenStore
 
 #: Seconds that FeedAMP takes for a POST.
 _POSTS = (0.05, 0.5, 2.0)
@@ -206,8 +206,8 @@ def read(custodian: TokenCustodian, pipe: Connection) -> None:
 
 def opened(store: TokenStore) -> TokenStore:
     """Return the store; that on Variables without its settling time, which one worker alone needs not."""
-    from airflow_provider_feedamp.stores.timed_lease import Timing
-    from airflow_provider_feedamp.stores.variable import VariableStore
+    from airflow_provider_feedamp.tokens.timed_lease import Timing
+    from airflow_provider_feedamp.tokens.variable_store import VariableStore
 
     if isinstance(store, VariableStore):
         return VariableStore(timing=Timing(bound=10.0, settle=0.0))

@@ -8,8 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.bulk.sql import QueryInput
-from airflow_provider_feedamp.hooks.custody import custodian_of
-from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
 from airflow_provider_feedamp.operators.order_states import FeedAmpCloseOrdersOperator
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 from airflow_provider_feedamp.operators.refunds import (
@@ -17,10 +16,9 @@ from airflow_provider_feedamp.operators.refunds import (
     FeedAmpProcessRefundsOperator,
 )
 from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
-from airflow_provider_feedamp.stores import open_store
-from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from tests.leaks import WRONG_SECRET
 from tests.sandbox.caller import order, return_line
@@ -83,8 +81,8 @@ class Scene:
         CACHE.clear()
         open_store.cache_clear()
         # No pause between the tries: the tests wait for nothing.
-        monkeypatch.setattr("airflow_provider_feedamp.tokens.spend._REPLAY_PAUSE", (0.0, 0.0))
-        monkeypatch.setattr("airflow_provider_feedamp.tokens.save._PAUSES", ())
+        monkeypatch.setattr("airflow_provider_feedamp.tokens.renewal._REPLAY_PAUSE", (0.0, 0.0))
+        monkeypatch.setattr("airflow_provider_feedamp.tokens.renewal._PAUSES", ())
         self.connect()
 
     def connect(self, *, store: str = "memory", **changes: Any) -> FeedAmpHook:

@@ -21,8 +21,8 @@ from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.transport import Transport
 from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,7 @@ import pytest
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.exceptions import FeedAmpError, TokenError
 from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
-from airflow_provider_feedamp.hooks.custody import custodian_of
-from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens, custodian_of
 from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.tokens.cache import CACHE

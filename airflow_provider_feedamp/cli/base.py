@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
 
 #: What our own loggers are below.
 OWN_LOGGER = "airflow_provider_feedamp"
@@ -165,7 +165,7 @@ class Deployment:
 
     def custodian(self, seller: str | None = None) -> TokenCustodian:
         """Return the custodian of a seller's tokens, by default of the connection's own seller."""
-        from airflow_provider_feedamp.hooks.custody import custodian_of
+        from airflow_provider_feedamp.hooks.feedamp import custodian_of
 
         hook = self.hook(seller)
         return custodian_of(hook.config, hook.seller)
@@ -175,7 +175,7 @@ class Deployment:
 
         :raises FailedError: if tokens are kept in memory.
         """
-        from airflow_provider_feedamp.stores.memory import MemoryStore
+        from airflow_provider_feedamp.tokens.store import MemoryStore
 
         if type(self.custodian().store) is MemoryStore:
             raise FailedError(
@@ -188,7 +188,7 @@ class Deployment:
 
         The seller that the connection holds a refresh token for is among them, without a record as well.
         """
-        from airflow_provider_feedamp.stores.base import records_of
+        from airflow_provider_feedamp.tokens.store import records_of
 
         own = self.custodian()
         rows: dict[str, TokenRecord | TokenStoreError | None] = {

@@ -80,7 +80,7 @@ def orders() -> None:
 @click.option("--requests-per-second", type=_pace, metavar="NUMBER", help="Pace; default: the connection's.")
 @click.option("--check", is_flag=True, help="Read and check all orders, and send nothing.")
 @click.option("--sql-conn-id", help="FILE is a SQL query for this Airflow connection.")
-def importorders_in_words(
+def import_orders(
     file: str,
     conn_id: str,
     seller: str | None,

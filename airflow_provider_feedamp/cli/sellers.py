@@ -37,7 +37,7 @@ from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreErro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
 
 
 _LOOPBACK = "127.0.0.1"
@@ -273,7 +273,7 @@ def table(rows: Sequence[SellerRow], now: float) -> Iterable[str]:
 
 
 def _outcome(record: TokenRecord) -> str:
-    from airflow_provider_feedamp.tokens.models import RecordState
+    from airflow_provider_feedamp.tokens.records import RecordState
 
     if record.refused_seed and record.state is RecordState.ACTIVE:
         return "the connection's new refresh token was refused; the former one is in use"

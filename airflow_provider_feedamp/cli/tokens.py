@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cryptography.fernet import Fernet
 
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
 
 _KIND, _VERSION = "feedamp-tokens", 1
 #: 128 MiB and about half a second for each guess.
@@ -95,7 +95,7 @@ def import_tokens(file: Path, conn_id: str, key_file: Path | None, force: bool) 
     """Store the token records of FILE for the connection."""
     from cryptography.fernet import InvalidToken
 
-    from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 
     salt, sealed = _read(file)
     deployment = Deployment(conn_id)
@@ -242,7 +242,7 @@ def _check_older(stored: TokenRecord, record: TokenRecord) -> None:
 @airflow()
 def _present_keys() -> set[str]:
     """Return the names under which a record stands that is encrypted with the first key."""
-    from airflow_provider_feedamp.stores.crypto import AIRFLOW_KEY, OWN_KEY, Sealer
+    from airflow_provider_feedamp.tokens.crypto import AIRFLOW_KEY, OWN_KEY, Sealer
 
     # No name: the store leaves the encryption to Airflow, whose keys cannot be told apart.
     return {OWN_KEY} if Sealer.configured().own else {AIRFLOW_KEY, ""}

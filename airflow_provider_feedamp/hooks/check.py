@@ -13,104 +13,76 @@ from urllib.parse import urlsplit
 
 import requests
 
-from airflow_provider_feedamp.exceptions import ConfigurationError, FeedAmpError, TokenStoreError
-from airflow_provider_feedamp.hooks.custody import custodian_of
-from airflow_provider_feedamp.stores.crypto import Sealer
-from airflow_provider_feedamp.stores.variable import VariableStore
-from airflow_provider_feedamp.tokens.deadline import Watch, watched_session
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
+from airflow_provider_feedamp.tokens.crypto import Sealer
+from airflow_provider_feedamp.tokens.endpoint import Watch, watched_session
+from airflow_provider_feedamp.tokens.records import RecordState
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.models import AccessToken, TokenRecord
+    from airflow_provider_feedamp.tokens.records import AccessToken
 
 #: Seconds that the answer of FeedAMP is waited for, look-up of its name and all.
 _DEADLINE = 20.0
 
 
-def check_connection(hook: FeedAmpHook) -> tuple[bool, str]:
-    """Check fields, token store, token record and whether FeedAMP answers; no refresh token is spent.
+def check_connection(custodian: TokenCustodian, base_url: str) -> tuple[bool, str]:
+    """Check token store, token record and whether FeedAMP answers; no refresh token is spent.
 
-    :param hook: The hook of the connection.
+    :param custodian: The custodian of the seller's tokens.
+    :param base_url: The connection's base URL.
     :return: Whether nothing is wrong, and a sentence for each thing that was checked: first what failed.
     """
-    try:
-        return _Findings(hook).report()
-    except FeedAmpError as error:
-        # Airflow tests what stands in its form under an id that it makes up, which tells nobody anything.
-        return False, str(error).replace(f"The Airflow connection {hook.feedamp_conn_id!r}", "The connection")
+    wrong: list[str] = []
+    well = [f"Fields are well-formed (base URL {base_url})."]
+    token = _stored_token(custodian, wrong, well)
+    alive = token is not None and token.expires_at.timestamp() > custodian.now()
+    ok, fact = _ask(f"{base_url}/orders", token.value if token and alive else None)
+    (well if ok else wrong).append(fact)
+    return not wrong, " ".join([*wrong, *well])
 
 
-class _Findings:
-    """What the test has found out, in words."""
-
-    def __init__(self, hook: FeedAmpHook) -> None:
-        self._hook = hook
-        self._wrong: list[str] = []
-        self._well: list[str] = []
-
-    def report(self) -> tuple[bool, str]:
-        config = self._hook.config
-        self._well.append(f"Fields are well-formed (base URL {config.base_url}).")
-        custodian = custodian_of(config, self._hook.seller)
-        token = self._stored(custodian)
-        alive = token is not None and token.expires_at.timestamp() > custodian.now()
-        ok, fact = _ask(f"{config.base_url}/orders", token.value if token and alive else None)
-        self._note(fact, wrong=not ok)
-        return not self._wrong, " ".join([*self._wrong, *self._well])
-
-    def _note(self, fact: str, *, wrong: bool = False) -> None:
-        (self._wrong if wrong else self._well).append(fact)
-
-    def _stored(self, custodian: TokenCustodian) -> AccessToken | None:
-        """Look into the token store, and return the seller's access token if it has one."""
-        if _is_on_a_worker():
-            self._note(
-                "The token store was not checked from here: a worker tests a connection without Airflow's "
-                "Variables and other connections."
-            )
-            return None
-        if isinstance(custodian.store, VariableStore) and not _encrypts():
-            self._note(
-                "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the "
-                "tokens of all sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
-            )
-        try:
-            record = custodian.record()
-        except TokenStoreError as error:
-            self._note(f"The token store cannot be read: {error}", wrong=True)
-            return None
-        if record is None:
-            self._note_missing(custodian)
-            return None
-        return self._token_of(record)
-
-    def _note_missing(self, custodian: TokenCustodian) -> None:
-        seller = repr(custodian.key.seller)
-        if custodian.seed:
-            self._note(
-                f"Seller {seller} has a refresh token here that was not used yet; this test does not use it."
-            )
-        else:
-            self._note(
-                f"Seller {seller} has no refresh token: neither here nor in the token store. Put one into "
-                "the connection, or authorise the seller (feedamp sellers authorize).",
-                wrong=True,
-            )
-
-    def _token_of(self, record: TokenRecord) -> AccessToken | None:
-        token = record.token()
-        if record.state is RecordState.REAUTH_REQUIRED:
-            self._note("A person has to authorise this seller again.", wrong=True)
-        self._note(
-            f"The token store has seller {record.key.seller!r}: state {record.state}, generation "
-            f"{record.generation}"
-            + (f", access token until {token.expires_at.to_iso8601_string()}." if token else ".")
+def _stored_token(custodian: TokenCustodian, wrong: list[str], well: list[str]) -> AccessToken | None:
+    """Look into the token store, note what is wrong or well there, and return the seller's access token."""
+    if _is_on_a_worker():
+        well.append(
+            "The token store was not checked from here: a worker tests a connection without Airflow's "
+            "Variables and other connections."
         )
-        return token
+        return None
+    if isinstance(custodian.store, VariableStore) and not _encrypts():
+        well.append(
+            "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the "
+            "tokens of all sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
+        )
+    seller = repr(custodian.key.seller)
+    try:
+        record = custodian.record()
+    except TokenStoreError as error:
+        wrong.append(f"The token store cannot be read: {error}")
+        return None
+    if record is None and custodian.seed:
+        well.append(
+            f"Seller {seller} has a refresh token here that was not used yet; this test does not use it."
+        )
+    elif record is None:
+        wrong.append(
+            f"Seller {seller} has no refresh token: neither here nor in the token store. Put one into "
+            "the connection, or authorise the seller (feedamp sellers authorize)."
+        )
+    if record is None:
+        return None
+    token = record.token()
+    if record.state is RecordState.REAUTH_REQUIRED:
+        wrong.append("A person has to authorise this seller again.")
+    well.append(
+        f"The token store has seller {seller}: state {record.state}, generation {record.generation}"
+        + (f", access token until {token.expires_at.to_iso8601_string()}." if token else ".")
+    )
+    return token
 
 
 def _is_on_a_worker() -> bool:

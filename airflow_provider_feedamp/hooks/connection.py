@@ -109,21 +109,21 @@ class _Reader:
                     f"Take it out, and set [feedamp] {name} (AIRFLOW__FEEDAMP__{name.upper()}) wherever "
                     "Airflow runs.",
                 )
-        encoding = self._text(extra, "request_encoding") or "json"
+        encoding = self._text_extra(extra, "request_encoding") or "json"
         if encoding not in ("json", "form"):
             self._refuse("has an extra request_encoding that is unknown", "Use json or form.")
-        list_pace = self._number(extra, "list_requests_per_second", zero=True)
-        refresh_token = self._text(extra, "refresh_token")
+        list_pace = self._number_extra(extra, "list_requests_per_second", zero=True)
+        refresh_token = self._text_extra(extra, "refresh_token")
         return FeedAmpConnection(
             conn_id=self.conn_id,
             base_url=self._base_url(),
             client_id=self._required(self.conn.login, "Client ID (login)"),
             client_secret=self._required(self.conn.password, "Client Secret (password)"),
             refresh_token=None if refresh_token in _MASKS else refresh_token,
-            seller=self._text(extra, "seller") or "default",
+            seller=self._text_extra(extra, "seller") or "default",
             request_encoding=encoding,
-            timeout=self._number(extra, "timeout"),
-            requests_per_second=self._number(extra, "requests_per_second"),
+            timeout=self._number_extra(extra, "timeout"),
+            requests_per_second=self._number_extra(extra, "requests_per_second"),
             list_requests_per_second=DEFAULT_LIST_REQUESTS_PER_SECOND if list_pace is None else list_pace,
         )
 
@@ -138,7 +138,7 @@ class _Reader:
             self._refuse("has a host that is no URL", f"Write the base URL: {DEFAULT_BASE_URL}.")
         if not url.scheme or not url.hostname or any(character.isspace() for character in host):
             self._refuse(
-                f"has the host {_shown(host)!r}, which is no URL",
+                f"has the host {_safe_host(host)!r}, which is no URL",
                 f"Write the base URL with its scheme, such as {DEFAULT_BASE_URL} (in a connection URI escape "
                 "it: https%3A%2F%2F...), or leave the host empty for that default.",
             )
@@ -177,7 +177,7 @@ class _Reader:
             self._refuse(f"has no {name}", "Feedonomics gives it to the marketplace at onboarding.")
         return value.strip()
 
-    def _text(self, extra: dict[str, Any], name: str) -> str | None:
+    def _text_extra(self, extra: dict[str, Any], name: str) -> str | None:
         value = extra.get(name)
         if value is None:
             return None
@@ -185,7 +185,7 @@ class _Reader:
             self._refuse(f"has an extra {name} that is a {type(value).__name__}", "Write it as a text.")
         return value.strip() or None
 
-    def _number(self, extra: dict[str, Any], name: str, *, zero: bool = False) -> float | None:
+    def _number_extra(self, extra: dict[str, Any], name: str, *, zero: bool = False) -> float | None:
         value = extra.get(name)
         if value is None or value == "":
             return None
@@ -219,6 +219,6 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def _shown(host: str) -> str:
+def _safe_host(host: str) -> str:
     # What was pasted into the wrong field could be a secret.
     return host if len(host) <= 80 and "." in host and "@" not in host else "..."

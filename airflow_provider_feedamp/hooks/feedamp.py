@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook, conf, mask_secret
 
-from airflow_provider_feedamp.exceptions import InputError, ReauthorizationRequiredError, TokenStoreError
+from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
+    FeedAmpError,
+    InputError,
+    ReauthorizationRequiredError,
+    TokenStoreError,
+    forget_variables,
+)
 from airflow_provider_feedamp.get_provider_info import get_provider_info
 from airflow_provider_feedamp.hooks.connection import AIRFLOW_2_MASK, FeedAmpConnection, read_connection
-from airflow_provider_feedamp.hooks.errors import task_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.session import FeedAmpSession
     from airflow_provider_feedamp.api.unverified import Unverified
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.models import AccessToken
+    from airflow_provider_feedamp.tokens.records import AccessToken
 
+_SECTION = "feedamp"
+#: A lease must hold two calls, the pause between them and the writes.
+_LONGEST_DEADLINE = 20.0
+#: What of the client's guesses the configuration replaces.
+_GUESSES = ("refund_complete_path", "return_complete_path")
 #: Sellers that an error about an unknown one names.
 _NAMED = 20
 
@@ -128,8 +141,8 @@ class FeedAmpHook(BaseHook):
         :param min_ttl: The least time that it must have left. Default: two minutes.
         :raises TokenError: if there is none to be had; see the classes in ``exceptions``.
         """
-        warm = self._custodian.warm() if min_ttl is None else None
-        return (warm or self.access_token(min_ttl)).value
+        cached = self._custodian.cached_token() if min_ttl is None else None
+        return (cached or self.access_token(min_ttl)).value
 
     def access_token(self, min_ttl: timedelta | None = None) -> AccessToken:
         """Return the token with what may be known about it: seller, expires_at, generation, renewed.
@@ -149,11 +162,12 @@ class FeedAmpHook(BaseHook):
 
         Tokens are put in and renewed inside, a 401 is answered with one renewal and one more try.
         """
+        from airflow_provider_feedamp.api.auth import BearerAuth
         from airflow_provider_feedamp.api.session import FeedAmpSession
-        from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 
         timeout, pool_size = self._limits
-        return FeedAmpSession(self.config.base_url, FeedAmpAuth(hook=self), timeout, pool_size=pool_size)
+        bearer = BearerAuth(HookTokens(self), self.config.base_url)
+        return FeedAmpSession(self.config.base_url, bearer, timeout, pool_size=pool_size)
 
     @cached_property
     def client(self) -> FeedAmpClient:
@@ -162,7 +176,6 @@ class FeedAmpHook(BaseHook):
         from airflow_provider_feedamp.api.http import Http
         from airflow_provider_feedamp.api.pacing import pacer_for
         from airflow_provider_feedamp.api.transport import Transport
-        from airflow_provider_feedamp.hooks.unverified import configured
 
         account = (self.config.base_url, self.config.client_id, self.seller)
         pacer = pacer_for(account, self._requests_per_second or self.config.requests_per_second)
@@ -171,7 +184,7 @@ class FeedAmpHook(BaseHook):
         list_pacer = pacer_for((*account, "lists"), listing or None)
         timeout, pool_size = self._limits
         http = Http(self.config.base_url, HookTokens(self), timeout, pool_size=pool_size)
-        return FeedAmpClient(Transport(http, pacer, list_pacer), self._unverified or configured())
+        return FeedAmpClient(Transport(http, pacer, list_pacer), self._unverified or _unverified())
 
     @property
     def _limits(self) -> tuple[float | tuple[float, float], int]:
@@ -189,8 +202,6 @@ class FeedAmpHook(BaseHook):
 
         :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
         """
-        from airflow_provider_feedamp.hooks.custody import custodian_of
-
         with task_errors():
             custodian = custodian_of(self.config, self.config.seller)
             key = custodian.key
@@ -247,7 +258,13 @@ class FeedAmpHook(BaseHook):
         """
         from airflow_provider_feedamp.hooks.check import check_connection
 
-        return check_connection(self)
+        try:
+            return check_connection(custodian_of(self.config, self.seller), self.config.base_url)
+        except FeedAmpError as error:
+            # Airflow tests what stands in its form under an id that it makes up, which tells nobody anything.
+            return False, str(error).replace(
+                f"The Airflow connection {self.feedamp_conn_id!r}", "The connection"
+            )
 
     def _known_sellers(self) -> str:
         """Return who is known, the most alike first, if the seller is not: the name may be misspelt."""
@@ -265,8 +282,6 @@ class FeedAmpHook(BaseHook):
 
     @cached_property
     def _custodian(self) -> TokenCustodian:
-        from airflow_provider_feedamp.hooks.custody import custodian_of
-
         with task_errors():
             return custodian_of(self.config, self.seller)
 
@@ -304,3 +319,125 @@ def _kept_secret(field: Any, **attributes: Any) -> Any:
 def _connection_type() -> dict[str, Any]:
     (connection_type,) = get_provider_info()["connection-types"]
     return dict(connection_type)
+
+
+def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
+    """Return the custodian of a seller's tokens.
+
+    :param connection: The connection that the client, and perhaps the seller's refresh token, come from.
+    :param seller: Your name for the seller.
+    :raises ConfigurationError: if the ``[feedamp]`` configuration cannot be used.
+    """
+    from airflow_provider_feedamp.tokens.cache import Windows
+    from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.store import open_store
+
+    for secret in (connection.client_secret, connection.refresh_token):
+        if secret:
+            mask_secret(secret)
+    return TokenCustodian(
+        key=TokenKey(connection.token_url, connection.client_id, seller),
+        endpoint=TokenEndpoint(
+            url=connection.token_url,
+            client_id=connection.client_id,
+            client_secret=connection.client_secret,
+            encoding=connection.request_encoding,
+            deadline=_seconds("token_deadline", 15.0, at_most=_LONGEST_DEADLINE),
+            connection=f"the Airflow connection {connection.conn_id!r}",
+        ),
+        store=open_store(
+            conf.get(_SECTION, "token_store", fallback=None) or "variable",
+            conf.get(_SECTION, "token_store_conn_id", fallback=None) or None,
+        ),
+        # The connection's refresh token belongs to the seller that the connection names, and to nobody else.
+        seed=connection.refresh_token if seller == connection.seller else None,
+        windows=Windows(
+            advisory=_seconds("advisory_window", 600.0),
+            jitter=_seconds("advisory_jitter", 120.0),
+            mandatory=_seconds("mandatory_window", 120.0),
+        ),
+        lock_wait=_seconds("lock_wait", 90.0),
+        on_secret=mask_secret,
+    )
+
+
+def _seconds(option: str, default: float, *, at_most: float = 86400.0) -> float:
+    value = conf.get(_SECTION, option, fallback=None)
+    if value is None or value == "":
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= at_most:
+        raise ConfigurationError(
+            f"The Airflow configuration [{_SECTION}] {option} must be a number of seconds from 0 to "
+            f"{at_most:.0f}."
+        )
+    return seconds
+
+
+def _unverified() -> Unverified:
+    """Return the client's guesses, with those that the ``[feedamp]`` section replaces."""
+    from airflow_provider_feedamp.api.unverified import Unverified
+
+    values = {option: conf.get(_SECTION, option, fallback=None) for option in _GUESSES}
+    return Unverified(**{option: value.strip() for option, value in values.items() if value})
+
+
+def as_task_error(error: FeedAmpError) -> FeedAmpError:
+    """Return the error as one that Airflow does not retry, if trying again cannot help.
+
+    :param error: Any error of this provider.
+    :return: The error itself if it is retryable; else one of its class, with the same data, that is an
+        ``AirflowFailException`` as well, so that ``except`` clauses for either see it.
+    """
+    final = _final_class(type(error))  # type: ignore[arg-type]  # a class is hashable
+    if error.retryable or type(error) is final:
+        return error
+    task_error = final(*error.args)
+    task_error.__dict__.update(error.__dict__)
+    task_error.__cause__ = error.__cause__
+    return task_error.with_traceback(error.__traceback__)
+
+
+@contextmanager
+def task_errors() -> Iterator[None]:
+    """Raise this provider's errors as :func:`as_task_error` returns them.
+
+    Of the chain behind one, only its beginning is shown, with the place where it was raised: requests and
+    urllib3 alone would add three tracebacks that say the same.
+    """
+    try:
+        yield
+    except FeedAmpError as error:
+        forget_variables(error)
+        error.__cause__ = _beginning(error)
+        task_error = as_task_error(error)
+        if task_error is error:
+            raise
+        raise task_error from error.__cause__
+
+
+def _beginning(error: BaseException) -> BaseException | None:
+    """Return what an error began with, None if it stands alone."""
+    first = error
+    while before := first.__cause__ or (None if first.__suppress_context__ else first.__context__):
+        first = before
+    if first is error:
+        return None
+    place = first.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return first.with_traceback(place)
+
+
+@cache
+def _final_class(kind: type[FeedAmpError]) -> type[FeedAmpError]:
+    if issubclass(kind, AirflowFailException):
+        return kind
+    # api/ and tokens/ raise plain errors and know no Airflow; here each class gets its Airflow twin.
+    namespace = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind, AirflowFailException), namespace)

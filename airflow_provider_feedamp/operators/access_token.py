@@ -65,7 +65,7 @@ class FeedAmpAccessTokenOperator(BaseOperator):
 
 def _duration(value: timedelta | float | str) -> timedelta:
     from airflow_provider_feedamp.exceptions import InputError
-    from airflow_provider_feedamp.hooks.errors import task_errors
+    from airflow_provider_feedamp.hooks.feedamp import task_errors
 
     if isinstance(value, timedelta):
         duration = value

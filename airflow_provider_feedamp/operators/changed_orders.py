@@ -60,7 +60,7 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[ChangedOrder]:
         """Poll once, from the last mark."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
 
         with task_errors():
             return self._poll(context)

@@ -208,7 +208,7 @@ class EachBase(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do it to each and return what became of them."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
 
         with task_errors():
             return self._told(self._account())

@@ -107,7 +107,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Place the orders and return what became of them."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
 
         with task_errors():
             return self._place(context)

@@ -78,8 +78,7 @@ class FeedAmpListRefundsOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the refunds."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, task_errors
         from airflow_provider_feedamp.operators.given import given_filters
 
         with task_errors():

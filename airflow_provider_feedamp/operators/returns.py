@@ -84,8 +84,7 @@ class FeedAmpListReturnsOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the numbers, states and dates of the returns."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, task_errors
         from airflow_provider_feedamp.operators.given import given_filters
 
         with task_errors():

@@ -57,14 +57,14 @@ class FeedAmpPollingSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait, and return what was found."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
 
         with task_errors():
             return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask once. Airflow's own loop around this also cares for time-outs and skips."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
 
         with task_errors():
             found = self._ask()
@@ -76,7 +76,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         """Return what the trigger has found, or raise what went wrong there."""
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
         from airflow_provider_feedamp.triggers.outcome import result_of
 
         try:

@@ -1,8 +1,8 @@
 """Hands out access tokens of one seller, and renews them when it is time.
 
 The path of a token: the store's record (or the connection's refresh token, or an authorisation code) -> one
-spend at the token endpoint (:mod:`airflow_provider_feedamp.tokens.spend`) -> the record in the store -> this
-process's cache -> the caller's bearer header.
+spend at the token endpoint (:mod:`~airflow_provider_feedamp.tokens.renewal`) -> the record in the store ->
+this process's cache -> the caller's bearer header.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_feedamp.exceptions import FeedAmpError, NotProcessedError, TokenBusyError
-from airflow_provider_feedamp.tokens.authorise import exchange_code
-from airflow_provider_feedamp.tokens.cache import CACHE, Slot
-from airflow_provider_feedamp.tokens.save import Saver
+from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Freshness, Windows
+from airflow_provider_feedamp.tokens.renewal import Spender, TokenWriter
 from airflow_provider_feedamp.tokens.shield import Shield, check_open
-from airflow_provider_feedamp.tokens.spend import Spender
-from airflow_provider_feedamp.tokens.windows import Freshness, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
-    from airflow_provider_feedamp.stores.base import Lease, TokenStore
-    from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
-    from airflow_provider_feedamp.tokens.models import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+    from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.store import Lease, TokenStore
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -68,7 +65,7 @@ class TokenCustodian:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     # The slot and token that were fresh when last looked at, and until when; at most one.
-    _warm: list[tuple[Slot, AccessToken, float]] = field(
+    _warm: list[tuple[CachedToken, AccessToken, float]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
 
@@ -101,7 +98,7 @@ class TokenCustodian:
             self.windows.check(token, min_ttl)
         return token
 
-    def warm(self) -> AccessToken | None:
+    def cached_token(self) -> AccessToken | None:
         """Return the token that :meth:`token` would return, if nothing but the time has to be looked at.
 
         It is asked for each order, so it costs a few comparisons: no lock, no store.
@@ -157,7 +154,7 @@ class TokenCustodian:
             self.store.read(self.key)  # imports and connections of the first read are no part of the lease
             with self.store.lock(self.key, wait=self.lock_wait, stop=threading.Event()) as lease:
                 try:
-                    return exchange_code(self._spender(slot, shield), code, redirect_url, lease)
+                    return self._spender(slot, shield).exchange_code(code, redirect_url, lease)
                 finally:
                     shield.up = True  # the lock is left undisturbed
 
@@ -167,11 +164,11 @@ class TokenCustodian:
         """Return the stored record as it stands, spending nothing."""
         return self.store.read(self.key)
 
-    def _knows_seed(self, slot: Slot) -> bool:
+    def _knows_seed(self, slot: CachedToken) -> bool:
         # A token that a person has put into the connection since must be taken in first.
         return self.seed is None or self.key.fingerprint(self.seed) in slot.seeds
 
-    def _renew_ahead(self, slot: Slot, present: AccessToken) -> AccessToken:
+    def _renew_ahead(self, slot: CachedToken, present: AccessToken) -> AccessToken:
         """Renew the token if nobody else does just now; whatever happens, the present one still works."""
         if slot.lock.locked() or time.monotonic() < slot.retry_at:
             return present
@@ -193,12 +190,12 @@ class TokenCustodian:
             )
             return present
 
-    def _save_late(self, slot: Slot) -> None:
+    def _save_late(self, slot: CachedToken) -> None:
         """Try again to store a pair that the store did not take, if no other thread is at work."""
         with suppress(TokenBusyError):
             self._alone(slot, 0, lambda shield: self._saver(slot).save_late())
 
-    def _renew(self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float) -> AccessToken:
+    def _renew(self, slot: CachedToken, usable: Callable[[AccessToken], bool], wait: float) -> AccessToken:
         """Adopt a usable token that another thread or worker obtained, else spend the refresh token."""
 
         def renew(shield: Shield) -> AccessToken:
@@ -228,7 +225,7 @@ class TokenCustodian:
                 waited += pause
 
     def _renew_alone(
-        self, slot: Slot, usable: Callable[[AccessToken], bool], wait: float, shield: Shield
+        self, slot: CachedToken, usable: Callable[[AccessToken], bool], wait: float, shield: Shield
     ) -> AccessToken:
         spender = self._spender(slot, shield, patient=wait > 0)
         spender.saver.check_saved()
@@ -292,7 +289,7 @@ class TokenCustodian:
             except FeedAmpError:
                 continue  # the next look may succeed, and the lock has its own end
 
-    def _spender(self, slot: Slot, shield: Shield, *, patient: bool = True) -> Spender:
+    def _spender(self, slot: CachedToken, shield: Shield, *, patient: bool = True) -> Spender:
         return Spender(
             key=self.key,
             endpoint=self.endpoint,
@@ -305,10 +302,10 @@ class TokenCustodian:
             patient=patient,
         )
 
-    def _saver(self, slot: Slot) -> Saver:
-        return Saver(self.key, self.store, slot, self.on_secret, self.sleep)
+    def _saver(self, slot: CachedToken) -> TokenWriter:
+        return TokenWriter(self.key, self.store, slot, self.on_secret, self.sleep)
 
-    def _alone(self, slot: Slot, wait: float, work: Callable[[Shield], T]) -> T:
+    def _alone(self, slot: CachedToken, wait: float, work: Callable[[Shield], T]) -> T:
         """Do the work in one thread of this process at a time; no signal leaves the slot locked."""
         with Shield() as shield:
             deadline = time.monotonic() + wait

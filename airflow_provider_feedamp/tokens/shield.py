@@ -128,15 +128,9 @@ class _Flights:
         self.closed = False
         self.lock = threading.Lock()
 
-    def check_open(self) -> None:
-        if self.closed:
-            raise TokenBusyError(
-                "This process ends, so no renewal begins in it. Nothing was spent; try again."
-            )
-
     def __enter__(self) -> None:
         with self.lock:
-            self.check_open()
+            check_open()
             self.count += 1
 
     def __exit__(self, *exc: object) -> None:
@@ -163,7 +157,8 @@ def check_open() -> None:
 
     :raises TokenBusyError: if it does; retryable, and nothing was spent.
     """
-    _flights.check_open()
+    if _flights.closed:
+        raise TokenBusyError("This process ends, so no renewal begins in it. Nothing was spent; try again.")
 
 
 def wait_idle(seconds: float = _LONGEST) -> bool:

@@ -118,7 +118,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the file and return what it is."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
+        from airflow_provider_feedamp.hooks.feedamp import task_errors
 
         with task_errors():
             return self._export(context)

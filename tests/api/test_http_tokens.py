@@ -14,7 +14,7 @@ from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,
     TokenError,
 )
-from airflow_provider_feedamp.hooks.errors import task_errors
+from airflow_provider_feedamp.hooks.feedamp import task_errors
 from tests.api.edge import Edge, Reply, Tokens
 
 if TYPE_CHECKING:

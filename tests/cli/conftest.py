@@ -7,8 +7,8 @@ import pytest
 
 # Airflow sets up its logging when it is imported: not while a test has taken its streams away.
 from airflow_provider_feedamp.hooks import feedamp as _feedamp  # noqa: F401
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 from tests.bulk.feedamps import write_orders
 from tests.cli.support import KEPT, Shop
 from tests.operators.test_orders import order

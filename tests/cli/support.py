@@ -13,9 +13,8 @@ from click.testing import CliRunner
 
 from airflow_provider_feedamp.cli.main import cli
 from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.stores import open_store
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

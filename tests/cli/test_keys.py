@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
-from airflow_provider_feedamp.stores import open_store
-from airflow_provider_feedamp.tokens.models import TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenRecord
+from airflow_provider_feedamp.tokens.store import open_store
 from tests.cli.support import listed, run
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import VARIABLE, sqlite
@@ -22,7 +22,7 @@ from tests.stores.sql_support import VARIABLE, sqlite
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_provider_feedamp.stores.base import TokenStore
+    from airflow_provider_feedamp.tokens.store import TokenStore
     from tests.cli.support import Shop
 
 A, B, AIRFLOWS = (Fernet.generate_key().decode() for _ in range(3))

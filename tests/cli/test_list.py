@@ -8,8 +8,8 @@ import pytest
 
 from airflow_provider_feedamp.cli.sellers import SellerRow, seller_row, table
 from airflow_provider_feedamp.exceptions import TokenRecordError
-from airflow_provider_feedamp.hooks import custody
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord
+from airflow_provider_feedamp.hooks import feedamp
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenKey, TokenRecord
 from tests.cli.support import KeptStore, listed, run
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_a_store_that_lists_in_one_go_is_asked_once(shop: Shop, monkeypatch: pyt
 
     monkeypatch.setattr(KeptStore, "records", records, raising=False)
     monkeypatch.setattr(KeptStore, "read", read)
-    monkeypatch.setattr(custody, "mask_secret", masked.append)
+    monkeypatch.setattr(feedamp, "mask_secret", masked.append)
 
     rows = listed()
 

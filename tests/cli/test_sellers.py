@@ -15,12 +15,12 @@ from urllib3.util import Retry
 
 from airflow_provider_feedamp.cli.base import FailedError, MisuseError
 from airflow_provider_feedamp.cli.sellers import code_of, listening, redirect_query
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.tokens.records import RecordState
 from tests.cli.support import KeptStore, browse, in_background, parameter, run, shown_url
 from tests.tokens.edge import TokenServer, answers
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
     from tests.cli.support import Shop
 
 STATE = "state-of-this-test"
@@ -187,7 +187,9 @@ def test_what_the_provider_warns_of_is_marked_as_a_warning(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warns(self: KeptStore, key: TokenKey) -> None:
-        logging.getLogger("airflow_provider_feedamp.stores").warning("The lease of\n%r stays.", key.seller)
+        logging.getLogger("airflow_provider_feedamp.tokens.store").warning(
+            "The lease of\n%r stays.", key.seller
+        )
 
     monkeypatch.setattr(KeptStore, "delete", warns)
     shop.put("zeta")

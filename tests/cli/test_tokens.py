@@ -10,11 +10,11 @@ from urllib.parse import quote
 import pytest
 from cryptography.fernet import Fernet
 
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState
 from tests.cli.support import run
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
     from tests.cli.support import Shop
 
 WORDS = "correct horse battery\n"

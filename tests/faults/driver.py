@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 #: Loaded before any fork.
 _MODULES = (
     "tests.faults.worker",
-    "airflow_provider_feedamp.hooks.custody",
-    "airflow_provider_feedamp.stores.sql",
+    "airflow_provider_feedamp.hooks.feedamp",
+    "airflow_provider_feedamp.tokens.custodian",
+    "airflow_provider_feedamp.tokens.sql_store",
 )
 #: Seconds between two forks, so that all begin on their feet.
 _STAGGER = 0.08

@@ -12,9 +12,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.sandbox.control import SandboxControl
-from airflow_provider_feedamp.stores.timed_lease import Timing
-from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.timed_lease import Timing
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.faults.worker import hook
 
 if TYPE_CHECKING:

@@ -18,23 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import AnswerLostError
 from airflow_provider_feedamp.sandbox.control import SandboxControl
-from airflow_provider_feedamp.stores import timed_lease
-from airflow_provider_feedamp.stores.airflow_variables import AirflowVariables
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.stores.sql_database import SqlDatabase
-from airflow_provider_feedamp.stores.timed_lease import Timing
-from airflow_provider_feedamp.stores.variable import VariableStore
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.tokens import timed_lease
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+from airflow_provider_feedamp.tokens.records import RecordState
+from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
+from airflow_provider_feedamp.tokens.timed_lease import Timing
+from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import Connection
 
-    from airflow_provider_feedamp.stores.base import Lease
-    from airflow_provider_feedamp.tokens.exchange import TokenGrant
-    from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.endpoint import TokenGrant
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.store import Lease
 
 #: Seconds of a lease in these tests; long against one renewal, short to wait for.
 LEASE = 12.0

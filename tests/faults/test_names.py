@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.stores.variable import VariableStore
 from airflow_provider_feedamp.tokens.cache import TokenCache
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore
+from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.stores.base import TokenStore
+    from airflow_provider_feedamp.tokens.store import TokenStore
 
 pytestmark = pytest.mark.faults
 
@@ -43,7 +43,7 @@ def names() -> list[str]:
 
 
 @dataclass
-class Shelf:
+class Shelf(AirflowVariables):
     """Airflow's Variables in memory, under names as narrow as a database's: without case or last blanks."""
 
     proves_absence = True

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import FeedAmpError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.tokens import spend
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
+from airflow_provider_feedamp.tokens import renewal
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 from tests.faults import driver
 from tests.faults.steps import STEPS, SteppedEndpoint, trace
 
@@ -118,8 +118,8 @@ def renew(job: Job) -> Job:
 def hurry(deadline: float) -> None:
     """Shorten the protocol's pauses, in this process only."""
     os.environ["AIRFLOW__FEEDAMP__TOKEN_DEADLINE"] = str(deadline)
-    spend._SAVE_RESERVE = 0.5
-    spend._REPLAY_PAUSE = (0.2, 0.4)
+    renewal._SAVE_RESERVE = 0.5
+    renewal._REPLAY_PAUSE = (0.2, 0.4)
 
 
 def relay(job: Job) -> list[Job]:

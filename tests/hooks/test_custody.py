@@ -13,12 +13,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import ConfigurationError
-from airflow_provider_feedamp.hooks.custody import custodian_of
-from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.stores.base import TokenStore
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.stores.variable import VariableStore
-from airflow_provider_feedamp.tokens.windows import Windows
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
+from airflow_provider_feedamp.tokens.cache import Windows
+from airflow_provider_feedamp.tokens.store import MemoryStore, TokenStore
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.house import ROOT
 
 if TYPE_CHECKING:
@@ -26,9 +24,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from airflow_provider_feedamp.stores.base import Lease
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.store import Lease
     from tests.hooks.conftest import SetConnection
 
 HERE = "tests.hooks.test_custody"
@@ -258,7 +256,7 @@ def test_secrets_are_masked_before_anything_else_happens(
     connect: SetConnection, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masked: list[str] = []
-    monkeypatch.setattr("airflow_provider_feedamp.hooks.custody.mask_secret", masked.append)
+    monkeypatch.setattr("airflow_provider_feedamp.hooks.feedamp.mask_secret", masked.append)
     configure(token_store="no.such.Store")
     connect({"refresh_token": "acmes-token"})
 
@@ -272,7 +270,7 @@ KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
 # As Airflow's own commands do first.
 SEALED_AFTER_START = """
 from airflow.providers_manager import ProvidersManager
-from airflow_provider_feedamp.stores.crypto import Sealer
+from airflow_provider_feedamp.tokens.crypto import Sealer
 ProvidersManager().initialize_providers_configuration()
 print("\\n" + Sealer.configured().seal("record"))
 """

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 import airflow_provider_feedamp as package
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.exceptions import BadRequestError, FeedAmpError, InputError, ServerError
-from airflow_provider_feedamp.hooks.errors import as_task_error, task_errors
+from airflow_provider_feedamp.hooks.feedamp import as_task_error, task_errors
 
 EVERY_ERROR = [
     kind

@@ -6,6 +6,7 @@ import json
 import pickle
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -21,19 +22,30 @@ from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
     ClientRefusedError,
+    CodeRefusedError,
     ConfigurationError,
     InputError,
     NotFoundError,
     ReauthorizationRequiredError,
+    TokenStoreError,
     UnreachableError,
 )
 from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
+from tests.tokens.conftest import server
+from tests.tokens.edge import answers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.hooks.conftest import SetConnection
+    from tests.tokens.edge import TokenServer
+
+__all__ = ["server"]
 
 
 RETURN = {
@@ -412,3 +424,191 @@ def test_pickled_authorisation_holds_no_secret_and_works_again(feedamp: RunningS
         assert secret.encode() not in pickled
     again = pickle.loads(pickled)  # noqa: S301
     requests.get(f"{feedamp.base_url}/orders", auth=again, timeout=10).raise_for_status()
+
+
+def test_the_authorisation_url_is_the_documented_one(
+    sandbox: RunningSandbox, set_connection: SetConnection
+) -> None:
+    set_connection(sandbox.connection("acme") | {"login": "client & co", "host": "https://a.example/api/v1"})
+
+    url = FeedAmpHook().authorize_url("https://shop.example/back?x=1&y=ü", "s t&te")
+
+    parts = urlsplit(url)
+    assert f"{parts.scheme}://{parts.netloc}{parts.path}" == "https://a.example/api/v1/authorize"
+    assert parse_qs(parts.query) == {
+        "response_type": ["code"],
+        "client_id": ["client & co"],
+        "state": ["s t&te"],
+        "redirect_url": ["https://shop.example/back?x=1&y=ü"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("redirect_url", "state", "field"),
+    [
+        ("", "s", "redirect_url"),
+        ("/back", "s", "redirect_url"),
+        ("shop.example/back", "s", "redirect_url"),
+        ("ftp://shop.example", "s", "redirect_url"),
+        ("https://shop.example/back", "", "state"),
+    ],
+)
+def test_an_authorisation_url_that_cannot_work_is_not_made(
+    feedamp: RunningSandbox, redirect_url: str, state: str, field: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{field} ") as caught:
+        FeedAmpHook().authorize_url(redirect_url, state)
+
+    assert isinstance(caught.value, AirflowFailException)
+
+
+def test_a_code_makes_a_seller_ready(feedamp: RunningSandbox) -> None:
+    hook = FeedAmpHook(seller="globex")
+
+    hook.exchange_code(f" {feedamp.control.authorize('globex')}\n")
+
+    assert hook.get_access_token() in feedamp.control.access_tokens("globex")
+    assert token_posts(feedamp) == 1
+
+
+@pytest.mark.parametrize("redirect_url", [None, "https://shop.example/back"])
+def test_a_server_that_asks_for_the_redirect_url_again_gets_it(
+    server: TokenServer, set_connection: SetConnection, redirect_url: str | None
+) -> None:
+    server.will(answers(200, {"access_token": "an-access-token", "refresh_token": "a-refresh-token"}))
+    client = {"conn_type": "feedamp", "login": "client", "password": "client-secret"}
+    set_connection(client | {"host": server.url.removesuffix("/access_token")})
+
+    FeedAmpHook().exchange_code("a-code", redirect_url)
+
+    [request] = server.received
+    assert request.json["code"] == "a-code"
+    assert request.json.get("redirect_url") == redirect_url
+    assert "redirect_url" in request.json or redirect_url is None
+
+
+def spent_code(sandbox: RunningSandbox) -> str:
+    code = sandbox.control.authorize("globex")
+    FeedAmpHook(seller="globex").exchange_code(code)
+    return code
+
+
+@pytest.mark.parametrize("make_code", [spent_code, lambda sandbox: "never-issued"])
+def test_a_refused_code_is_explained_without_being_quoted(
+    feedamp: RunningSandbox, make_code: Callable[[RunningSandbox], str]
+) -> None:
+    code = make_code(feedamp)
+
+    with pytest.raises(CodeRefusedError, match=r"'globex'.*works once") as caught:
+        FeedAmpHook(seller="globex").exchange_code(code)
+
+    assert code not in repr(caught.value)
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("code", ["", "  "])
+def test_an_empty_code_is_refused_before_anything_is_sent(feedamp: RunningSandbox, code: str) -> None:
+    with pytest.raises(InputError, match="code is empty"):
+        FeedAmpHook().exchange_code(code)
+
+    assert token_posts(feedamp) == 0
+
+
+def store_record(sandbox: RunningSandbox, seller: str, *, client_id: str = "demo-client") -> None:
+    key = TokenKey(f"{sandbox.base_url}/access_token", client_id, seller)
+    record = TokenRecord(key=key, refresh_token="r", state=RecordState.REAUTH_REQUIRED)
+    open_store("memory", None).write(record, expected=None)
+
+
+def test_sellers_are_those_of_the_store_and_the_connections_own(feedamp: RunningSandbox) -> None:
+    store_record(feedamp, "zeta")
+    store_record(feedamp, "beta")
+    store_record(feedamp, "another-clients", client_id="another")
+
+    assert FeedAmpHook().sellers() == ["acme", "beta", "zeta"]
+
+
+def test_the_connections_own_seller_is_named_once(feedamp: RunningSandbox) -> None:
+    store_record(feedamp, "acme")
+
+    assert FeedAmpHook().sellers() == ["acme"]
+
+
+def test_a_connection_without_a_refresh_token_has_the_sellers_of_the_store_only(
+    sandbox: RunningSandbox, set_connection: SetConnection
+) -> None:
+    set_connection(sandbox.connection("acme", refresh_token=None))
+    store_record(sandbox, "zeta")
+
+    assert FeedAmpHook().sellers() == ["zeta"]
+
+
+def test_the_hooks_own_seller_does_not_matter(feedamp: RunningSandbox) -> None:
+    assert FeedAmpHook(seller="nobody").sellers() == ["acme"]
+
+
+def test_a_store_that_cannot_be_listed_is_an_error_not_an_empty_list(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(self: MemoryStore, token_url: str, client_id: str) -> list[TokenKey]:
+        msg = "The store cannot be reached."
+        raise TokenStoreError(msg)
+
+    monkeypatch.setattr(MemoryStore, "keys", unreachable)
+
+    with pytest.raises(TokenStoreError):
+        FeedAmpHook().sellers()
+
+
+def test_listing_spends_nothing(feedamp: RunningSandbox) -> None:
+    FeedAmpHook().sellers()
+
+    assert feedamp.control.counters()["token_posts"] == 0
+
+
+def refusal(seller: str | None) -> str:
+    with pytest.raises(ReauthorizationRequiredError) as caught:
+        FeedAmpHook(seller=seller).get_access_token()
+    return str(caught.value)
+
+
+def test_an_error_about_an_unknown_seller_names_those_that_are_known_and_the_most_alike_first(
+    feedamp: RunningSandbox,
+) -> None:
+    for number in range(30):
+        store_record(feedamp, f"shop-{number}")
+    store_record(feedamp, "another-clients", client_id="another")
+
+    told = refusal("Shop-27")
+
+    assert "Known to this connection are: 'shop-27', " in told
+    assert told.endswith(" and 11 more.")
+    assert told.count("'shop-") == 20
+    assert "another-clients" not in told
+
+
+def test_a_known_seller_who_must_authorise_again_is_not_told_of_others(
+    feedamp: RunningSandbox,
+) -> None:
+    store_record(feedamp, "zeta")
+    feedamp.control.revoke("acme")
+
+    assert "Known to this connection" not in refusal("zeta")
+    assert "Known to this connection" not in refusal("acme")
+
+
+def test_where_nobody_is_known_or_the_store_cannot_list_the_error_is_the_same_as_ever(
+    sandbox: RunningSandbox, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(sandbox.connection("acme", refresh_token=None))
+    told = refusal("nobody")
+    assert "'nobody' has to be authorised by a person" in told
+    assert "Known to this connection" not in told
+
+    def cannot_list(self: MemoryStore, token_url: str, client_id: str) -> list[TokenKey]:
+        raise TokenStoreError("The keys cannot be listed from here.")
+
+    store_record(sandbox, "zeta")
+    assert "Known to this connection are: 'zeta'." in refusal("nobody")
+    monkeypatch.setattr(MemoryStore, "keys", cannot_list)
+    assert refusal("nobody") == told

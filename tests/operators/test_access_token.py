@@ -19,8 +19,8 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 from tests.airflow_runs import PATIENCE, AirflowHome, TaskEnd, make_airflow
 
 if TYPE_CHECKING:

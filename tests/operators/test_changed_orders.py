@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_feedamp.exceptions import ApiError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.changed_orders import FeedAmpChangedOrdersOperator
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 from airflow_provider_feedamp.triggers import threads
 from tests.sandbox.caller import Caller
 

@@ -211,7 +211,7 @@ def test_an_event_that_nobody_knows_is_a_failure_that_a_retry_can_mend(event: An
     ],
 )
 def test_an_error_of_the_trigger_is_the_same_error_in_the_task(kind: type[FeedAmpError]) -> None:
-    from airflow_provider_feedamp.hooks.errors import as_task_error
+    from airflow_provider_feedamp.hooks.feedamp import as_task_error
     from airflow_provider_feedamp.triggers.outcome import failed
 
     error = as_task_error(kind("no", status=418, codes=["X"], request_id="r", retry_after=2.0))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["pgbouncer"]
 
+pytest.register_assert_rewrite("tests.stores.contract")
+
 
 @pytest.fixture(autouse=True)
 def _forget_fernet_keys() -> Iterator[None]:

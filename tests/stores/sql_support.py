@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, text
 
 from airflow_provider_feedamp.exceptions import FeedAmpError
-from airflow_provider_feedamp.stores import sql
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.stores.sql_database import SqlDatabase
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens import sql_store
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +123,7 @@ class Watch:
 
 def contend(watch: Watch, entries: int) -> None:
     """Be one worker: enter the section many times, and count up the record's generation inside."""
-    sql._POLL = (0.0, 0.003)  # so that the worker's tries often meet the other's
+    sql_store._POLL = (0.0, 0.003)  # so that the worker's tries often meet the other's
     store = SqlStore(CONN_ID)
     store.read(KEY)
     watch.start.wait()

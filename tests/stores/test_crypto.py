@@ -8,8 +8,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.stores.crypto import Sealer
-from airflow_provider_feedamp.stores.sql import SqlStore
+from airflow_provider_feedamp.tokens.crypto import Sealer
+from airflow_provider_feedamp.tokens.sql_store import SqlStore
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, record, sqlite
 
@@ -100,7 +100,7 @@ def test_the_same_text_is_encrypted_differently_each_time(monkeypatch: pytest.Mo
     sealer = Sealer()
 
     assert sealer.seal("text") != sealer.seal("text")
-    assert sealer.open(sealer.seal("text"), KEY).text == "text"
+    assert sealer.open(sealer.seal("text"), KEY)[0] == "text"
 
 
 # The keys of [feedamp] encryption_key

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_feedamp.stores.contract import TokenStoreContract
-from airflow_provider_feedamp.stores.memory import MemoryStore
+from airflow_provider_feedamp.tokens.store import MemoryStore
+from tests.stores.contract import TokenStoreContract
 
 
 class TestMemoryStore(TokenStoreContract):

@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.exceptions import TokenConflictError, TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.stores import open_store
-from airflow_provider_feedamp.stores.base import records_of
-from airflow_provider_feedamp.stores.contract import TokenStoreContract
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.sql_store import SqlStore
+from airflow_provider_feedamp.tokens.store import open_store, records_of
+from tests.stores.contract import TokenStoreContract
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import (
     ACCESS,

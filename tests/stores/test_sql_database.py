@@ -18,10 +18,9 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from sqlalchemy import text
 
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
-from airflow_provider_feedamp.stores import sql_database
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.stores.sql_database import SqlDatabase
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens import sql_store
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, held, record, sqlite
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def test_a_connection_that_cannot_be_looked_up_now_is_worth_another_try(
 
 def test_a_database_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, sqlite(tmp_path))
-    monkeypatch.delitem(sql_database._CLOCKS, "sqlite")
+    monkeypatch.delitem(sql_store._CLOCKS, "sqlite")
 
     with pytest.raises(ConfigurationError, match="leads to 'sqlite'"):
         SqlStore(CONN_ID).read(KEY)
@@ -222,8 +221,8 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_not_waited_for_
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     pytest.importorskip(f"airflow.providers.{'postgres' if kind == 'postgres' else 'mysql'}")
-    limits = {driver: _at_once(options) for driver, options in sql_database._DRIVER_OPTIONS.items()}
-    monkeypatch.setattr(sql_database, "_DRIVER_OPTIONS", limits)
+    limits = {driver: _at_once(options) for driver, options in sql_store._DRIVER_OPTIONS.items()}
+    monkeypatch.setattr(sql_store, "_DRIVER_OPTIONS", limits)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = {"conn_type": "mysql", "host": "127.0.0.1", "port": silent.getsockname()[1]}
         if kind == "postgres":
@@ -324,7 +323,7 @@ def test_a_child_forked_while_an_engine_is_being_made_can_make_its_own(
 ) -> None:
     monkeypatch.setenv(VARIABLE, sqlite(tmp_path))
 
-    with sql_database._GUARD:
+    with sql_store._GUARD:
         code = exit_code_of_child(lambda: use(SqlDatabase(CONN_ID)) != 1)
 
     assert code == 0

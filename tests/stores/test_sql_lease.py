@@ -15,9 +15,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenStoreError
-from airflow_provider_feedamp.stores import sql
-from airflow_provider_feedamp.stores.sql import SqlStore
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens import sql_store
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.sql_store import SqlStore
 from tests.stores import sql_support
 from tests.stores.fernet import set_fernet_key
 from tests.stores.sql_support import (
@@ -33,7 +33,7 @@ from tests.stores.sql_support import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
     from tests.databases import DatabaseServer
 
 pytestmark = pytest.mark.usefixtures("fernet_key")
@@ -202,14 +202,14 @@ def test_a_waiting_worker_sends_one_select_for_each_look(store: SqlStore) -> Non
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what the store itself has logged."""
-    return [each.getMessage() for each in caplog.records if each.name == sql.__name__]
+    return [each.getMessage() for each in caplog.records if each.name == sql_store.__name__]
 
 
 @pytest.mark.parametrize("host", [socket.gethostname(), "a-long-name." * 21])
 def test_a_waiting_worker_says_once_for_whom_it_waits(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, host: str
 ) -> None:
-    caplog.set_level(logging.INFO, logger=sql.__name__)
+    caplog.set_level(logging.INFO, logger=sql_store.__name__)
     monkeypatch.setattr(socket, "gethostname", lambda: host)
     with held(store):
         with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):

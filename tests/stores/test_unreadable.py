@@ -21,9 +21,9 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
-from airflow_provider_feedamp.stores.timed_lease import Timing
-from airflow_provider_feedamp.stores.variable import _CANARY, VariableStore, _lease_name, _record_name
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.timed_lease import Timing
+from airflow_provider_feedamp.tokens.variable_store import _CANARY, VariableStore, _lease_name, _record_name
 from tests.airflow_runs import FERNET_KEY
 from tests.stores.fernet import set_fernet_key
 from tests.stores.supervisor import Supervisor, become_a_task
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.models import TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenRecord
 
 
 @pytest.fixture(scope="module")

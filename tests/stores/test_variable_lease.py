@@ -19,16 +19,16 @@ from airflow_provider_feedamp.exceptions import (
     TokenConflictError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.stores.timed_lease import Timing
-from airflow_provider_feedamp.stores.variable import VariableStore, _lease_name, _record_name
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.timed_lease import Timing
+from airflow_provider_feedamp.tokens.variable_store import VariableStore, _lease_name, _record_name
 from tests.stores.virtual import SlowVariables, VirtualEvent, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
-    from airflow_provider_feedamp.stores.base import Lease
+    from airflow_provider_feedamp.tokens.store import Lease
 
 pytestmark = pytest.mark.once
 KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.stores.contract import TokenStoreContract
-from airflow_provider_feedamp.stores.variable import VariableStore
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.airflow_runs import FERNET_KEY, PATIENCE, AirflowHome
 from tests.databases import PASSWORD, USER
 from tests.stores.conftest import reconnect
+from tests.stores.contract import TokenStoreContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

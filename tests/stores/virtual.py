@@ -10,6 +10,8 @@ from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING
 
+from airflow_provider_feedamp.tokens.variable_store import AirflowVariables
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -84,7 +86,7 @@ class VirtualEvent(threading.Event):
         return False
 
 
-class SlowVariables:
+class SlowVariables(AirflowVariables):
     """Variables whose every operation takes its time, before and after the moment at which it happens."""
 
     proves_absence = True

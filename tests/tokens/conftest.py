@@ -10,11 +10,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import settings
 
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
-from airflow_provider_feedamp.tokens.models import TokenKey
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+from airflow_provider_feedamp.tokens.records import TokenKey
+from airflow_provider_feedamp.tokens.store import open_store
 from tests.tokens.custody import Bench
 from tests.tokens.edge import TokenServer
 from tests.tokens.secrets import CLIENT_SECRET
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("feedamp", deadline=None)
+settings.load_profile("feedamp")
 
 _ENVIRONMENT = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle")
 

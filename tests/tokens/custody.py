@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import TokenStoreError
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.tokens.cache import CACHE, Slot
+from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
-from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
+from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_feedamp.sandbox.control import SandboxControl
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-    from airflow_provider_feedamp.stores.base import Lease
-    from airflow_provider_feedamp.tokens.exchange import TokenGrant
+    from airflow_provider_feedamp.tokens.endpoint import TokenGrant
+    from airflow_provider_feedamp.tokens.store import Lease
 
 HOUR = 3600.0
 
@@ -165,7 +165,7 @@ class Bench:
     def record(self, seller: str = "acme") -> TokenRecord:
         return self.store.stored(self.key(seller))
 
-    def slot(self, seller: str = "acme") -> Slot:
+    def slot(self, seller: str = "acme") -> CachedToken:
         return CACHE.slot(self.key(seller))
 
     def posts(self) -> int:

@@ -16,11 +16,11 @@ from airflow_provider_feedamp.exceptions import (
     TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
+from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
 from tests.tokens.custody import HOUR, Bench, BusyEndpoint
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.exchange import TokenGrant
+    from airflow_provider_feedamp.tokens.endpoint import TokenGrant
 
 
 def test_a_code_becomes_a_token_pair_that_every_process_finds(bench: Bench) -> None:

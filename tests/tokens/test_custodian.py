@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,10 +16,13 @@ from airflow_provider_feedamp.exceptions import (
     TokenNotRenewedError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState, seeded
-from airflow_provider_feedamp.tokens.windows import Windows
+from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved, Windows
+from airflow_provider_feedamp.tokens.records import RecordState, seeded
 from tests.tokens.custody import HOUR, Bench
+
+if TYPE_CHECKING:
+    from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+
 
 #: Windows without the spread over sellers, so that tests know where they begin.
 EVEN = Windows(jitter=0.0)
@@ -242,3 +246,182 @@ def test_an_unreachable_endpoint_is_a_retryable_error_and_condemns_nobody(bench:
 
     assert raised.value.retryable
     assert bench.record().state is RecordState.ACTIVE
+
+
+def test_a_person_who_replaces_the_connections_token_wins_over_the_stored_one(bench: Bench) -> None:
+    bench.seeded().token()
+    theirs = bench.control.connect("acme")
+    CACHE.clear()
+
+    token = bench.custodian(seed=theirs).token()
+
+    assert token.renewed
+    assert bench.key().fingerprint(theirs) in bench.record().seeds
+    assert bench.whole()
+
+
+def test_a_replaced_connection_token_is_taken_in_though_the_cached_one_is_fresh(bench: Bench) -> None:
+    bench.seeded().token()
+
+    assert bench.custodian(seed=bench.control.connect("acme")).token().renewed
+
+
+@pytest.mark.parametrize("rollovers", [1, 3])
+def test_a_connection_token_that_was_taken_in_before_never_wins_again(bench: Bench, rollovers: int) -> None:
+    seed = bench.live()
+    for _ in range(rollovers):
+        bench.custodian(seed=seed).token()
+        bench.later(HOUR + 1)
+        CACHE.clear()
+
+    bench.custodian(seed=seed).token()
+
+    assert bench.control.counters()["tokens"] == {"refresh_token": {"issued": rollovers + 1}}
+    assert bench.whole()
+
+
+def test_two_connections_with_different_tokens_of_one_seller_share_the_record(bench: Bench) -> None:
+    first, second = bench.live(), bench.control.connect("acme")
+    bench.custodian(seed=first).token()
+    bench.custodian(seed=second).token()
+
+    tokens = {bench.custodian(seed=seed).token().value for seed in (first, second, first)}
+
+    assert len(tokens) == 1
+    assert bench.posts() == 2
+
+
+def test_the_stored_token_put_into_the_connection_is_not_a_new_one_after_it_was_spent(bench: Bench) -> None:
+    bench.control.change(rotation="revoke_family")
+    bench.custodian().exchange_code(bench.control.authorize("acme"))
+    custodian = bench.custodian(seed=bench.live())
+    custodian.token()
+    bench.later(HOUR + 1)
+    custodian.token()
+    bench.later(HOUR + 1)
+
+    custodian.token()
+
+    assert bench.whole()
+
+
+def test_a_refused_new_connection_token_keeps_the_former_one(bench: Bench) -> None:
+    former = bench.live()
+    bench.custodian(seed=former).token()
+    CACHE.clear()
+
+    with pytest.raises(ReauthorizationRequiredError, match="The one that was in use before is kept"):
+        bench.custodian(seed="mistyped").token()
+
+    assert bench.whole()
+    assert bench.custodian(seed=former).token().renewed
+
+
+def test_a_refused_new_connection_token_is_not_sent_again(bench: Bench) -> None:
+    bench.seeded().token()
+    for _ in range(3):
+        CACHE.clear()
+        with pytest.raises(ReauthorizationRequiredError):
+            bench.custodian(seed="mistyped").token()
+
+    assert bench.posts() == 2
+
+
+def test_a_refused_new_connection_token_is_tried_again_under_another_client_secret(bench: Bench) -> None:
+    bench.control.change(token_error_body="empty")  # a bare 401: it may mean the client or the token
+    bench.seeded().token()
+    new = bench.control.connect("acme")
+    CACHE.clear()
+    mistyped = bench.custodian(seed=new, endpoint=bench.endpoint(client_secret="mistyped"))
+    with pytest.raises(TokenNotRenewedError):
+        mistyped.token()
+    bench.later(601)
+    with pytest.raises(ReauthorizationRequiredError):
+        mistyped.token()
+
+    assert bench.custodian(seed=new).token().renewed
+    assert bench.whole()
+
+
+def test_a_condemned_seller_is_freed_by_a_persons_new_connection_token(bench: Bench) -> None:
+    bench.seeded().token()
+    bench.control.revoke("acme")
+    bench.later(HOUR + 1)
+    with pytest.raises(ReauthorizationRequiredError):
+        bench.custodian().token()
+
+    assert bench.custodian(seed=bench.control.connect("acme")).token().renewed
+    assert bench.record().state is RecordState.ACTIVE
+
+
+def test_a_sellers_own_refusal_leaves_the_other_seller_alone(bench: Bench) -> None:
+    bench.control.revoke("acme")
+    with pytest.raises(ReauthorizationRequiredError):
+        bench.custodian(seed="revoked").token()
+
+    assert bench.seeded("globex").token().renewed
+
+
+#: Windows without the spread over sellers, so that tests know where they begin.
+
+
+@pytest.fixture
+def custodian(bench: Bench) -> TokenCustodian:
+    """A custodian that has been asked twice: the first call renewed, the second found the token fresh."""
+    custodian = bench.seeded(windows=EVEN)
+    custodian.token()
+    custodian.token()
+    bench.store.asked.clear()
+    return custodian
+
+
+def test_it_is_the_token_that_would_be_handed_out_and_costs_no_store_access(
+    bench: Bench, custodian: TokenCustodian
+) -> None:
+    assert custodian.cached_token() is custodian.token()
+    assert bench.store.asked == []
+
+
+def test_there_is_none_before_anybody_has_looked(bench: Bench) -> None:
+    assert bench.seeded().cached_token() is None
+
+
+@pytest.mark.parametrize(("age", "warm"), [(HOUR - 660, True), (HOUR - 599, False), (HOUR + 1, False)])
+def test_it_ends_where_the_token_stops_being_fresh(
+    bench: Bench, custodian: TokenCustodian, age: float, warm: bool
+) -> None:
+    bench.later(age)
+    assert (custodian.cached_token() is not None) is warm
+
+
+def test_it_ends_where_a_wide_mandatory_window_begins(bench: Bench) -> None:
+    custodian = bench.seeded(windows=Windows(advisory=10, jitter=0, mandatory=300))
+    custodian.token()
+    custodian.token()
+    bench.later(HOUR - 299)
+    assert custodian.cached_token() is None
+
+
+def test_a_token_that_was_replaced_is_not_at_hand_any_more(bench: Bench, custodian: TokenCustodian) -> None:
+    refused = custodian.token()
+    replaced = custodian.replace(refused.value)
+    assert custodian.cached_token() is None
+    assert custodian.token() is custodian.cached_token()
+    assert replaced.value != refused.value
+
+
+def test_a_token_that_another_custodian_replaced_is_not_at_hand_any_more(
+    bench: Bench, custodian: TokenCustodian
+) -> None:
+    bench.custodian().replace(custodian.token().value)
+    assert custodian.cached_token() is None
+
+
+def test_a_pair_that_is_not_saved_yet_is_looked_after_first(bench: Bench, custodian: TokenCustodian) -> None:
+    bench.slot().unsaved = Unsaved(bench.record(), "spent")
+    assert custodian.cached_token() is None
+
+
+def test_a_cleared_cache_has_nothing_at_hand(bench: Bench, custodian: TokenCustodian) -> None:
+    CACHE.clear()
+    assert custodian.cached_token() is None

@@ -17,15 +17,15 @@ from airflow_provider_feedamp.exceptions import (
     TokenBusyError,
     TokenNotRenewedError,
 )
-from airflow_provider_feedamp.stores.memory import MemoryStore
-from airflow_provider_feedamp.tokens.cache import Slot
+from airflow_provider_feedamp.tokens.cache import CachedToken
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.tokens.custody import HOUR, Bench, TroubledStore, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.stores.base import Lease
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.store import Lease
 
 # Single flight
 
@@ -68,7 +68,7 @@ def test_workers_of_one_store_make_one_post_though_each_has_a_cache_of_its_own(b
     custodian = bench.seeded()
 
     def as_another_process() -> str:
-        return custodian._renew(Slot(), lambda token: True, 20.0).value
+        return custodian._renew(CachedToken(), lambda token: True, 20.0).value
 
     tokens = at_once(8, as_another_process)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.exceptions import AnswerLostError, NotProcessedError, TokenNotRenewedError
-from airflow_provider_feedamp.tokens.deadline import LONGEST_BODY, Watch, post_once
+from airflow_provider_feedamp.tokens.endpoint import LONGEST_BODY, Watch, post_once
 from tests.tokens.conftest import Certificate, endpoint_at
 from tests.tokens.edge import Act, TokenServer, answers, plain, pours, stays_silent, trickles
 from tests.tokens.secrets import NEW_ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TOKEN
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
-DEADLINE = 0.3
+DEADLINE = 0.6
 #: A whole answer, a byte at a time, takes several seconds; what is above the deadline is a slow machine's.
-SLACK = 1.2
+SLACK = 2.0
 
 
 def seconds_until_failure(url: str, kind: type[TokenNotRenewedError]) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.exceptions import ClientRefusedError, ConfigurationError, FeedAmpError
-from airflow_provider_feedamp.tokens.exchange import GrantRefusedError, TokenEndpoint
+from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError, TokenEndpoint
 from tests.tokens.conftest import endpoint_at
 from tests.tokens.edge import TokenServer, answers, hangs_up, plain, sends
 from tests.tokens.secrets import (

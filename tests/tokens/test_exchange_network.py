@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_feedamp.tokens.exchange import TokenEndpoint
+    from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 
 PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
 FEEDAMP = "feedamp.test/api/v1/access_token"

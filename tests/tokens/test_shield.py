@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import airflow_provider_feedamp
-from airflow_provider_feedamp.stores.memory import MemoryStore
 from airflow_provider_feedamp.tokens import shield as shield_module
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
-from airflow_provider_feedamp.tokens.models import RecordState, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint, TokenGrant
+from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.shield import Shield
+from airflow_provider_feedamp.tokens.store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,9 @@ from airflow_provider_feedamp.exceptions import (
     TokenBusyError,
     TokenNotRenewedError,
 )
-from airflow_provider_feedamp.tokens import spend
+from airflow_provider_feedamp.tokens import renewal
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.tokens.records import RecordState
 from tests.tokens.custody import HOUR, Bench
 
 LOST = "an earlier answer of FeedAMP was lost"
@@ -103,7 +103,7 @@ def test_a_refused_client_is_asked_again_after_a_minute(
     for _ in range(2):
         with pytest.raises(ClientRefusedError):
             wrong.token()
-    monkeypatch.setattr(spend, "_REFUSAL_LASTS", 0.0)
+    monkeypatch.setattr(renewal, "_REFUSAL_LASTS", 0.0)
     with pytest.raises(ClientRefusedError):
         wrong.token()
 

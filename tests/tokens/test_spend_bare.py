@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_feedamp.exceptions import ReauthorizationRequiredError, TokenNotRenewedError
-from airflow_provider_feedamp.tokens import spend
+from airflow_provider_feedamp.tokens import renewal
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState
+from airflow_provider_feedamp.tokens.records import RecordState
 from tests.tokens.custody import HOUR, Bench
 
 TEN_MINUTES = 600.0
@@ -169,7 +169,7 @@ def test_two_sellers_in_the_same_minute_point_at_the_client_and_condemn_nobody(
     assert [bench.record(each).state for each in ("acme", "globex")] == [RecordState.ACTIVE] * 2
 
     # Long after, one alone is a matter of its own.
-    monkeypatch.setattr(spend, "_REFUSAL_LASTS", 0.0)
+    monkeypatch.setattr(renewal, "_REFUSAL_LASTS", 0.0)
     refused(bench)
     bench.later(TEN_MINUTES)
     with pytest.raises(ReauthorizationRequiredError):

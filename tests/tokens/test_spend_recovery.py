@@ -11,8 +11,8 @@ from airflow_provider_feedamp.exceptions import (
     TokenNotRenewedError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.stores.base import Lease
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.store import Lease
 from tests.tokens.custody import HOUR, Bench
 
 LOST = "an earlier answer of FeedAMP was lost"

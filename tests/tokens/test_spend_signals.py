@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.models import RecordState, TokenRecord
+from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.sandbox.server import serve
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 from tests import s3 as s3_server
 from tests.bulk.conftest import bucket  # noqa: F401 - a fixture
 

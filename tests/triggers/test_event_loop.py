@@ -19,8 +19,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 from airflow_provider_feedamp.triggers import polling, threads
 from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger
 from tests.house import ROOT

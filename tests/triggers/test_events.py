@@ -15,8 +15,8 @@ import time_machine
 from airflow_provider_feedamp.api.activity import RESOURCES
 from airflow_provider_feedamp.api.watermark import Watermark
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
-from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.store import open_store
 from airflow_provider_feedamp.triggers import events, threads
 from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
 from airflow_provider_feedamp.triggers.threads import forget_client

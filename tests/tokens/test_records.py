@@ -1,23 +1,27 @@
+"""Two sellers never share a key or a fingerprint, whatever their names are."""
+
 from __future__ import annotations
 
 import json
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
-from airflow_provider_feedamp.tokens.models import (
+from airflow_provider_feedamp.tokens.records import (
     FORMAT,
     AccessToken,
     Attempt,
     RecordState,
     TokenKey,
     TokenRecord,
+    seeded,
 )
-from tests.tokens.secrets import ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TOKEN, secrets_in, told
+from tests.tokens.secrets import ACCESS_TOKEN, NEW_REFRESH_TOKEN, REFRESH_TOKEN, SECRETS, secrets_in, told
 
 URL = "https://feedamp.test/api/v1/access_token"
 TEXT = st.text(max_size=60)
@@ -244,3 +248,195 @@ def test_a_record_that_cannot_be_read_is_a_store_error_that_no_retry_mends() -> 
 
     assert isinstance(error, TokenStoreError)
     assert error.retryable is False
+
+
+#: Any text that Python can hold, halves of surrogate pairs included.
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=500)
+
+
+@example("a/b", "a__b")
+@example("a", "A")
+@example("a", "a ")
+@example("", " ")
+@example("caf\u00e9", "cafe\u0301")
+@example("x" * 500, "x" * 499 + "y")
+@example("\ud800", "\ud801")
+@example("\ud83d\ude00", "\U0001f600")
+@example("\\ud800", "\ud800")
+@example('a", "b', 'a\\", \\"b')
+@given(ANY_TEXT, ANY_TEXT)
+def test_two_sellers_never_share_a_digest_or_a_fingerprint(one: str, other: str) -> None:
+    assume(one != other)
+
+    assert key_of(one).digest != key_of(other).digest
+    assert key_of(one).fingerprint("secret") != key_of(other).fingerprint("secret")
+
+
+@example(("a", "bc", "d"), ("ab", "c", "d"))
+@example(("a", "bc", "d"), ("a", "b", "cd"))
+@example(("a", "b,c", ""), ("a,b", "c", ""))
+@example(("a", 'b", "c', "d"), ("a", "b", 'c", "d'))
+@example(("a", "b", "c"), ("a", "c", "b"))
+@given(st.tuples(ANY_TEXT, ANY_TEXT, ANY_TEXT), st.tuples(ANY_TEXT, ANY_TEXT, ANY_TEXT))
+def test_no_two_triples_of_endpoint_client_and_seller_share_a_digest(
+    one: tuple[str, str, str], other: tuple[str, str, str]
+) -> None:
+    assume(one != other)
+
+    assert TokenKey(*one).digest != TokenKey(*other).digest
+
+
+@given(ANY_TEXT)
+def test_a_name_in_another_unicode_normalisation_is_another_seller(name: str) -> None:
+    names = {name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD", "NFKC", "NFKD"))}
+
+    assert len({key_of(each).digest for each in names}) == len(names)
+
+
+def test_ten_thousand_names_share_no_key_and_no_fingerprint() -> None:
+    shapes = ("{0}", "seller-{0}", "seller/{0}", "seller__{0}", "\u00fc{0}", "u\u0308{0}", "{0} ", " {0}")
+    names = [shape.format(number) for number in range(1250) for shape in shapes]
+    keys = [key_of(name) for name in names]
+
+    assert len(names) == 10_000
+    assert len({key.digest for key in keys}) == 10_000
+    assert len({key.fingerprint(REFRESH_TOKEN) for key in keys}) == 10_000
+
+
+@given(ANY_TEXT)
+def test_a_digest_is_the_same_every_time_and_fit_for_any_store_s_names(name: str) -> None:
+    digest = key_of(name).digest
+
+    assert digest == TokenKey(URL, "client-1", name).digest
+    assert len(digest) == 64
+    assert set(digest) <= set("0123456789abcdef")
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_two_secrets_of_a_seller_have_two_short_fingerprints(one: str, other: str) -> None:
+    assume(one != other)
+
+    assert KEY.fingerprint(one) != KEY.fingerprint(other)
+    assert len(KEY.fingerprint(one)) == 16
+
+
+def test_a_fingerprint_shows_nothing_of_its_secret() -> None:
+    assert secrets_in("".join(KEY.fingerprint(secret) for secret in SECRETS)) == []
+
+
+SECRET = KEY.fingerprint("client secret")
+FIRST, ROTATED, REPLACED = "rt-first", "rt-rotated", "rt-replaced"
+
+
+def rotated() -> TokenRecord:
+    """Return a record that began with the connection's token and has been renewed since."""
+    return seeded(KEY, FIRST, now=1000.0).changed(
+        refresh_token=ROTATED,
+        access_token="at",
+        expires_at=4600.0,
+        generation=3,
+        revision=5,
+        state=RecordState.UNCERTAIN,
+        attempt=Attempt("1", KEY.fingerprint(ROTATED), 1000.0),
+        reason="the answer was lost",
+    )
+
+
+def test_a_seller_s_first_record_is_made_of_the_connection_s_token() -> None:
+    first = seeded(KEY, FIRST, now=1000.0)
+
+    known = KEY.fingerprint(FIRST)
+    assert first == TokenRecord(key=KEY, refresh_token=FIRST, issued_at=1000.0, seeds=(known,), family=known)
+    assert first.token() is None
+    assert first.revision == 0
+
+
+@pytest.mark.parametrize("seed", [None, ""])
+def test_a_connection_without_token_leaves_the_record_as_it_is(seed: str | None) -> None:
+    assert rotated().with_seed(seed, SECRET) == rotated()
+
+
+def test_the_token_that_seeded_the_record_does_not_undo_the_rotation() -> None:
+    assert rotated().with_seed(FIRST, SECRET) == rotated()
+
+
+def test_the_stored_token_put_into_the_connection_changes_nothing() -> None:
+    known = rotated().with_seed(ROTATED, SECRET)
+
+    assert known == rotated().changed(seeds=known.seeds)
+
+
+def test_the_stored_token_put_into_the_connection_does_not_undo_a_later_rotation() -> None:
+    later = rotated().with_seed(ROTATED, SECRET).changed(refresh_token="rt-later")
+
+    assert later.with_seed(ROTATED, SECRET) == later
+
+
+def test_a_person_s_new_token_wins_over_the_stored_one() -> None:
+    replaced = rotated().with_seed(REPLACED, SECRET)
+
+    assert replaced.refresh_token == REPLACED
+    assert replaced.superseded == ROTATED
+    assert (replaced.state, replaced.attempt, replaced.reason) == (RecordState.ACTIVE, None, "")
+    assert replaced.seeds == (KEY.fingerprint(FIRST), KEY.fingerprint(REPLACED))
+    assert (replaced.generation, replaced.revision) == (3, 5)
+
+
+def test_a_person_s_new_token_ends_the_use_of_the_old_access_token() -> None:
+    assert rotated().with_seed(REPLACED, SECRET).token() is None
+
+
+def test_a_new_token_is_taken_in_once() -> None:
+    renewed = rotated().with_seed(REPLACED, SECRET).changed(refresh_token="rt-after", superseded=None)
+
+    assert renewed.with_seed(REPLACED, SECRET) == renewed
+
+
+def test_a_token_that_was_in_use_long_ago_is_not_new() -> None:
+    renewed = rotated().with_seed(REPLACED, SECRET)
+
+    assert renewed.with_seed(FIRST, SECRET) == renewed
+
+
+def test_a_new_token_lifts_a_condemned_record_and_keeps_nothing_of_it_to_go_back_to() -> None:
+    condemned = rotated().changed(state=RecordState.REAUTH_REQUIRED, reason="refused")
+
+    replaced = condemned.with_seed(REPLACED, SECRET)
+
+    assert (replaced.state, replaced.reason, replaced.superseded) == (RecordState.ACTIVE, "", None)
+
+
+def test_a_condemned_record_stays_condemned_while_the_connection_is_unchanged() -> None:
+    condemned = rotated().changed(state=RecordState.REAUTH_REQUIRED, reason="refused")
+
+    assert condemned.with_seed(FIRST, SECRET) == condemned
+
+
+def test_a_new_token_that_was_refused_is_not_tried_again() -> None:
+    refused = rotated().changed(refused_seed=KEY.fingerprint(REPLACED), refused_secret=SECRET)
+
+    assert refused.refuses(REPLACED, SECRET)
+    assert refused.with_seed(REPLACED, SECRET) == refused
+
+
+def test_a_refused_token_is_tried_again_with_another_client_secret() -> None:
+    refused = rotated().changed(refused_seed=KEY.fingerprint(REPLACED), refused_secret=SECRET)
+    other = KEY.fingerprint("another client secret")
+
+    assert not refused.refuses(REPLACED, other)
+    assert refused.with_seed(REPLACED, other).refresh_token == REPLACED
+
+
+@pytest.mark.parametrize("seed", [None, "", FIRST])
+def test_a_record_refuses_only_what_was_refused(seed: str | None) -> None:
+    refused = rotated().changed(refused_seed=KEY.fingerprint(REPLACED), refused_secret=SECRET)
+
+    assert not refused.refuses(seed, SECRET)
+
+
+def test_the_newest_sixteen_tokens_are_remembered() -> None:
+    record = rotated()
+    for number in range(40):
+        record = record.with_seed(f"rt-{number}", SECRET)
+
+    assert record.seeds == tuple(KEY.fingerprint(f"rt-{number}") for number in range(24, 40))

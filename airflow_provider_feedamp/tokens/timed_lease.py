@@ -44,13 +44,13 @@ from airflow_provider_feedamp.exceptions import (
     TokenError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.stores.base import Lease
+from airflow_provider_feedamp.tokens.store import Lease
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.tokens.models import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Timing:
             )
         return times
 
-    def shown(self) -> dict[str, float]:
+    def as_fields(self) -> dict[str, float]:
         """Return what a lease carries of them."""
         return {"bound": self.bound, "settle": self.settle, "ttl": self.ttl}
 
@@ -241,7 +241,7 @@ class LeaseSeeker:
         owner = f"{socket.gethostname()}:{os.getpid()}"
         fields = {"nonce": lease.nonce, "owner": owner, "at": self._register.now(), "record": known}
         try:
-            return self._settled(lease, json.dumps({**fields, **timing.shown()}), before)
+            return self._settled(lease, json.dumps({**fields, **timing.as_fields()}), before)
         except FeedAmpError:
             raise
         except BaseException:
@@ -289,13 +289,14 @@ class LeaseSeeker:
         if look.nonce == self._late:
             return
         self._slow = ""
-        others = {name: look.lease.get(name) for name in self._timing.shown()}
+        ours = self._timing.as_fields()
+        others = {name: look.lease.get(name) for name in ours}
         at = look.lease.get("at")
         recent = isinstance(at, int | float) and self._register.now() - at < _LONG_AGO
-        if recent and others != self._timing.shown():
+        if recent and others != ours:
             raise TokenStoreError(
                 f"Worker {look.owner} renews the token of seller {self._key.seller!r} with other times of "
-                f"the lease ({others}) than this one has ({self._timing.shown()}). Nothing was spent. Set "
+                f"the lease ({others}) than this one has ({ours}). Nothing was spent. Set "
                 "[feedamp] lease_bound, lease_settle and lease_ttl alike on all workers, while none runs."
             )
         if not self._announced and wait > 0:

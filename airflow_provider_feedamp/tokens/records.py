@@ -83,6 +83,13 @@ class RecordState(StrEnum):
     REAUTH_REQUIRED = "reauth_required"
 
 
+#: What a record says of a refresh token that nobody has doubted yet.
+UNDOUBTED: dict[str, Any] = {
+    **{"state": RecordState.ACTIVE, "attempt": None, "reason": "", "imported": False},
+    **{"bare_since": 0.0, "probes": 0, "probed_at": 0.0},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The announced spend: which refresh token, by which attempt, since when (epoch seconds)."""
@@ -183,16 +190,10 @@ class TokenRecord:
             # The old access token may belong to another account than the new authorisation.
             access_token=None,
             expires_at=0.0,
-            state=RecordState.ACTIVE,
-            attempt=None,
-            reason="",
             superseded=None if condemned else self.refresh_token,
             seeds=seeds,
             family=self.key.fingerprint(seed),
-            imported=False,
-            bare_since=0.0,
-            probes=0,
-            probed_at=0.0,
+            **UNDOUBTED,
         )
 
     def refuses(self, seed: str | None, secret: str) -> bool:
@@ -216,7 +217,10 @@ class TokenRecord:
             data = json.loads(text)
             stored_format = data.pop("format")
             if stored_format != FORMAT:
-                raise TokenRecordError(_newer(key, stored_format))
+                raise TokenRecordError(
+                    f"The token record of seller {key.seller!r} has format {stored_format!r}; this version "
+                    f"of the provider reads format {FORMAT}. Upgrade airflow-provider-feedamp on this worker."
+                )
             record = cls(
                 **{
                     **data,
@@ -232,7 +236,11 @@ class TokenRecord:
         if not _well_formed(record):
             raise TokenRecordError(_broken(key))
         if record.key != key:
-            raise TokenRecordError(_foreign(key))
+            raise TokenRecordError(
+                "The token store answered with the record of another seller, client or endpoint than asked "
+                f"for (seller {key.seller!r}, client {key.client_id!r}). Nothing was sent. If the record was "
+                "copied by hand, remove it and authorise the seller again."
+            )
         return record
 
 
@@ -254,23 +262,8 @@ def _well_formed(record: TokenRecord) -> bool:
     )
 
 
-def _newer(key: TokenKey, stored_format: object) -> str:
-    return (
-        f"The token record of seller {key.seller!r} has format {stored_format!r}; this version of the "
-        f"provider reads format {FORMAT}. Upgrade airflow-provider-feedamp on this worker."
-    )
-
-
 def _broken(key: TokenKey) -> str:
     return (
         f"The stored token record of seller {key.seller!r} (client {key.client_id!r}) is damaged or was not "
         "written by this provider. Restore it from a backup, or remove it and authorise the seller again."
-    )
-
-
-def _foreign(key: TokenKey) -> str:
-    return (
-        f"The token store answered with the record of another seller, client or endpoint than asked for "
-        f"(seller {key.seller!r}, client {key.client_id!r}). Nothing was sent. If the record was copied by "
-        "hand, remove it and authorise the seller again."
     )

@@ -1,9 +1,10 @@
 """What every token store must do, as tests: run them against a store of your own before you trust it.
 
-A store of yours that reads ``my_package.stores.RedisStore`` is tested by this, in a file that pytest finds::
+Copy this file beside your tests. A store of yours that reads ``my_package.stores.RedisStore`` is tested by
+this, in a file that pytest finds::
 
     import pytest
-    from airflow_provider_feedamp.stores.contract import TokenStoreContract
+    from contract import TokenStoreContract
     from my_package.stores import RedisStore
 
 
@@ -16,15 +17,13 @@ A store of yours that reads ``my_package.stores.RedisStore`` is tested by this, 
             return RedisStore("redis_for_tests")
 
 The fixture ``store`` must give a store that holds no record. ``peer`` gives the store as another worker sees
-it: over the same records, with nothing else in common. Say ``pytest.register_assert_rewrite`` with this
-module's name in your ``conftest.py`` if you want pytest to explain failed assertions. Only pytest is needed,
-and only when the tests run; Airflow is not.
+it: over the same records, with nothing else in common. Call ``pytest.register_assert_rewrite("contract")``
+in your ``conftest.py`` to have pytest explain failed assertions. Only pytest and this provider are needed;
+Airflow is not.
 
 The processes of one test are forked: a store must not share connections with the process that forked it.
 What cannot be tested on one machine is yours to argue: that the lock holds between machines.
 """
-
-# ruff: noqa: S101, S105, S106 - assertions are what this module is for, and its tokens open nothing
 
 from __future__ import annotations
 
@@ -36,19 +35,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import pytest
 
 from airflow_provider_feedamp.exceptions import TokenBusyError, TokenConflictError
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-from airflow_provider_feedamp.tokens.exchange import TokenEndpoint, TokenGrant
-from airflow_provider_feedamp.tokens.models import Attempt, RecordState, TokenKey, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint, TokenGrant
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenKey, TokenRecord, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from airflow_provider_feedamp.stores.base import Lease, TokenStore
+    from airflow_provider_feedamp.tokens.store import Lease, TokenStore
 
 _URL = "https://feedamp.example/api/v1/access_token"
 _KEY = TokenKey(_URL, "client", "acme")
@@ -106,7 +107,7 @@ class TokenStoreContract:
         """``expected=None`` means that there must be none."""
         written = store.write(full_record(_KEY), expected=None)
 
-        with _raises(TokenConflictError):
+        with pytest.raises(TokenConflictError):
             self.peer(store).write(seeded(_KEY, "other", now=0), expected=None)
 
         assert store.read(_KEY) == written
@@ -116,14 +117,14 @@ class TokenStoreContract:
         first = store.write(full_record(_KEY), expected=None)
         second = self.peer(store).write(first.changed(refresh_token="winner"), expected=first.revision)
 
-        with _raises(TokenConflictError):
+        with pytest.raises(TokenConflictError):
             store.write(first.changed(refresh_token="loser"), expected=first.revision)
 
         assert store.read(_KEY) == second
 
     def test_a_record_that_is_gone_is_not_overwritten(self, store: TokenStore) -> None:
         """An expected revision needs a record."""
-        with _raises(TokenConflictError):
+        with pytest.raises(TokenConflictError):
             store.write(full_record(_KEY), expected=1)
 
         assert store.read(_KEY) is None
@@ -228,7 +229,7 @@ class TokenStoreContract:
     def test_an_error_inside_leaves_the_lock(self, store: TokenStore) -> None:
         """A failed renewal must not shut out the next one."""
         store.write(full_record(_KEY), expected=None)
-        with _raises(ZeroDivisionError), self._lock(store):
+        with pytest.raises(ZeroDivisionError), self._lock(store):
             raise ZeroDivisionError
 
         assert _in_thread(lambda: self._enter(self.peer(store), _KEY, wait=self.patience)) is None
@@ -306,17 +307,40 @@ class TokenStoreContract:
         """All of them have the new token soon after it was stored, and none queues for the lock."""
         if not self.processes:
             return
-        store.write(
-            full_record(_KEY).changed(state=RecordState.ACTIVE, attempt=None, expires_at=0.0), expected=None
+        fresh = full_record(_KEY).changed(
+            state=RecordState.ACTIVE, attempt=None, expires_at=time.time() + 1e6
         )
+        record = store.write(fresh, expected=None)
+        # How busy the machine is: as many processes that find a good token in the store, and ask nobody.
+        begun, answers = self._ask_at_once(store, tmp_path / "no posts", wait=self.patience)
+        assert {answer for answer, _ in answers} == {"access"}, answers
+        soon = self.patience + 3 * (max(at for _, at in answers) - begun)
+        store.write(record.changed(expires_at=0.0), expected=record.revision)
+
         posts = tmp_path / "posts"
+        _, answers = self._ask_at_once(store, posts, wait=3 * soon)
+
+        assert [answer for answer, _ in answers if answer != "new access"] == []
+        stored_at = [float(line) for line in posts.read_text().splitlines()]
+        assert len(stored_at) == 1, f"{len(stored_at)} POSTs: {stored_at}"
+        late = sorted(at - stored_at[0] for _, at in answers)
+        assert late[-1] < soon, f"Seconds after the POST, of each process: {late}"
+
+    def _ask_at_once(
+        self, store: TokenStore, posts: Path, *, wait: float
+    ) -> tuple[float, list[tuple[str, float]]]:
+        """Let many processes ask for a token; return when they began, and what each got, and when.
+
+        :param posts: Takes a line for each POST.
+        :param wait: Seconds that each process may wait for the lock.
+        """
         fork = multiprocessing.get_context("fork")
         start, answers = fork.Event(), fork.SimpleQueue()
 
         def work() -> None:
             CACHE.clear()
             endpoint = _Endpoint(_URL, _KEY.client_id, "secret", posts=posts)
-            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=3 * self.patience)
+            custodian = TokenCustodian(_KEY, endpoint, self.worker(store), lock_wait=wait)
             start.wait()
             try:
                 answer = custodian.token().value
@@ -329,13 +353,11 @@ class TokenStoreContract:
         for worker in workers:
             worker.start()
         start.set()
+        begun = time.time()
         given = [answers.get() for _ in workers]
         for worker in workers:
             worker.join()
-
-        stored_at = float(posts.read_text())  # one line: a second POST would have added another
-        assert [answer for answer, _ in given if answer != "new access"] == []
-        assert max(at for _, at in given) - stored_at < self.patience
+        return begun, given
 
     def _lock(self, store: TokenStore) -> AbstractContextManager[Lease]:
         return store.lock(_KEY, wait=self.patience, stop=threading.Event())
@@ -378,12 +400,6 @@ def full_record(key: TokenKey) -> TokenRecord:
         refused_secret=key.fingerprint("secret"),
         released="nonce",
     )
-
-
-def _raises(error: type[BaseException]) -> AbstractContextManager[Any]:
-    import pytest
-
-    return pytest.raises(error)
 
 
 def _in_thread(work: Callable[[], None]) -> BaseException | None:

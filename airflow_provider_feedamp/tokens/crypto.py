@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.tokens.models import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey
 
 #: Where Airflow keeps ``get_fernet``: for tasks from 3.3 on, and beside its models in every version.
 _HOMES = ("airflow.sdk.crypto", "airflow.models.crypto")
 #: How ``sellers list`` names the keys that a record can be encrypted with.
 OWN_KEY = "encryption_key"
 AIRFLOW_KEY = "fernet_key"
-
-
-class Opened(NamedTuple):
-    """A decrypted record, and the name of the key that opened it."""
-
-    text: str
-    key_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +57,8 @@ class Sealer:
         encrypted: bytes = fernet.encrypt(text.encode())
         return encrypted.decode()
 
-    def open(self, sealed: str, key: TokenKey) -> Opened:
-        """Return the text that was encrypted under any own key, or any of Airflow's Fernet keys.
+    def open(self, sealed: str, key: TokenKey) -> tuple[str, str]:
+        """Return the text that was encrypted under any own key, or any of Airflow's, and the name of the key.
 
         :param key: Whose record it is; named in the error.
         :raises TokenStoreError: if this worker has no key that fits; retryable, since another worker may.
@@ -75,9 +68,9 @@ class Sealer:
                 text = fernet.decrypt(sealed.encode()).decode()
             except InvalidToken:
                 continue
-            return Opened(text, OWN_KEY if number == 1 else f"{OWN_KEY} {number}")
+            return text, OWN_KEY if number == 1 else f"{OWN_KEY} {number}"
         try:
-            return Opened(_airflow_fernet().decrypt(sealed.encode()).decode(), AIRFLOW_KEY)
+            return _airflow_fernet().decrypt(sealed.encode()).decode(), AIRFLOW_KEY
         except (InvalidToken, ConfigurationError):
             raise TokenStoreError(
                 f"The token record of seller {key.seller!r} (client {key.client_id!r}) is there and cannot "
