@@ -123,10 +123,13 @@ class Interval:
 
 
 class ProgressLog:
-    """Writes a line each :data:`LINE_EVERY` seconds."""
+    """Writes a line from time to time.
 
-    def __init__(self) -> None:
-        self._every = Interval(LINE_EVERY)
+    :param every: Seconds between two lines.
+    """
+
+    def __init__(self, every: float = LINE_EVERY) -> None:
+        self._every = Interval(every)
 
     def __call__(self, progress: Progress) -> None:
         """Write a line if it is time."""
