@@ -28,11 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": TASK_SIDE | {"bulk.metrics"},
     "assets": GROUND | {"triggers"},
     "operators": TASK_SIDE | {"bulk", "triggers"},
-    "sensors": TASK_SIDE | {"triggers", "operators.given", "operators.values"},
+    "sensors": TASK_SIDE | {"triggers", "operators.parameters"},
     # What a task is given is read the same way by all tasks.
-    "transfers": TASK_SIDE | {"bulk", "triggers", "operators.given", "operators.values"},
+    "transfers": TASK_SIDE | {"bulk", "triggers", "operators.parameters"},
     # The command reads its options as the operator reads its parameters.
-    "cli": TASK_SIDE | {"bulk", "sandbox", "operators.values"},
+    "cli": TASK_SIDE | {"bulk", "sandbox", "operators.parameters"},
     "contract": {"exceptions", "stores", "tokens"},
     "sandbox": {"api.types"},
     "example_dags": {"operators", "sensors", "transfers", "hooks", "assets"},

@@ -14,11 +14,11 @@ from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     FeedAmpError,
-    ImportStoppedError,
     InputError,
     NotFoundError,
     RejectsFileError,
     ServerError,
+    StoppedError,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def place_orders(
         rejects file that cannot be written, :data:`MOST_ODD` odd refusals in a row) ends the run: no more
         orders are begun, those under way are waited for, the log has the counts until then. Sending the
         orders again is safe, as FeedAMP keys them.
-    :raises ImportStoppedError: The run was told to stop before its end.
+    :raises StoppedError: The run was told to stop before its end.
     """
     counts = PlaceCounts() if counts is None else counts
     run = _Run(api, rejects, max_workers, counts, stop or Stop(), tick)
@@ -200,7 +200,7 @@ class _Run:
 
     def _check_stop(self) -> None:
         if self._stop.requested:
-            raise ImportStoppedError(
+            raise StoppedError(
                 f"The import was told to stop after {self._counts.read} orders (SIGTERM or a time-out). "
                 "Run it again to go on: FeedAMP keys orders by their number."
             )

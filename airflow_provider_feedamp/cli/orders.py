@@ -10,8 +10,8 @@ import click
 from airflow_provider_feedamp.bulk.counts import orders_in_words
 from airflow_provider_feedamp.cli.deployment import Deployment, conn_id_option, seller_name
 from airflow_provider_feedamp.cli.group import FailedError
-from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError, InputError
-from airflow_provider_feedamp.operators.values import limit, rate
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, StoppedError
+from airflow_provider_feedamp.operators.parameters import limit, rate
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.bulk.inputs import OrderInput
@@ -98,7 +98,7 @@ def import_orders(
             check=check,
             observers=(_display(), last),
         )
-    except ImportStoppedError as error:
+    except StoppedError as error:
         last.tell()
         raise FailedError(f"Stopped before the end. {_AGAIN}") from error
     except FeedAmpError:

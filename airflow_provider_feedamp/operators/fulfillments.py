@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.operators.each import EachBase, Found
+from airflow_provider_feedamp.operators.base import EachBase, Found
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Account, Outcome
+    from airflow_provider_feedamp.operators.base import Account, Outcome
 
 
 class FeedAmpReadFulfillmentsOperator(EachBase):
@@ -49,7 +49,7 @@ class FeedAmpReadFulfillmentsOperator(EachBase):
         self.mp_order_numbers = mp_order_numbers
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import given_texts
+        from airflow_provider_feedamp.operators.parameters import given_texts
 
         return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.operators.given import Check, text
-from airflow_provider_feedamp.operators.reports import ReportErrorsBase
+from airflow_provider_feedamp.operators.base import ReportErrorsBase
+from airflow_provider_feedamp.operators.parameters import Check, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

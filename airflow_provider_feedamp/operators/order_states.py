@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped
+from airflow_provider_feedamp.operators.base import EachBase, Failed, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Outcome
+    from airflow_provider_feedamp.operators.base import Outcome
 
 _CLOSED_SOMEHOW = "COMPLETE"
 
@@ -71,8 +71,7 @@ class FeedAmpSetOrderStateOperator(EachBase):
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         from airflow_provider_feedamp.api.types import MarketplaceState
         from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.operators.given import given_texts
-        from airflow_provider_feedamp.operators.values import flag
+        from airflow_provider_feedamp.operators.parameters import flag, given_texts
 
         flag("check_fulfillments", self.check_fulfillments)
         if self.state not in set(MarketplaceState):
@@ -80,7 +79,7 @@ class FeedAmpSetOrderStateOperator(EachBase):
         return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
 
     def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.operators.values import flag
+        from airflow_provider_feedamp.operators.parameters import flag
 
         orders = hook.client.orders
         order = orders.get(item)
@@ -133,7 +132,7 @@ class FeedAmpCloseOrdersOperator(EachBase):
         self.mp_order_numbers = mp_order_numbers
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import given_texts
+        from airflow_provider_feedamp.operators.parameters import given_texts
 
         return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped
-from airflow_provider_feedamp.operators.given import Check, refund_id, text
-from airflow_provider_feedamp.operators.reports import ReportErrorsBase
+from airflow_provider_feedamp.operators.base import EachBase, Failed, ReportErrorsBase, Skipped
+from airflow_provider_feedamp.operators.parameters import Check, refund_id, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.exceptions import FeedAmpError
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Account, Outcome
+    from airflow_provider_feedamp.operators.base import Account, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class FeedAmpListRefundsOperator(BaseOperator):
         """Return the refunds."""
         from airflow_provider_feedamp.hooks.errors import task_errors
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-        from airflow_provider_feedamp.operators.given import given_filters
+        from airflow_provider_feedamp.operators.parameters import given_filters
 
         with task_errors():
             filters = given_filters(self, ("refund_status", "mp_order_numbers"), _CREATED)
@@ -147,7 +146,7 @@ class FeedAmpProcessRefundsOperator(EachBase):
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.operators.given import given_filters
+        from airflow_provider_feedamp.operators.parameters import given_filters
 
         if not callable(self.process):
             raise InputError(
@@ -223,7 +222,7 @@ class FeedAmpCompleteRefundsOperator(EachBase):
         self.refunds = refunds
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import given_objects
+        from airflow_provider_feedamp.operators.parameters import given_objects
 
         refunds = given_objects("refunds", self.refunds, _NAMES)
         keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in refunds]

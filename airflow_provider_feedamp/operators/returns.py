@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_feedamp.operators.each import EachBase, Found, Skipped
-from airflow_provider_feedamp.operators.given import Check, text
-from airflow_provider_feedamp.operators.reports import ReportErrorsBase
+from airflow_provider_feedamp.operators.base import EachBase, Found, ReportErrorsBase, Skipped
+from airflow_provider_feedamp.operators.parameters import Check, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Account, Outcome
+    from airflow_provider_feedamp.operators.base import Account, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class FeedAmpListReturnsOperator(BaseOperator):
         """Return the numbers, states and dates of the returns."""
         from airflow_provider_feedamp.hooks.errors import task_errors
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-        from airflow_provider_feedamp.operators.given import given_filters
+        from airflow_provider_feedamp.operators.parameters import given_filters
 
         with task_errors():
             filters = given_filters(
@@ -124,7 +123,7 @@ class _ReturnsBase(EachBase):
         self.returns = returns
 
     def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import given_objects
+        from airflow_provider_feedamp.operators.parameters import given_objects
 
         returns = given_objects("returns", self.returns, _NAMES)
         return {(each["mp_order_number"], each["mp_return_number"]): each for each in returns}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
         """Return what is waited for."""
         from airflow_provider_feedamp.api.conditions import FulfilledOrders, SellerActivity
         from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
+        from airflow_provider_feedamp.operators.parameters import given_instant, given_texts, nothing
 
         since = given_instant("since", self.since)
         if nothing(self.mp_order_numbers) == (since is None):
@@ -72,7 +72,7 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
     def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
         """Return the trigger that waits for the same."""
         from airflow_provider_feedamp.api.conditions import FulfilledOrders
-        from airflow_provider_feedamp.triggers.orders import (
+        from airflow_provider_feedamp.triggers.polling import (
             FeedAmpFulfillmentTrigger,
             FeedAmpSellerActivityTrigger,
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class FeedAmpRefundsSensor(FeedAmpPollingSensor):
     def make_condition(self, client: FeedAmpClient) -> Condition:
         """Return what is waited for."""
         from airflow_provider_feedamp.api.conditions import RefundsToProcess
-        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
+        from airflow_provider_feedamp.operators.parameters import given_instant, given_texts, nothing
 
         numbers = self.mp_order_numbers
         listed = None if nothing(numbers) else given_texts("mp_order_numbers", numbers)
@@ -64,6 +64,6 @@ class FeedAmpRefundsSensor(FeedAmpPollingSensor):
 
     def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
         """Return the trigger that waits for the same."""
-        from airflow_provider_feedamp.triggers.refunds import FeedAmpRefundsTrigger
+        from airflow_provider_feedamp.triggers.polling import FeedAmpRefundsTrigger
 
         return FeedAmpRefundsTrigger

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +65,7 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
     def make_condition(self, client: FeedAmpClient) -> Condition:
         """Return what is waited for."""
         from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
-        from airflow_provider_feedamp.operators.given import given_objects, text
-        from airflow_provider_feedamp.operators.values import flag
+        from airflow_provider_feedamp.operators.parameters import flag, given_objects, text
 
         deadline = flag("respond_date_is_deadline", self.respond_date_is_deadline)
         names = ("mp_order_number", "mp_return_number")
@@ -76,6 +75,6 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
 
     def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
         """Return the trigger that waits for the same."""
-        from airflow_provider_feedamp.triggers.returns import FeedAmpReturnsTrigger
+        from airflow_provider_feedamp.triggers.polling import FeedAmpReturnsTrigger
 
         return FeedAmpReturnsTrigger

@@ -160,7 +160,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         """Write the entries, in a thread: one call of FeedAMP may last longer than Airflow waits."""
         from airflow_provider_feedamp.bulk.interrupt import run_apart
         from airflow_provider_feedamp.bulk.paths import shown
-        from airflow_provider_feedamp.exceptions import DestinationError, ImportStoppedError
+        from airflow_provider_feedamp.exceptions import DestinationError, StoppedError
 
         def write() -> bool:
             for entry in entries:
@@ -171,7 +171,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
         whole = False
         try:
-            with suppress(ImportStoppedError):  # A call that did not end in time; the file goes without it.
+            with suppress(StoppedError):  # A call that did not end in time; the file goes without it.
                 whole = run_apart(write, stop)
         finally:
             if not whole:
@@ -185,8 +185,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
     def _filters(self) -> dict[str, Any]:
         """Return the filters that are set, as the client takes them."""
         from airflow_provider_feedamp.bulk.export import check_filters
-        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
-        from airflow_provider_feedamp.operators.values import flag
+        from airflow_provider_feedamp.operators.parameters import flag, given_instant, given_texts, nothing
 
         given = {name: getattr(self, name) for name in (*_LISTS, *_INSTANTS, "has_errors")}
         given = {name: value for name, value in given.items() if not nothing(value) and value != ""}

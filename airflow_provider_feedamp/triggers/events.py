@@ -18,7 +18,7 @@ from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,
     forget_variables,
 )
-from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread, pause
+from airflow_provider_feedamp.triggers.polling import client_for, forget_client, in_thread, pause
 
 try:
     from airflow.triggers.base import BaseEventTrigger

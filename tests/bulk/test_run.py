@@ -27,10 +27,10 @@ from airflow_provider_feedamp.bulk.run import import_orders
 from airflow_provider_feedamp.bulk.sql_source import QueryInput
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
-    ImportStoppedError,
     InputError,
     RejectsFileError,
     ServerError,
+    StoppedError,
 )
 from tests.bulk.feedamps import Memory, Orders, write_orders
 
@@ -167,7 +167,7 @@ def test_a_stop_at_any_moment_is_gone_on_from(source: str, rejects: str) -> None
             try:
                 counts = run(source, api, rejects=rejects, checkpoints=memory, stop=stop, max_workers=2)
                 break
-            except ImportStoppedError:
+            except StoppedError:
                 stops += 1
             finally:
                 timer.cancel()

@@ -21,7 +21,7 @@ from airflow_provider_feedamp.exceptions import (
     TooManyFailuresError,
     UnreachableError,
 )
-from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped, try_each
+from airflow_provider_feedamp.operators.base import EachBase, Failed, Skipped, try_each
 from airflow_provider_feedamp.operators.fulfillments import FeedAmpReadFulfillmentsOperator
 from airflow_provider_feedamp.operators.order_errors import FeedAmpReportOrderErrorsOperator
 from airflow_provider_feedamp.operators.order_states import (

@@ -17,10 +17,10 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
 from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
-    ImportStoppedError,
     InputError,
     RejectsFileError,
     ServerError,
+    StoppedError,
     TooManyFailuresError,
 )
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
@@ -445,7 +445,7 @@ def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSa
 
     operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=orders())  # type: ignore[arg-type]
 
-    with pytest.raises(ImportStoppedError) as error:
+    with pytest.raises(StoppedError) as error:
         operator.execute({})
 
     assert not isinstance(error.value, AirflowFailException)

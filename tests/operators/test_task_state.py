@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_feedamp.operators.task_state import TaskCheckpoints, checkpoints_of, metric_tags
+from airflow_provider_feedamp.operators.orders import TaskCheckpoints, checkpoints_of, metric_tags
 
 pytestmark = pytest.mark.once
 

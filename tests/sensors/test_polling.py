@@ -67,7 +67,7 @@ def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> Non
     trigger = deferred(sensor(seller="acme", poke_interval=7, until="started"))
 
     path, arguments = trigger.serialize()
-    assert path == "airflow_provider_feedamp.triggers.orders.FeedAmpFulfillmentTrigger"
+    assert path == "airflow_provider_feedamp.triggers.polling.FeedAmpFulfillmentTrigger"
     assert arguments == {
         "condition": {"mp_order_numbers": ["A"], "until": "started"},
         "deadline": trigger.deadline,
@@ -212,7 +212,7 @@ def test_an_event_that_nobody_knows_is_a_failure_that_a_retry_can_mend(event: An
 )
 def test_an_error_of_the_trigger_is_the_same_error_in_the_task(kind: type[FeedAmpError]) -> None:
     from airflow_provider_feedamp.hooks.errors import as_task_error
-    from airflow_provider_feedamp.triggers.outcome import failed
+    from airflow_provider_feedamp.triggers.polling import failed
 
     error = as_task_error(kind("no", status=418, codes=["X"], request_id="r", retry_after=2.0))
 

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+    from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
     from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 

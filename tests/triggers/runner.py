@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger
+from airflow_provider_feedamp.triggers.polling import FeedAmpFulfillmentTrigger
 
 NO_MORE = "2126-01-01T00:00:00+00:00"
 

@@ -21,8 +21,8 @@ import pytest
 
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.triggers import polling, threads
-from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger
+from airflow_provider_feedamp.triggers import polling
+from airflow_provider_feedamp.triggers.polling import FeedAmpFulfillmentTrigger
 from tests.house import ROOT
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def measure(triggers: int, seconds: float, asked: int) -> Measured:
     """Run so many triggers against a server that takes so many seconds, asked so many times by each."""
     CACHE.clear()
     open_store.cache_clear()
-    threads._clients.clear()
+    polling._clients.clear()
     with slow_server(seconds, asked) as port, pytest.MonkeyPatch.context() as patch:
         connection = {
             "conn_type": "feedamp",

@@ -20,11 +20,15 @@ from airflow_provider_feedamp.exceptions import (
     ServerError,
     UnreachableError,
 )
-from airflow_provider_feedamp.triggers import polling, threads
-from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger, FeedAmpSellerActivityTrigger
-from airflow_provider_feedamp.triggers.polling import MOST_FAILURES, FeedAmpPollingTrigger
-from airflow_provider_feedamp.triggers.refunds import FeedAmpRefundsTrigger
-from airflow_provider_feedamp.triggers.returns import FeedAmpReturnsTrigger
+from airflow_provider_feedamp.triggers import polling
+from airflow_provider_feedamp.triggers.polling import (
+    MOST_FAILURES,
+    FeedAmpFulfillmentTrigger,
+    FeedAmpPollingTrigger,
+    FeedAmpRefundsTrigger,
+    FeedAmpReturnsTrigger,
+    FeedAmpSellerActivityTrigger,
+)
 from tests.sensors.waiting import again, event_of
 
 if TYPE_CHECKING:
@@ -71,10 +75,10 @@ def telling(*answers: Any, seconds: float = 60, **arguments: Any) -> TellingTrig
 @pytest.mark.parametrize(
     ("trigger", "name"),
     [
-        (FeedAmpFulfillmentTrigger, "orders.FeedAmpFulfillmentTrigger"),
-        (FeedAmpSellerActivityTrigger, "orders.FeedAmpSellerActivityTrigger"),
-        (FeedAmpRefundsTrigger, "refunds.FeedAmpRefundsTrigger"),
-        (FeedAmpReturnsTrigger, "returns.FeedAmpReturnsTrigger"),
+        (FeedAmpFulfillmentTrigger, "polling.FeedAmpFulfillmentTrigger"),
+        (FeedAmpSellerActivityTrigger, "polling.FeedAmpSellerActivityTrigger"),
+        (FeedAmpRefundsTrigger, "polling.FeedAmpRefundsTrigger"),
+        (FeedAmpReturnsTrigger, "polling.FeedAmpReturnsTrigger"),
     ],
 )
 def test_a_trigger_comes_back_from_json_as_it_was(trigger: type[FeedAmpPollingTrigger], name: str) -> None:
@@ -182,7 +186,7 @@ def test_what_a_cancelled_trigger_asked_of_the_loop_is_finished(feedamp: Running
             steps.append("answered")
             ended.set()
 
-        call = asyncio.create_task(threads.in_thread(("c", None), lambda: async_to_sync(look_up)()))
+        call = asyncio.create_task(polling.in_thread(("c", None), lambda: async_to_sync(look_up)()))
         await begun.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -199,22 +203,22 @@ def test_a_changed_connection_is_seen_after_an_error(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = ("feedamp_default", None)
-    first = threads.client_for(key)
-    assert threads.client_for(key) is first
+    first = polling.client_for(key)
+    assert polling.client_for(key) is first
 
     event_of(telling(ServerError("5xx"), ["A"]))
 
-    assert threads.client_for(key) is not first
+    assert polling.client_for(key) is not first
 
 
 def test_a_changed_connection_is_seen_after_some_minutes(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = ("feedamp_default", None)
-    first = threads.client_for(key)
-    monkeypatch.setattr(threads, "CLIENT_LIFETIME", 0.0)
+    first = polling.client_for(key)
+    monkeypatch.setattr(polling, "CLIENT_LIFETIME", 0.0)
 
-    assert threads.client_for(key) is not first
+    assert polling.client_for(key) is not first
 
 
 def test_one_seller_does_not_take_all_threads(feedamp: RunningSandbox) -> None:
@@ -222,12 +226,12 @@ def test_one_seller_does_not_take_all_threads(feedamp: RunningSandbox) -> None:
 
     async def both() -> None:
         busy = [
-            asyncio.create_task(threads.in_thread(("c", "slow"), lambda: held.wait(30)))
-            for _ in range(threads.THREADS + 1)
+            asyncio.create_task(polling.in_thread(("c", "slow"), lambda: held.wait(30)))
+            for _ in range(polling.THREADS + 1)
         ]
         await asyncio.sleep(0)
         try:
-            free.append(await asyncio.wait_for(threads.in_thread(("c", "quick"), lambda: "answer"), 5))
+            free.append(await asyncio.wait_for(polling.in_thread(("c", "quick"), lambda: "answer"), 5))
         finally:
             held.set()
             await asyncio.gather(*busy)

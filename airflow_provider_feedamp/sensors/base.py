@@ -77,7 +77,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
         from airflow_provider_feedamp.hooks.errors import task_errors
-        from airflow_provider_feedamp.triggers.outcome import result_of
+        from airflow_provider_feedamp.triggers.polling import result_of
 
         try:
             with task_errors():
