@@ -1,4 +1,4 @@
-"""Do one thing to each of many: one that FeedAMP refuses is accounted for, and the others go on."""
+"""What operators share: the account that they act on, their errors, and one thing done to each of many."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_feedamp.exceptions import (
-    ApiError,
     BadRequestError,
-    FeedAmpError,
     InputError,
     NotFoundError,
+    RefundsNotProcessedError,
     StoppedError,
     TooManyFailuresError,
 )
-from airflow_provider_feedamp.operators.parameters import Check, given_objects, text
+from airflow_provider_feedamp.operators.parameters import Check, given_objects, given_texts, limit, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +26,46 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
-
 log = logging.getLogger(__name__)
 
+#: How many failures the log has, and how many an error's message names.
 _LOGGED = 20
 _NAMED = 10
+
+
+class FeedAmpOperator(BaseOperator):
+    """Base of all operators: acts for one seller, and fails for good where no retry can help.
+
+    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
+    :param seller: Your name for the seller whose account it is (templated). Default: the connection's extra
+        ``seller``. Maps: ``.partial(task_id=...).expand(seller=[...])``.
+    """
+
+    template_fields: Sequence[str] = ("feedamp_conn_id", "seller")
+    ui_color = "#d7e8f7"
+
+    def __init__(
+        self, *, feedamp_conn_id: str = "feedamp_default", seller: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.feedamp_conn_id = feedamp_conn_id
+        self.seller = seller
+
+    def execute(self, context: Context) -> Any:
+        """Do the work; an error that no retry can mend is raised as an ``AirflowFailException`` too."""
+        from airflow_provider_feedamp.hooks.errors import task_errors
+
+        with task_errors():
+            return self._perform(context)
+
+    @abstractmethod
+    def _perform(self, context: Context) -> Any:
+        """Do the work, and return what the task returns."""
+
+    def _hook(self, **options: Any) -> FeedAmpHook:
+        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+        return FeedAmpHook(self.feedamp_conn_id, seller=self.seller, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +97,65 @@ Outcome = str | Skipped | Failed | Found
 class Account:
     """What became of each.
 
-    :param things: What they are, such as ``orders``.
+    :param noun: What they are, such as ``orders``.
     :param counts: How many there are for each word of success.
     """
 
-    things: str
+    noun: str
     counts: dict[str, int]
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     retryable: bool = False
     found: list[Any] = field(default_factory=list)
 
-    def add(self, name: str, outcome: Outcome) -> None:
-        """Take note of one: a word of success, or why not."""
+    def process(
+        self,
+        items: Mapping[Any, Any],
+        act: Callable[[Any], Outcome],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Do one thing to each, in their order.
+
+        :param items: By what each is called: an order's number, or the numbers that name a refund or return.
+        :param act: Does it to one.
+        :param stopped: Says whether to stop; asked before each. Default: never.
+        :raises StoppedError: Names those that were not begun.
+        :raises FeedAmpError: What is not about one of them (token, network, 429, 5xx) ends it; the log has
+            the account until then.
+        """
+        names = ["/".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in items]
+        try:
+            for done, (name, item) in enumerate(zip(names, items.values(), strict=True)):
+                if stopped():
+                    self._stop(done, names)
+                self._add(name, _tried(act, item))
+        except BaseException:
+            log.warning("Stopped before the end of the %d %s; until then: %s", len(items), self.noun, self)
+            raise
+
+    def check(self, max_failures: int | None) -> None:
+        """Fail if more failed than are allowed.
+
+        :param max_failures: None for any number.
+        """
+        if max_failures is None or len(self.failed) <= max_failures:
+            return
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(self.failed.items())[:_NAMED])
+        more = f"; and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
+        kind = RefundsNotProcessedError if self.retryable else TooManyFailuresError
+        count = f"{len(self.failed)} {self.noun} failed"
+        raise kind(f"{count}, and max_failures is {max_failures} ({self}). {named}{more}")
+
+    def result(self) -> dict[str, Any]:
+        """Return it as the task does."""
+        return {**self.counts, "skipped": self.skipped, "failed": self.failed}
+
+    def __str__(self) -> str:
+        counts = self.counts | {"skipped": len(self.skipped), "failed": len(self.failed)}
+        return ", ".join(f"{word} {count}" for word, count in counts.items())
+
+    def _add(self, name: str, outcome: Outcome) -> None:
+        """Count one: a word of success, or why not."""
         if isinstance(outcome, Found):
             self.found.append(outcome.value)
             outcome = "read"
@@ -90,72 +170,13 @@ class Account:
             level = logging.INFO if skipped else logging.WARNING
             log.log(level, "%s %s: %s", "Skipped" if skipped else "Failed", name, outcome.reason)
 
-    def result(self) -> dict[str, Any]:
-        """Return it as the task does."""
-        return {**self.counts, "skipped": self.skipped, "failed": self.failed}
-
-    def check(self, max_failures: int | None, kind: type[FeedAmpError] = TooManyFailuresError) -> None:
-        """Fail if more failed than are allowed.
-
-        :param max_failures: None for any number.
-        :param kind: The error to raise.
-        """
-        if max_failures is None or len(self.failed) <= max_failures:
-            return
-        named = "; ".join(f"{name}: {reason}" for name, reason in list(self.failed.items())[:_NAMED])
-        more = f"; and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
-        raise kind(
-            f"{len(self.failed)} {self.things} failed, and max_failures is {max_failures} ({self}). "
-            f"{named}{more}"
+    def _stop(self, done: int, names: Sequence[str]) -> NoReturn:
+        left = names[done:]
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        raise StoppedError(
+            f"The task was told to stop after {done} of {len(names)} {self.noun} ({self}). "
+            f"Not begun: {', '.join(left[:_NAMED])}{more}. Run it again for those."
         )
-
-    def __str__(self) -> str:
-        counts = self.counts | {"skipped": len(self.skipped), "failed": len(self.failed)}
-        return ", ".join(f"{word} {count}" for word, count in counts.items())
-
-
-def try_each(
-    things: str,
-    words: Sequence[str],
-    items: Mapping[Any, Any],
-    act: Callable[[Any], Outcome],
-    stopped: Callable[[], bool] = lambda: False,
-) -> Account:
-    """Do one thing to each, in their order.
-
-    :param things: What they are, such as ``orders``.
-    :param words: What ``act`` may return beside reasons.
-    :param items: By what each is called: an order's number, or the numbers that name a refund or a return.
-    :param act: Does it to one.
-    :param stopped: Says whether to stop; asked before each. Default: never.
-    :raises StoppedError: Names those that were not begun.
-    :raises FeedAmpError: What is not about one of them (token, network, 429, 5xx) ends it; the log has the
-        account until then.
-    """
-    account = Account(things, dict.fromkeys(words, 0))
-    try:
-        for done, (key, item) in enumerate(items.items()):
-            if stopped():
-                _stop(account, done, list(items)[done:])
-            account.add(shown(key), _tried(act, item))
-    except BaseException:
-        log.warning("Stopped before the end of the %d %s; until then: %s", len(items), things, account)
-        raise
-    return account
-
-
-def _stop(account: Account, done: int, left: Sequence[Any]) -> NoReturn:
-    named = ", ".join(map(shown, left[:_NAMED]))
-    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-    raise StoppedError(
-        f"The task was told to stop after {done} of {done + len(left)} {account.things} ({account}). "
-        f"Not begun: {named}{more}. Run it again for those."
-    )
-
-
-def shown(key: Any) -> str:
-    """Return what an order, a refund or a return is called in a result."""
-    return "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def _tried(act: Callable[[Any], Outcome], item: Any) -> Outcome:
@@ -166,33 +187,25 @@ def _tried(act: Callable[[Any], Outcome], item: Any) -> Outcome:
     except (BadRequestError, NotFoundError) as error:
         if not error.is_about_one:
             raise
-        return Failed(refusal(error))
+        # Without FeedAMP's own words: those may quote a person.
+        said = "does not know it" if isinstance(error, NotFoundError) else "refused it"
+        return Failed(f"FeedAMP {said} ({', '.join([f'HTTP {error.status}', *error.codes])})")
 
 
-def refusal(error: ApiError) -> str:
-    """Return why FeedAMP refused something, without its own words: those may quote a person."""
-    codes = ", ".join(error.codes)
-    said = "does not know it" if isinstance(error, NotFoundError) else "refused it"
-    return f"FeedAMP {said} (HTTP {error.status}{', ' + codes if codes else ''})"
-
-
-class EachBase(BaseOperator):
-    """Base of the operators that do one thing to each of many.
+class ForEachOperator(FeedAmpOperator):
+    """Base of the operators that do one thing to each of many; see also :class:`FeedAmpOperator`.
 
     :param max_failures: The most failures with which the task succeeds (templated); None for any number.
         Default 0. The others are done in any case.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     """
 
-    ui_color = "#d7e8f7"
+    template_fields: Sequence[str] = ("max_failures", *FeedAmpOperator.template_fields)
+    #: What they are: ``orders``, ``refunds`` or ``returns``, as the client calls them too.
+    noun: ClassVar[str]
+    #: The words of success, in the order in which the task returns them.
+    outcomes: ClassVar[Sequence[str]]
 
-    #: What the many are.
-    things: ClassVar[str]
-    #: What can become of one, beside skipped and failed.
-    words: ClassVar[Sequence[str]]
-
-    #: Whether Airflow has told this task to stop.
+    #: Whether Airflow has told the task to stop.
     _killed = False
 
     def __init__(
@@ -203,93 +216,101 @@ class EachBase(BaseOperator):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.max_failures = max_failures
-        self.feedamp_conn_id = feedamp_conn_id
-        self.seller = seller
-
-    def execute(self, context: Context) -> Any:
-        """Do it to each and return what became of them."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
-
-        with task_errors():
-            return self._told(self._account())
 
     def on_kill(self) -> None:
         """Tell the task to stop before the next one: Airflow 3 lets it go on until it kills the process."""
         self._killed = True
 
     @abstractmethod
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+    def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         """Return the many by what each is called."""
 
     @abstractmethod
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+    def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         """Do it to one."""
 
-    def _account(self) -> Account:
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-        from airflow_provider_feedamp.operators.parameters import limit
+    def _result(self, account: Account) -> Any:
+        """Return what the task returns."""
+        return account.result()
 
+    def _perform(self, context: Context) -> Any:
         max_failures = limit("max_failures", self.max_failures)
-        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
-        items = self._items(hook)
+        hook = self._hook()
+        items = self._load_items(hook)
+        account = Account(self.noun, dict.fromkeys(self.outcomes, 0))
         if not items:
-            log.info("There are no %s: nothing to do", self.things)
-            return Account(self.things, dict.fromkeys(self.words, 0))
+            log.info("There are no %s: nothing to do", self.noun)
+            return self._result(account)
         log.info(
-            "%d %s of seller %r (connection %s)", len(items), self.things, hook.seller, self.feedamp_conn_id
+            "%d %s of seller %r (connection %s)", len(items), self.noun, hook.seller, self.feedamp_conn_id
         )
-        account = self._each(hook, items)
-        log.info("All %d %s: %s", len(items), self.things, account)
-        account.check(max_failures, self._error(account))
-        return account
+        self._process(hook, items, account)
+        log.info("All %d %s: %s", len(items), self.noun, account)
+        account.check(max_failures)
+        return self._result(account)
 
-    def _each(self, hook: FeedAmpHook, items: Mapping[Any, Any]) -> Account:
+    def _process(self, hook: FeedAmpHook, items: Mapping[Any, Any], account: Account) -> None:
         """Do it to each in a thread of its own: what a signal raises in the main thread cuts none in two."""
         from airflow_provider_feedamp.bulk.interrupt import Stop, run_apart
 
         stop = Stop()
-        return run_apart(
-            lambda: try_each(
-                self.things,
-                self.words,
-                items,
-                lambda item: self._one(hook, item),
-                # Airflow 2.11 and execution_timeout raise, and the one under way has some seconds then. After
-                # on_kill alone it has all the time that the process has.
-                stopped=lambda: self._killed or stop.requested,
+        # Airflow 2.11 and execution_timeout raise, and the one under way has some seconds then. After
+        # on_kill alone it has all the time that the process has.
+        run_apart(
+            lambda: account.process(
+                items, lambda item: self._process_one(hook, item), lambda: self._killed or stop.requested
             ),
             stop,
         )
 
-    def _told(self, account: Account) -> Any:
-        """Return what the task returns."""
-        return account.result()
 
-    def _error(self, account: Account) -> type[FeedAmpError]:
-        """Return the error to raise if more failed than are allowed."""
-        return TooManyFailuresError
+class ForEachOrderOperator(ForEachOperator):
+    """Base of the operators that are given order numbers; see also :class:`ForEachOperator`.
 
-
-CODE_AND_MESSAGE: Mapping[str, Check] = {"code": text, "message": text}
-
-
-class ReportErrorsBase(EachBase):
-    """What the operators that report errors share.
-
-    :param errors: The errors as a list, the output of another task, or the text of a JSON array (templated).
+    :param mp_order_numbers: The order numbers as a list, the output of another task, or the text of a JSON
+        array (templated). None at all is fine.
     """
 
-    template_fields: Sequence[str] = ("errors", "max_failures", "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = ("mp_order_numbers", *ForEachOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
+    noun = "orders"
+
+    def __init__(
+        self,
+        *,
+        mp_order_numbers: Sequence[str] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        self.mp_order_numbers = mp_order_numbers
+
+    def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
+
+
+class ReportErrorsOperator(ForEachOperator):
+    """Base of the operators that report errors: one call for all that is new about one thing.
+
+    See also :class:`ForEachOperator`.
+
+    :param errors: The errors as a list, the output of another task, or the text of a JSON array (templated).
+        None at all is fine.
+    """
+
+    template_fields: Sequence[str] = ("errors", *ForEachOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {"errors": "json"}
-    words = ("reported", "unchanged")
+    outcomes = ("reported", "unchanged")
     #: The fields that name what an error is about, with their checks.
-    about: ClassVar[Mapping[str, Check]]
+    key_fields: ClassVar[Mapping[str, Check]]
     #: Fields to send beside code and message.
-    more: ClassVar[Sequence[str]] = ()
-    #: The status of what is settled, which no error is reported of; None if there is none.
-    settled: ClassVar[str | None] = None
+    optional_fields: ClassVar[Sequence[str]] = ()
+    #: The status in which no error is reported any more; None if there is none.
+    final_status: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -303,51 +324,36 @@ class ReportErrorsBase(EachBase):
         super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.errors = errors
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        return {
-            key: (key, errors) for key, errors in grouped(self.errors, self.about, more=self.more).items()
-        }
+    def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        """Return the errors as they are sent, by what they are about."""
+        needed = {**self.key_fields, "code": text, "message": text}
+        known = [*needed, *self.optional_fields]
+        groups: dict[Any, Any] = {}
+        for position, entry in enumerate(given_objects("errors", self.errors, needed)):
+            # Under another name a line number would be lost.
+            if unknown := [str(name) for name in entry if name not in known]:
+                raise InputError(
+                    f"errors[{position}].{unknown[0]} is no field of an error; there are {', '.join(known)}."
+                )
+            key = tuple(str(entry[name]) for name in self.key_fields)
+            names = [name for name in known if name not in self.key_fields and entry.get(name) is not None]
+            groups.setdefault(key, (key, []))[1].append({name: entry[name] for name in names})
+        return groups
 
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+    def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         from airflow_provider_feedamp.api.reporting import not_held
 
         key, errors = item
-        held = self._held(hook, key)
-        if self.settled is not None and held.get("status") == self.settled:
-            return Skipped(f"it is {self.settled} already")
+        held = self._fetch(hook, key)
+        if self.final_status is not None and held.get("status") == self.final_status:
+            return Skipped(f"it is {self.final_status} already")
         missing = not_held(errors, held.get("errors"))
         if not missing:
             return "unchanged"
-        self._report(hook, key, missing)
+        getattr(hook.client, self.noun).report_errors(*key, missing)
         return "reported"
 
-    @abstractmethod
-    def _held(self, hook: FeedAmpHook, key: tuple[str, ...]) -> Mapping[str, Any]:
+    def _fetch(self, hook: FeedAmpHook, key: Sequence[str]) -> Mapping[str, Any]:
         """Read what the errors are about."""
-
-    @abstractmethod
-    def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
-        """Report errors of it."""
-
-
-def grouped(
-    value: object, about: Mapping[str, Check], *, more: Sequence[str] = ()
-) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """Return the errors as they are sent, by what they are about.
-
-    :param value: What the task was given as ``errors``.
-    :param about: The fields that name what an error is about, with their checks.
-    :param more: Fields to send beside code and message.
-    :raises InputError: Names the position and the field that is missing, wrong or unknown: under another name
-        a line number would be lost.
-    """
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    known = [*about, *CODE_AND_MESSAGE, *more]
-    for position, entry in enumerate(given_objects("errors", value, {**about, **CODE_AND_MESSAGE})):
-        if unknown := [str(name) for name in entry if name not in known]:
-            raise InputError(
-                f"errors[{position}].{unknown[0]} is no field of an error; there are {', '.join(known)}."
-            )
-        sent = {name: entry[name] for name in (*CODE_AND_MESSAGE, *more) if entry.get(name) is not None}
-        groups.setdefault(tuple(str(entry[name]) for name in about), []).append(sent)
-    return groups
+        held: Mapping[str, Any] = getattr(hook.client, self.noun).get(*key)
+        return held

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.base import FeedAmpOperator
+from airflow_provider_feedamp.operators.parameters import duration, given_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,18 +18,21 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.watermark import ChangedOrder, Watermark
 
-
 log = logging.getLogger(__name__)
 
+#: How far away the mark of a mapped task's seller is looked for, when the list of sellers has changed.
+_INDEXES_AROUND = 50
 
-class FeedAmpChangedOrdersOperator(BaseOperator):
+
+class FeedAmpChangedOrdersOperator(FeedAmpOperator):
     """Return the orders that a seller has changed since this task's last successful run.
 
     A change is a confirmation, a shipment, a cancellation, or an error that the seller mended. None is
     missed; one that was returned comes again only when runs fail or are run again. The first run begins at
     ``start``. Each later one goes on from the mark that the task left in XCom in the latest successful run
     before it, by logical date; so a run that is cleared returns its own changes again, and moves no other
-    run's mark. Runs must not overlap much: two at once return the same orders.
+    run's mark. Runs must not overlap much: two at once return the same orders. Further parameters:
+    ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
 
     :param start: Where to begin when no run has left a mark (templated): a datetime with a time zone or
         the text of one, as ISO 8601. Default: the start of the run's data interval; for a run without one,
@@ -35,15 +40,10 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
     :param overlap: How far a run reaches back behind the beginning of the one before (templated), as
         timedelta or in seconds; it has to be longer than FeedAMP's lists lag and the clocks differ together.
         Default: five minutes.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose orders are looked at (templated). Default: the connection's. Maps:
-        ``.partial(task_id=...).expand(seller=[...])``.
     :return: A list with ``mp_order_number`` and ``status`` of each order, to map tasks over.
     """
 
-    template_fields: Sequence[str] = ("start", "overlap", "feedamp_conn_id", "seller")
-    template_fields_renderers: ClassVar[dict[str, str]] = {}
-    ui_color = "#d7e8f7"
+    template_fields: Sequence[str] = ("start", "overlap", *FeedAmpOperator.template_fields)
 
     def __init__(
         self,
@@ -54,31 +54,20 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.start = start
         self.overlap = overlap
-        self.feedamp_conn_id = feedamp_conn_id
-        self.seller = seller
 
-    def execute(self, context: Context) -> list[ChangedOrder]:
-        """Poll once, from the last mark."""
-        from airflow_provider_feedamp.hooks.errors import task_errors
-
-        with task_errors():
-            return self._poll(context)
-
-    def _poll(self, context: Context) -> list[ChangedOrder]:
+    def _perform(self, context: Context) -> list[ChangedOrder]:
         from airflow_provider_feedamp.api.watermark import Watermark, poll
-        from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
         if not self.do_xcom_push:
             raise InputError(
                 f"Task {self.task_id} keeps its orders and its mark in XCom: leave do_xcom_push on."
             )
-        overlap = _overlap(self.overlap)
-        start = _start(self.start)
-        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+        overlap = duration("overlap", self.overlap)
+        start = given_instant("start", self.start or None)
+        hook = self._hook()
         marks = RunMarks(context, (self.feedamp_conn_id, hook.seller))
         before = marks.latest() or Watermark((start or _beginning(context)) - overlap)
         marks.keep(before, None)
@@ -95,45 +84,12 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
 
 
 def _beginning(context: Context) -> datetime:
-    """Return where a run begins that finds no mark and is told no start."""
+    """Return where a run begins that finds no mark and has no start."""
     begins: Any = context.get("data_interval_start")
     if begins is None:
         run: Any = context["dag_run"]  # a run without a logical date, which only Airflow 3 has
         begins = run.run_after
     return datetime.fromtimestamp(begins.timestamp(), UTC)
-
-
-def _start(value: object) -> datetime | None:
-    from airflow_provider_feedamp.exceptions import InputError
-
-    if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
-        return None
-    try:
-        start = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-        if isinstance(start, datetime) and start.utcoffset() is not None:
-            return start
-    except ValueError:
-        pass
-    raise InputError(f"start is {value!r}: give an instant with its time zone, such as 2026-11-01T00:00:00Z.")
-
-
-def _overlap(value: object) -> timedelta:
-    from airflow_provider_feedamp.exceptions import InputError
-
-    if isinstance(value, timedelta):
-        overlap = value
-    else:
-        try:
-            overlap = timedelta(seconds=float(value))  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            overlap = timedelta(seconds=-1)
-    if overlap < timedelta(0):
-        raise InputError(f"overlap is {value!r}: give a timedelta, or seconds of 0 or more.")
-    return overlap
-
-
-# How far away the mark of a mapped task's seller is looked for, when the list of sellers has changed.
-_INDEXES_AROUND = 50
 
 
 class RunMarks:

@@ -1,17 +1,26 @@
-"""What a task is given: as it is, from another task, or as the text that a template renders to."""
+"""Reads the parameters of tasks: given as they are, by another task, or as the text that a template renders.
+
+It imports nothing of Airflow, as the command line reads its options with it and has to start at once.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn
 
 from airflow_provider_feedamp.exceptions import InputError
 
+#: Returns what is wrong with a value, or nothing: "".
 Check = Callable[[object], str]
+
+
+def nothing(value: object) -> bool:
+    """Say whether a value is None, also as a template renders it."""
+    return value is None or value == "None"
 
 
 def given_list(name: str, value: object) -> list[Any]:
@@ -54,9 +63,7 @@ def given_texts(name: str, value: object) -> list[str]:
 def given_objects(name: str, value: object, fields: Mapping[str, Check]) -> list[Mapping[str, Any]]:
     """Return a list of objects; see :func:`given_list`.
 
-    :param name: The parameter, for the error.
-    :param value: What the task was given.
-    :param fields: For each field that is needed, what says what is wrong with its value (nothing: "").
+    :param fields: The fields that are needed, with their checks.
     :raises InputError: Names the position, and the field that is missing or wrong; never its value.
     """
     objects = given_list(name, value)
@@ -83,74 +90,64 @@ def given_filters(task: object, lists: Iterable[str], instants: Iterable[str]) -
 
 
 def given_instant(name: str, value: object) -> datetime | None:
-    """Return an instant, also from ISO 8601; None if none was given.
+    """Return an instant with its time zone, also from ISO 8601; None if none was given.
 
-    :raises InputError: It cannot be read. Whether it has a zone, the client checks.
+    :raises InputError: It cannot be read, or has no time zone: FeedAMP would take it for New York's.
     """
     if nothing(value):
         return None
     try:
-        return value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    except ValueError as error:
-        raise InputError(
-            f"{name} must be a datetime with a time zone, or one in ISO 8601, not {value!r}."
-        ) from error
-
-
-def nothing(value: object) -> bool:
-    """Say whether a value is None, also as a template renders it."""
-    return value is None or value == "None"
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+        if instant.utcoffset() is not None:
+            return instant
+    except ValueError:
+        pass
+    raise InputError(
+        f"{name} must be a datetime with a time zone, or one in ISO 8601, such as 2026-11-01T00:00:00Z, "
+        f"not {value!r}."
+    )
 
 
 def text(value: object) -> str:
-    """Say what is wrong with a number of the marketplace's, a code or a message."""
+    """Check a number of the marketplace's, a code or a message."""
     return "" if isinstance(value, str) and value.strip() else "must be text that is not blank"
 
 
 def refund_id(value: object) -> str:
-    """Say what is wrong with a refund's id: FeedAMP gives a number, a template may make a text of it."""
+    """Check a refund's id: FeedAMP gives a number, a template may make a text of it."""
     digits = str(value) if type(value) is int else value
     fine = isinstance(digits, str) and digits.isascii() and digits.isdigit()
     return "" if fine else "must be a whole number or its digits"
 
 
-#: What ``None`` looks like when a template has rendered it.
-_NONE = (None, "None", "")
-
-
 def flag(name: str, value: object) -> bool:
-    """Return a parameter as the truth that it is.
+    """Return True or False, also from their text.
 
-    :raises InputError: It is not true or false.
+    :raises InputError: It is neither.
     """
-    if isinstance(value, bool):
-        return value
-    if str(value).strip().lower() in {"true", "false"}:
-        return str(value).strip().lower() == "true"
+    word = str(value).strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
     _refuse(name, "True or False", value)
 
 
 def whole_number(name: str, value: object, *, least: int, most: int | None = None) -> int:
-    """Return a parameter as the whole number that it is.
+    """Return a whole number, also from its digits.
 
     :raises InputError: It is not a number, or is out of bounds.
     """
-    number = None
-    if isinstance(value, str) and value.strip().isdecimal():
-        number = int(value)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        number = value
-    if number is not None and number >= least and (most is None or number <= most):
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if type(number) is int and number >= least and (most is None or number <= most):
         return number
     _refuse(name, f"a whole number from {least}" + (f" to {most}" if most is not None else ""), value)
 
 
 def limit(name: str, value: object) -> int | None:
-    """Return a parameter that is a number of things, or None for any number.
+    """Return how many of something may be, or None for any number.
 
     :raises InputError: It is neither.
     """
-    if value is None or value == "None":
+    if nothing(value):
         return None
     try:
         return whole_number(name, value, least=0)
@@ -159,22 +156,39 @@ def limit(name: str, value: object) -> int | None:
 
 
 def rate(name: str, value: object) -> float | None:
-    """Return a parameter that is a number above 0, or None (an empty text means that, too).
+    """Return a number above 0, or None (an empty text means that, too).
 
     :raises InputError: It is neither.
     """
-    if value in _NONE:
+    if nothing(value) or value == "":
         return None
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
+    number = _number(value)
     if 0 < number < math.inf:
         return number
     _refuse(name, "a number above 0 or None", value)
 
 
-def _refuse(name: str, wanted: str, value: object) -> NoReturn:
-    from airflow_provider_feedamp.exceptions import InputError
+def duration(name: str, value: object) -> timedelta:
+    """Return a timedelta, also from seconds.
 
+    :raises InputError: It is none, or below 0.
+    """
+    try:
+        length = value if isinstance(value, timedelta) else timedelta(seconds=_number(value))
+        if length >= timedelta(0):
+            return length
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(f"{name} is {value!r}: give a timedelta, or seconds of 0 or more.")
+
+
+def _number(value: object) -> float:
+    """Return a number, also from its text; not a number for anything else."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _refuse(name: str, wanted: str, value: object) -> NoReturn:
     raise InputError(f"{name} must be {wanted}, not {value!r}.")

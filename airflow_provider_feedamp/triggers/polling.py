@@ -1,4 +1,10 @@
-"""The trigger that all triggers of this provider share: it asks FeedAMP until a condition is met."""
+"""The trigger of the sensors: it asks FeedAMP until a condition is met. And where triggers do what blocks.
+
+The client and everything below it (connections, token custody, Variables) is written once, for tasks, and
+blocks. A trigger must not, so it calls it in a thread, by asgiref's ``sync_to_async``: Airflow 3.0 and 3.1
+find their way from such a thread to the triggerer's event loop, and from no other. All triggers of a process
+share a few threads, and one client per seller.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -30,39 +36,63 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.waiting import Condition
 
+T = TypeVar("T")
+Key = tuple[str, str | None]
 
 log = logging.getLogger(__name__)
 
+#: What can be waited for, by the name that the trigger is given.
+CONDITIONS: dict[str, Callable[..., Condition]] = {
+    each.__name__: each for each in (FulfilledOrders, SellerActivity, RefundsToProcess, ReturnsInStatus)
+}
 #: Polls in a row that may fail for a reason that passes. The client repeats each call several times itself.
 MOST_FAILURES = 5
 #: Seconds that a poll may go on behind the deadline.
 GRACE = 30.0
 
+#: 200 triggers that ask once a minute and get each answer in a second need three or four threads; the others
+#: are for answers that take long. More would only take the interpreter from the event loop in turns.
+THREADS = 16
+#: A seller whose account asks to wait holds its threads meanwhile; the other sellers' triggers go on.
+THREADS_PER_SELLER = 8
+#: Seconds after which the connection is read anew; after an error that is so at once.
+CLIENT_LIFETIME = 300.0
+#: Seconds between two looks at whether a process that was told to end may do so.
+_LOOK = 0.05
+
+#: What an event has of an error, beside its class and message.
+_FIELDS = ("status", "codes", "request_id", "retry_after")
+
+_executor = ThreadPoolExecutor(THREADS, thread_name_prefix="feedamp-trigger")
+_seats: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, asyncio.Semaphore]] = WeakKeyDictionary()
+_clients: dict[Key, tuple[float, FeedAmpClient]] = {}
+_guard = threading.Lock()
+
 
 class FeedAmpPollingTrigger(BaseTrigger):
     """Ask FeedAMP from time to time whether a condition is met, and resume the task with one event.
 
-    :param condition: The condition's arguments, plain JSON.
-    :param feedamp_conn_id: The FeedAMP connection.
-    :param seller: The seller. Default: the connection's.
-    :param poll_interval: Seconds between two polls.
+    :param condition: The name of a class of ``api.conditions``, such as ``FulfilledOrders``.
+    :param arguments: The condition's arguments, plain JSON.
     :param deadline: When to give up, ISO 8601 in UTC.
+    :param feedamp_conn_id: The FeedAMP connection. Default ``feedamp_default``.
+    :param seller: The seller. Default: the connection's.
+    :param poll_interval: Seconds between two polls. Default 60.
     """
-
-    #: Makes the condition out of its arguments.
-    condition_class: ClassVar[Callable[..., Condition]]
 
     def __init__(
         self,
         *,
-        condition: Mapping[str, Any],
+        condition: str,
+        arguments: Mapping[str, Any],
         deadline: str,
         feedamp_conn_id: str = "feedamp_default",
         seller: str | None = None,
         poll_interval: float = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.condition = dict(condition)
+        self.condition = condition
+        self.arguments = dict(arguments)
         self.deadline = deadline
         self.feedamp_conn_id = feedamp_conn_id
         self.seller = seller
@@ -70,8 +100,8 @@ class FeedAmpPollingTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments; there is no secret among them."""
-        names = ("condition", "deadline", "feedamp_conn_id", "seller", "poll_interval")
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        names = ("condition", "arguments", "deadline", "feedamp_conn_id", "seller", "poll_interval")
+        path = "airflow_provider_feedamp.triggers.polling.FeedAmpPollingTrigger"
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -79,7 +109,7 @@ class FeedAmpPollingTrigger(BaseTrigger):
         yield TriggerEvent(await self._outcome())  # type: ignore[no-untyped-call]
 
     async def _outcome(self) -> dict[str, Any]:
-        condition = type(self).condition_class(**self.condition)
+        condition = CONDITIONS[self.condition](**self.arguments)
         # The task has asked just before it deferred. And the many triggers of a new triggerer spread so.
         wait = random.uniform(0, self.poll_interval)  # noqa: S311 - no secret
         failures = 0
@@ -98,9 +128,10 @@ class FeedAmpPollingTrigger(BaseTrigger):
             else:
                 failures = 0
                 if found is not None:
-                    return succeeded(found)
+                    return {"status": "success", "message": f"{len(found)} found", "found": found}
             if self._left() <= 0:
-                return timed_out(self.deadline)
+                text = f"What is waited for has not happened until {self.deadline}."
+                return {"status": "timeout", "message": text}
 
     async def _poll(self, condition: Condition) -> list[Any] | None:
         """Ask once; a poll that takes far longer than there is time counts as one that found nothing."""
@@ -123,21 +154,8 @@ class FeedAmpPollingTrigger(BaseTrigger):
         return (datetime.fromisoformat(self.deadline) - datetime.now(UTC)).total_seconds()
 
     @property
-    def _key(self) -> tuple[str, str | None]:
+    def _key(self) -> Key:
         return self.feedamp_conn_id, self.seller
-
-
-_FIELDS = ("status", "codes", "request_id", "retry_after")
-
-
-def succeeded(found: list[Any]) -> dict[str, Any]:
-    """Return the event of a condition that is met."""
-    return {"status": "success", "message": f"{len(found)} found", "found": found}
-
-
-def timed_out(deadline: str) -> dict[str, Any]:
-    """Return the event of a deadline that has passed."""
-    return {"status": "timeout", "message": f"What is waited for has not happened until {deadline}."}
 
 
 def failed(error: FeedAmpError) -> dict[str, Any]:
@@ -156,46 +174,21 @@ def result_of(event: Mapping[str, Any] | None) -> list[Any]:
     """
     from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
-    told = dict(event or {})
-    message = str(told.get("message"))
-    match told.get("status"):
-        case "success" if isinstance(told.get("found"), list):
-            return list(told["found"])
-        case "timeout":
-            raise AirflowSensorTimeout(message)
-        case "error":
-            raise _error(str(told.get("error")), message, told.get("data"))
+    match dict(event or {}):
+        case {"status": "success", "found": list(found)}:
+            return found
+        case {"status": "timeout", **told}:
+            raise AirflowSensorTimeout(str(told.get("message")))
+        case {"status": "error", **told}:
+            kind, data = getattr(exceptions, str(told.get("error")), None), told.get("data")
+            if not (isinstance(kind, type) and issubclass(kind, FeedAmpError)):
+                kind = TriggerEventError
+            known = {name: data[name] for name in _FIELDS if name in data} if isinstance(data, dict) else {}
+            raise kind(str(told.get("message")), **known)
     raise TriggerEventError(
         f"The trigger resumed this task with {'nothing' if event is None else 'something unknown'}: "
         "is the same version of this provider installed in the triggerer and the workers?"
     )
-
-
-def _error(name: str, message: str, data: object) -> FeedAmpError:
-    kind = getattr(exceptions, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, FeedAmpError)):
-        kind = TriggerEventError
-    known = {each: data[each] for each in _FIELDS if each in data} if isinstance(data, dict) else {}
-    return kind(message, **known)
-
-
-T = TypeVar("T")
-Key = tuple[str, str | None]
-
-#: 200 triggers that ask once a minute and get each answer in a second need three or four threads; the others
-#: are for answers that take long. More would only take the interpreter from the event loop in turns.
-THREADS = 16
-#: A seller whose account asks to wait holds its threads meanwhile; the other sellers' triggers go on.
-THREADS_PER_SELLER = 8
-#: Seconds after which the connection is read anew; after an error that is so at once.
-CLIENT_LIFETIME = 300.0
-#: Seconds between two looks at whether a process that was told to end may do so.
-_LOOK = 0.05
-
-_executor = ThreadPoolExecutor(THREADS, thread_name_prefix="feedamp-trigger")
-_seats: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, asyncio.Semaphore]] = WeakKeyDictionary()
-_clients: dict[Key, tuple[float, FeedAmpClient]] = {}
-_guard = threading.Lock()
 
 
 async def in_thread(key: Key, work: Callable[[], T]) -> T:
@@ -308,27 +301,3 @@ def _forget(call: asyncio.Future[Any]) -> None:
     """Take the outcome of a call that nobody waits for any more."""
     with suppress(asyncio.CancelledError):
         call.exception()
-
-
-class FeedAmpFulfillmentTrigger(FeedAmpPollingTrigger):
-    """Wait until given orders are fulfilled; see :class:`FulfilledOrders` for the arguments."""
-
-    condition_class = FulfilledOrders
-
-
-class FeedAmpSellerActivityTrigger(FeedAmpPollingTrigger):
-    """Wait until a seller ships or cancels something; see :class:`SellerActivity` for the arguments."""
-
-    condition_class = SellerActivity
-
-
-class FeedAmpRefundsTrigger(FeedAmpPollingTrigger):
-    """Wait until there are refunds to process; see :class:`RefundsToProcess` for the arguments."""
-
-    condition_class = RefundsToProcess
-
-
-class FeedAmpReturnsTrigger(FeedAmpPollingTrigger):
-    """Wait until returns reach a status; see :class:`ReturnsInStatus` for the arguments."""
-
-    condition_class = ReturnsInStatus

@@ -21,7 +21,7 @@ from airflow_provider_feedamp.exceptions import (
     TooManyFailuresError,
     UnreachableError,
 )
-from airflow_provider_feedamp.operators.base import EachBase, Failed, Skipped, try_each
+from airflow_provider_feedamp.operators.base import Account, Failed, ForEachOperator, Skipped
 from airflow_provider_feedamp.operators.fulfillments import FeedAmpReadFulfillmentsOperator
 from airflow_provider_feedamp.operators.order_errors import FeedAmpReportOrderErrorsOperator
 from airflow_provider_feedamp.operators.order_states import (
@@ -52,7 +52,7 @@ RETURN = {"mp_order_number": "A", "mp_return_number": "R"}
 ERROR = {"code": "X", "message": "m"}
 
 #: Each operator with the list that it takes, one entry of it, and what else it needs.
-TAKES: list[tuple[type[EachBase], str, Any, dict[str, Any]]] = [
+TAKES: list[tuple[type[ForEachOperator], str, Any, dict[str, Any]]] = [
     (FeedAmpSetOrderStateOperator, "mp_order_numbers", "A", {"state": "CANCELLED"}),
     (FeedAmpCloseOrdersOperator, "mp_order_numbers", "A", {}),
     (FeedAmpReadFulfillmentsOperator, "mp_order_numbers", "A", {}),
@@ -181,7 +181,10 @@ def test_every_value_of_the_user_is_a_template_field_and_stands_in_the_signature
     own = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
 
     assert set(kind.template_fields) == own - NOT_TEMPLATED
-    assert own >= {"feedamp_conn_id", "seller"} | ({"max_failures"} if issubclass(kind, EachBase) else set())
+    counted = {"max_failures"} if issubclass(kind, ForEachOperator) else set()
+    assert own >= {"feedamp_conn_id", "seller"} | counted
+        {"max_failures"} if issubclass(kind, ForEachOperator) else set()
+    )
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -356,10 +359,16 @@ def test_the_words_of_feedamp_stand_in_no_result_and_no_log(
 # The loop
 
 
+def processed(items: dict[Any, Any], act: Any, *outcomes: str) -> Account:
+    account = Account("things", dict.fromkeys(outcomes, 0))
+    account.process(items, act)
+    return account
+
+
 def test_the_loop_keeps_the_order_and_adds_up() -> None:
     outcomes: dict[str, Any] = {"A": "done", "B": Skipped("why"), "C": Failed("what"), "D": "done"}
 
-    account = try_each("things", ("done", "other"), outcomes, lambda outcome: outcome)
+    account = processed(outcomes, lambda outcome: outcome, "done", "other")
 
     assert account.result() == {"done": 2, "other": 0, "skipped": {"B": "why"}, "failed": {"C": "what"}}
     assert str(account) == "done 2, other 0, skipped 1, failed 1"
@@ -382,7 +391,7 @@ def test_what_is_about_one_is_kept_and_the_loop_goes_on(error: Exception, reason
             raise error
         return "done"
 
-    account = try_each("things", ("done",), {"A": 0, ("B", "1"): 1, "C": 2}, act)
+    account = processed({"A": 0, ("B", "1"): 1, "C": 2}, act, "done")
 
     assert account.result() == {"done": 2, "skipped": {}, "failed": {"B/1": reason}}
 
@@ -395,5 +404,5 @@ def test_any_other_error_is_raised_at_once() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        try_each("things", ("done",), {"A": 1, "B": 2}, act)
+        processed({"A": 1, "B": 2}, act, "done")
     assert len(seen) == 1

@@ -91,7 +91,7 @@ def test_an_unknown_order_fails_for_good_after_the_first_look(
 def test_an_order_that_vanishes_fails_for_good_from_the_triggerer_too(feedamp: RunningSandbox) -> None:
     waiting = sensor(mp_order_numbers=["A"], deferrable=True)
     trigger = deferred(waiting)
-    trigger.condition["mp_order_numbers"] = ["X1"]
+    trigger.arguments["mp_order_numbers"] = ["X1"]
 
     with pytest.raises(NotFoundError, match="X1") as caught:
         waiting.resume_execution("execute_complete", {"event": event_of(trigger)}, {})
@@ -108,7 +108,7 @@ def test_an_order_that_vanishes_fails_for_good_from_the_triggerer_too(feedamp: R
         ({"mp_order_numbers": "A, B"}, "JSON array"),
         ({"mp_order_numbers": ["A", " "]}, "blank"),
         ({"mp_order_numbers": ["A"], "until": "soon"}, "until must be"),
-        ({"since": "2026-01-01T00:00:00"}, "with an offset"),
+        ({"since": "2026-01-01T00:00:00"}, "with a time zone"),
         ({"since": "yesterday"}, "ISO 8601"),
     ],
 )

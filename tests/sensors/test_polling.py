@@ -67,9 +67,10 @@ def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> Non
     trigger = deferred(sensor(seller="acme", poke_interval=7, until="started"))
 
     path, arguments = trigger.serialize()
-    assert path == "airflow_provider_feedamp.triggers.polling.FeedAmpFulfillmentTrigger"
+    assert path == "airflow_provider_feedamp.triggers.polling.FeedAmpPollingTrigger"
     assert arguments == {
-        "condition": {"mp_order_numbers": ["A"], "until": "started"},
+        "condition": "FulfilledOrders",
+        "arguments": {"mp_order_numbers": ["A"], "until": "started"},
         "deadline": trigger.deadline,
         "feedamp_conn_id": "feedamp_default",
         "seller": "acme",

@@ -99,7 +99,7 @@ def test_a_day_that_ends_while_the_task_is_deferred_fails_it_for_good(feedamp: R
     create(LAST_WEEK)
     waiting = sensor(deferrable=True, respond_date_is_deadline=False)
     trigger = deferred(waiting)
-    trigger.condition["respond_dates"] = [LAST_WEEK]
+    trigger.arguments["respond_dates"] = [LAST_WEEK]
 
     with pytest.raises(ReturnOverdueError) as caught:
         waiting.resume_execution("execute_complete", {"event": event_of(trigger)}, {})

@@ -22,7 +22,7 @@ import pytest
 from airflow_provider_feedamp.stores import open_store
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.triggers import polling
-from airflow_provider_feedamp.triggers.polling import FeedAmpFulfillmentTrigger
+from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 from tests.house import ROOT
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def measure(triggers: int, seconds: float, asked: int) -> Measured:
 
 
 async def _run(count: int) -> tuple[list[dict[str, Any]], float]:
-    def trigger(number: int) -> FeedAmpFulfillmentTrigger:
-        return FeedAmpFulfillmentTrigger(
-            condition={"mp_order_numbers": [f"A{number}"]},
+    def trigger(number: int) -> FeedAmpPollingTrigger:
+        return FeedAmpPollingTrigger(
+            condition="FulfilledOrders",
+            arguments={"mp_order_numbers": [f"A{number}"]},
             deadline="2126-01-01T00:00:00+00:00",
             feedamp_conn_id="feedamp_slow",
             poll_interval=0.1,
