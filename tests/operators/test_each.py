@@ -183,8 +183,6 @@ def test_every_value_of_the_user_is_a_template_field_and_stands_in_the_signature
     assert set(kind.template_fields) == own - NOT_TEMPLATED
     counted = {"max_failures"} if issubclass(kind, ForEachOperator) else set()
     assert own >= {"feedamp_conn_id", "seller"} | counted
-        {"max_failures"} if issubclass(kind, ForEachOperator) else set()
-    )
 
 
 @pytest.mark.parametrize("kind", ALL)
