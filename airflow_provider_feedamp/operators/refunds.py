@@ -162,7 +162,7 @@ class FeedAmpProcessRefundsOperator(ForEachOperator):
             refunds.complete(*item)
             return "completed"
         if isinstance(answer, list | tuple) and answer:
-            refunds.report_errors(*item, answer)
+            refunds.report_errors(item[0], item[1], answer)
             return "reported"
         what = "an empty list" if isinstance(answer, list | tuple) else type(answer).__name__
         return Failed(

@@ -118,8 +118,8 @@ class _ReturnsBase(ForEachOperator):
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         returns = given_objects("returns", self.returns, _NAMES)
-        keys = [(each["mp_order_number"], each["mp_return_number"]) for each in returns]
-        return {key: (key, each) for key, each in zip(keys, returns, strict=True)}
+        items = [(each["mp_order_number"], each["mp_return_number"], each) for each in returns]
+        return {item[:2]: item for item in items}
 
 
 class FeedAmpCreateReturnsOperator(_ReturnsBase):
@@ -140,11 +140,11 @@ class FeedAmpCreateReturnsOperator(_ReturnsBase):
     outcomes = ("created", "unchanged")
 
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        key, return_ = item
+        number, return_number, return_ = item
         try:
-            hook.client.returns.get(*key)
+            hook.client.returns.get(number, return_number)
         except NotFoundError:
-            hook.client.returns.create(*key, return_)
+            hook.client.returns.create(number, return_number, return_)
             return "created"
         return "unchanged"
 
@@ -165,7 +165,7 @@ class FeedAmpReadReturnRefundsOperator(_ReturnsBase):
     outcomes = ("read",)
 
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        key, _ = item
+        *key, _ = item
         read = hook.client.returns.refunds(*key)
         numbers = dict(zip(_NAMES, key, strict=True))
         return Found(numbers | {name: read.get(name) for name in _AMOUNTS})
@@ -192,7 +192,7 @@ class FeedAmpCompleteReturnsOperator(_ReturnsBase):
     outcomes = ("completed", "unchanged")
 
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        key, _ = item
+        *key, _ = item
         status = hook.client.returns.refunds(*key).get("status")
         if status == "COMPLETED":
             return "unchanged"

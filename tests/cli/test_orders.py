@@ -20,7 +20,7 @@ from airflow_provider_feedamp.cli.display import LINE_EVERY, Bar, Lines, drawn
 from tests.bulk.feedamps import write_orders
 from tests.cli.support import run
 from tests.house import ROOT
-from tests.operators.test_orders import order
+from tests.operators.support import order
 
 if TYPE_CHECKING:
     from pathlib import Path
