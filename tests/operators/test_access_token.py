@@ -31,7 +31,8 @@ def operator(**arguments: Any) -> FeedAmpAccessTokenOperator:
 
 
 def run(**arguments: Any) -> dict[str, Any]:
-    return operator(**arguments).execute({})
+    told: dict[str, Any] = operator(**arguments).execute({})
+    return told
 
 
 def posts(sandbox: RunningSandbox) -> int:

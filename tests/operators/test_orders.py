@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-def run(**arguments: Any) -> dict[str, Any]:
+def run(**arguments: Any) -> Any:
     return FeedAmpPlaceOrdersOperator(task_id="place_orders", **arguments).execute({})
 
 

@@ -58,3 +58,4 @@ def in_the_task(sensor: FeedAmpPollingSensor, meanwhile: Callable[[], Any]) -> A
 
 
 MODES = {False: in_the_task, True: through_the_triggerer}
+both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
