@@ -83,14 +83,8 @@ class Failed:
     retryable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was read of it, which the task returns."""
-
-    value: Any
-
-
-Outcome = str | Skipped | Failed | Found
+#: What became of one: a word of success, or the object that was read of it, or why it was not done.
+Outcome = str | dict[str, Any] | Skipped | Failed
 
 
 @dataclass(slots=True)
@@ -146,8 +140,10 @@ class Account:
         count = f"{len(self.failed)} {self.noun} failed"
         raise kind(f"{count}, and max_failures is {max_failures} ({self}). {named}{more}")
 
-    def result(self) -> dict[str, Any]:
-        """Return it as the task does."""
+    def result(self) -> Any:
+        """Return what the task returns: the account, or what was read if that was the task."""
+        if "read" in self.counts:
+            return self.found
         return {**self.counts, "skipped": self.skipped, "failed": self.failed}
 
     def __str__(self) -> str:
@@ -155,9 +151,8 @@ class Account:
         return ", ".join(f"{word} {count}" for word, count in counts.items())
 
     def _add(self, name: str, outcome: Outcome) -> None:
-        """Count one: a word of success, or why not."""
-        if isinstance(outcome, Found):
-            self.found.append(outcome.value)
+        if isinstance(outcome, dict):
+            self.found.append(outcome)
             outcome = "read"
         if isinstance(outcome, str):
             self.counts[outcome] += 1
@@ -202,10 +197,10 @@ class ForEachOperator(FeedAmpOperator):
     template_fields: Sequence[str] = ("max_failures", *FeedAmpOperator.template_fields)
     #: What they are: ``orders``, ``refunds`` or ``returns``, as the client calls them too.
     noun: ClassVar[str]
-    #: The words of success, in the order in which the task returns them.
+    #: The words of success, in the order in which the task returns them; ``read`` alone: it returns that.
     outcomes: ClassVar[Sequence[str]]
 
-    #: Whether Airflow has told the task to stop.
+    #: Whether Airflow has asked the task to stop.
     _killed = False
 
     def __init__(
@@ -220,7 +215,7 @@ class ForEachOperator(FeedAmpOperator):
         self.max_failures = max_failures
 
     def on_kill(self) -> None:
-        """Tell the task to stop before the next one: Airflow 3 lets it go on until it kills the process."""
+        """Stop before the next one: Airflow 3 lets the task go on until it kills the process."""
         self._killed = True
 
     @abstractmethod
@@ -231,10 +226,6 @@ class ForEachOperator(FeedAmpOperator):
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         """Do it to one."""
 
-    def _result(self, account: Account) -> Any:
-        """Return what the task returns."""
-        return account.result()
-
     def _perform(self, context: Context) -> Any:
         max_failures = limit("max_failures", self.max_failures)
         hook = self._hook()
@@ -242,14 +233,14 @@ class ForEachOperator(FeedAmpOperator):
         account = Account(self.noun, dict.fromkeys(self.outcomes, 0))
         if not items:
             log.info("There are no %s: nothing to do", self.noun)
-            return self._result(account)
+            return account.result()
         log.info(
             "%d %s of seller %r (connection %s)", len(items), self.noun, hook.seller, self.feedamp_conn_id
         )
         self._process(hook, items, account)
         log.info("All %d %s: %s", len(items), self.noun, account)
         account.check(max_failures)
-        return self._result(account)
+        return account.result()
 
     def _process(self, hook: FeedAmpHook, items: Mapping[Any, Any], account: Account) -> None:
         """Do it to each in a thread of its own: what a signal raises in the main thread cuts none in two."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.operators.base import Account, ForEachOrderOperator, Found
+from airflow_provider_feedamp.operators.base import ForEachOrderOperator
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
@@ -25,7 +25,4 @@ class FeedAmpReadFulfillmentsOperator(ForEachOrderOperator):
     outcomes = ("read",)
 
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        return Found({**hook.client.orders.fulfillments(item), "mp_order_number": item})
-
-    def _result(self, account: Account) -> Any:
-        return account.found
+        return {**hook.client.orders.fulfillments(item), "mp_order_number": item}

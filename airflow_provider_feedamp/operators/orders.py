@@ -72,7 +72,7 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"orders": "json"}
 
-    #: The import under way in this process, to be told to stop.
+    #: Stops the import under way in this process.
     _stop: Stop | None = None
 
     def __init__(
@@ -103,7 +103,7 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         self.requests_per_second = requests_per_second
 
     def on_kill(self) -> None:
-        """Tell the import to stop: no more orders are begun, those under way may still be answered."""
+        """Stop the import: no more orders are begun, those under way may still be answered."""
         if self._stop is not None:
             self._stop.request()
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from airflow_provider_feedamp.exceptions import InputError
 
-#: Returns what is wrong with a value, or nothing: "".
+#: Returns why a value cannot be used, or nothing: "".
 Check = Callable[[object], str]
 
 

@@ -94,8 +94,8 @@ class FeedAmpProcessRefundsOperator(ForEachOperator):
     - If it raises, the refund stays ``CREATED``. The others go on, and at the end the task fails, to be
       retried.
 
-    It runs in a thread that no signal cuts. A task that is told to stop ends the refund under way and begins
-    no other.
+    It runs in a thread that no signal cuts. A task that is stopped ends the refund under way and begins no
+    other.
 
     **A refund can be handed to it twice**, if the task dies between the payment and the moment when FeedAMP
     has noted it: give the payment provider ``refund["feedamp_refund_id"]`` as idempotency key. Let only one

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_feedamp.exceptions import NotFoundError
 from airflow_provider_feedamp.operators.base import (
-    Account,
     FeedAmpOperator,
     ForEachOperator,
-    Found,
     ReportErrorsOperator,
     Skipped,
 )
@@ -168,10 +166,7 @@ class FeedAmpReadReturnRefundsOperator(_ReturnsBase):
         *key, _ = item
         read = hook.client.returns.refunds(*key)
         numbers = dict(zip(_NAMES, key, strict=True))
-        return Found(numbers | {name: read.get(name) for name in _AMOUNTS})
-
-    def _result(self, account: Account) -> Any:
-        return account.found
+        return numbers | {name: read.get(name) for name in _AMOUNTS}
 
 
 class FeedAmpCompleteReturnsOperator(_ReturnsBase):

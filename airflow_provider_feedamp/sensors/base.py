@@ -92,7 +92,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
             found = self._condition.met(self._client)
         except FeedAmpError as error:
             self._failures += 1
-            # Rescheduled, each look is a process of its own, and nobody counts: Airflow's retries do.
+            # Rescheduled, each look is a process of its own, which cannot count: Airflow's retries do.
             counted = self.deferrable or not self.reschedule
             if not (error.retryable and counted and self._failures < MOST_FAILURES):
                 raise

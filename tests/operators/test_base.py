@@ -218,9 +218,7 @@ def test_each_value_of_the_user_is_rendered(kind: type[BaseOperator]) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_making_one_reads_no_connection_and_takes_the_defaults_of_the_dag(kind: type[BaseOperator]) -> None:
-    own: dict[str, Any] = {
-        name: "x" for name in kind.template_fields if name not in ("seller", "feedamp_conn_id")
-    }
+    own: dict[str, Any] = dict.fromkeys({*kind.template_fields} - {"seller", "feedamp_conn_id"}, "x")
 
     with a_dag(default_args={"feedamp_conn_id": "no_such_connection", "seller": "globex"}):
         operator: Any = kind(task_id="each", **own, **needed(kind))

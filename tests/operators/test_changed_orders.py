@@ -319,7 +319,11 @@ def test_a_first_run_without_a_data_interval_begins_when_it_could_run(feedamp: R
 def test_what_cannot_work_is_refused_before_anything_is_sent(
     feedamp: RunningSandbox, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    wrong = (
+        "^start must be a datetime with a time zone|^overlap is .* seconds of 0 or more|leave do_xcom_push on"
+    )
+
+    with pytest.raises(InputError, match=wrong) as caught:
         Runs().dated(START).returns(**arguments)
 
     assert isinstance(caught.value, AirflowFailException)
