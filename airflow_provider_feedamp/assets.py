@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_feedamp.exceptions import InputError
 
-if TYPE_CHECKING:
-    from typing import Literal
+#: What a seller's asset can stand for.
+Resource = Literal["fulfillments", "refunds", "returns", "authorization"]
 
 # An asset's URI may have 1500 characters. A part that would be longer ends in "!" and a digest: quote()
 # leaves no "!" in any part, so that it cannot be taken for another.
@@ -21,7 +21,7 @@ _DIGEST = 32
 
 def feedamp_asset(
     seller: str,
-    resource: Literal["fulfillments", "refunds", "returns", "authorization"],
+    resource: Resource,
     *,
     feedamp_conn_id: str = "feedamp_default",
 ) -> Asset:
@@ -30,7 +30,7 @@ def feedamp_asset(
     A DAG with this asset as its schedule runs when the seller has done something, see
     :class:`airflow_provider_feedamp.triggers.events.FeedAmpActivityTrigger`. On Airflow 2 nothing watches
     it: it is updated by tasks that have it as an outlet. The same call returns the same asset in every file,
-    with the same watcher: how often is asked stands in the configuration.
+    with the same watcher: the configuration says how often FeedAMP is asked.
 
     :param seller: Your name for the seller's account.
     :param resource: ``fulfillments`` (the seller shipped or cancelled), ``refunds`` (there are some to pay),
@@ -39,10 +39,8 @@ def feedamp_asset(
     :param feedamp_conn_id: The FeedAMP connection. Default ``feedamp_default``.
     :raises InputError: There is no such resource, or the seller's name is empty.
     """
-    if resource not in ("fulfillments", "refunds", "returns", "authorization"):
-        raise InputError(
-            f"resource is {resource!r}: choose one of fulfillments, refunds, returns, authorization."
-        )
+    if resource not in get_args(Resource):
+        raise InputError(f"resource is {resource!r}: choose one of {', '.join(get_args(Resource))}.")
     if not isinstance(seller, str) or not seller.strip():
         raise InputError("seller is empty: an asset belongs to one seller, name it.")
     uri = f"feedamp://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"

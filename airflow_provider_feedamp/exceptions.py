@@ -199,14 +199,8 @@ class TriggerEventError(FeedAmpError):
     retryable = True  # The next try asks FeedAMP anew.
 
 
-class ImportStoppedError(FeedAmpError):
-    """An import was told to stop before its end; the orders until then are accounted for."""
-
-    retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
-
-
 class StoppedError(FeedAmpError):
-    """A task over many orders, refunds or returns was told to stop, and did so between two of them."""
+    """A task over many was told to stop and stopped between two of them; what is done is accounted for."""
 
     retryable = True  # Whoever stopped it for good has told Airflow so; after a lost worker it should go on.
 

@@ -28,6 +28,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "FeedAMP",
                 "python-modules": [
                     "airflow_provider_feedamp.operators.access_token",
+                    "airflow_provider_feedamp.operators.base",
                     "airflow_provider_feedamp.operators.changed_orders",
                     "airflow_provider_feedamp.operators.fulfillments",
                     "airflow_provider_feedamp.operators.order_errors",
@@ -51,8 +52,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "FeedAMP",
                 "python-modules": [
+                    "airflow_provider_feedamp.sensors.base",
                     "airflow_provider_feedamp.sensors.orders",
-                    "airflow_provider_feedamp.sensors.polling",
                     "airflow_provider_feedamp.sensors.refunds",
                     "airflow_provider_feedamp.sensors.returns",
                 ],
@@ -63,10 +64,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "FeedAMP",
                 "python-modules": [
                     "airflow_provider_feedamp.triggers.events",
-                    "airflow_provider_feedamp.triggers.orders",
                     "airflow_provider_feedamp.triggers.polling",
-                    "airflow_provider_feedamp.triggers.refunds",
-                    "airflow_provider_feedamp.triggers.returns",
                 ],
             }
         ],

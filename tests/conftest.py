@@ -41,7 +41,7 @@ def forget() -> None:
     from airflow_provider_feedamp.api import pacing
     from airflow_provider_feedamp.tokens.cache import CACHE
     from airflow_provider_feedamp.tokens.store import open_store
-    from airflow_provider_feedamp.triggers import threads
+    from airflow_provider_feedamp.triggers import polling as threads
 
     CACHE.clear()
     open_store.cache_clear()

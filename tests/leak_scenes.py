@@ -319,7 +319,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     too_many_failures: exceptions.TooManyFailuresError,
     refunds_not_processed: exceptions.RefundsNotProcessedError,
     rejects_not_written: exceptions.RejectsFileError,
-    import_stopped: exceptions.ImportStoppedError,
+    import_stopped: exceptions.StoppedError,
     stopped: exceptions.StoppedError,
     source_gone: exceptions.SourceUnavailableError,
     return_overdue: exceptions.ReturnOverdueError,

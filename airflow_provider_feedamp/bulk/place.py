@@ -17,11 +17,11 @@ from airflow_provider_feedamp.bulk.threads import GRACE, PendingOrder, Stop, Wor
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     FeedAmpError,
-    ImportStoppedError,
     InputError,
     NotFoundError,
     RejectsFileError,
     ServerError,
+    StoppedError,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def place_orders(
         rejects file that cannot be written, :data:`MOST_ODD` odd refusals in a row) ends the run: no more
         orders are begun, those under way are waited for, the log has the counts until then. Sending the
         orders again is safe, as FeedAMP keys them.
-    :raises ImportStoppedError: A stop was requested before the end.
+    :raises StoppedError: A stop was requested before the end.
     """
     counts = PlaceCounts() if counts is None else counts
     run = _Placing(api, rejects, max_workers, counts, stop or Stop(), tick)
@@ -269,7 +269,7 @@ class _Placing:
 
     def _check_stop(self) -> None:
         if self._stop.requested:
-            raise ImportStoppedError(
+            raise StoppedError(
                 f"The import was told to stop after {self._counts.read} orders (SIGTERM or a time-out). "
                 "Run it again to go on: FeedAMP keys orders by their number."
             )

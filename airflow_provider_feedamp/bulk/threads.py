@@ -15,7 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from airflow_provider_feedamp.exceptions import ImportStoppedError
+from airflow_provider_feedamp.exceptions import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ def run_apart(work: Callable[[], T], stop: Stop) -> T:
     :param work: Looks at ``stop`` and ends soon after it is requested.
     :param stop: Is requested here when an exception arrives, and elsewhere at will.
     :return: What ``work`` returns.
-    :raises ImportStoppedError: A stop was requested and the work did not end.
+    :raises StoppedError: A stop was requested and the work did not end.
     :raises BaseException: What arrived while waiting; else what ``work`` raised.
     """
     job = _Job(work)
@@ -121,7 +121,7 @@ class _Job(Generic[T]):
             raise failure
         if self._results:
             return self._results[0]
-        raise ImportStoppedError(
+        raise StoppedError(
             f"The import was told to stop and had not ended {PATIENCE:g} s later, so it is left as it is. "
             "Run it again: FeedAMP keys orders by their number."
         )

@@ -21,7 +21,7 @@ from airflow_provider_feedamp.cli.base import (
     conn_id_option,
     seller_name,
 )
-from airflow_provider_feedamp.exceptions import FeedAmpError, ImportStoppedError
+from airflow_provider_feedamp.exceptions import FeedAmpError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def import_orders(
             done = orders_in_words(reached.done)
             click.echo(f"Until then: {done} done, {reached.placed} placed, {reached.rejected} rejected")
             _tell_rejects(reached.rejected, rejects)
-        if isinstance(error, ImportStoppedError):
+        if isinstance(error, StoppedError):
             raise FailedError(f"Stopped before the end. {_AGAIN}") from error
         raise
     click.echo(f"{'Checked all' if check else 'All'} orders of {source.name}: {counts}")

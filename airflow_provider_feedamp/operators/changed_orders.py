@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.base import FeedAmpOperator
+from airflow_provider_feedamp.operators.parameters import duration, given_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_feedamp.api.watermark import ChangedOrder
+    from airflow_provider_feedamp.api.watermark import ChangedOrder, Watermark
 
 log = logging.getLogger(__name__)
 
+#: How far away the mark of a mapped task's seller is looked for, when the list of sellers has changed.
+_INDEXES_AROUND = 50
 
-class FeedAmpChangedOrdersOperator(BaseOperator):
+
+class FeedAmpChangedOrdersOperator(FeedAmpOperator):
     """Return the orders that a seller has changed since this task's last successful run.
 
     A change is a confirmation, a shipment, a cancellation, or an error that the seller mended. None is
     missed; one that was returned comes again only when runs fail or are run again. The first run begins at
     ``start``. Each later one goes on from the mark that the task left in XCom in the latest successful run
     before it, by logical date; so a run that is cleared returns its own changes again, and moves no other
-    run's mark. Runs must not overlap much: two at once return the same orders.
+    run's mark. Runs must not overlap much: two at once return the same orders. Further parameters:
+    ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
 
     :param start: Where to begin when no run has left a mark (templated): a datetime with a time zone or
         the text of one, as ISO 8601. Default: the start of the run's data interval; for a run without one,
@@ -33,15 +40,10 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
     :param overlap: How far a run reaches back behind the beginning of the one before (templated), as
         timedelta or in seconds; it has to be longer than FeedAMP's lists lag and the clocks differ together.
         Default: five minutes.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose orders are looked at (templated). Default: the connection's. Maps:
-        ``.partial(task_id=...).expand(seller=[...])``.
     :return: A list with ``mp_order_number`` and ``status`` of each order, to map tasks over.
     """
 
-    template_fields: Sequence[str] = ("start", "overlap", "feedamp_conn_id", "seller")
-    template_fields_renderers: ClassVar[dict[str, str]] = {}
-    ui_color = "#d7e8f7"
+    template_fields: Sequence[str] = ("start", "overlap", *FeedAmpOperator.template_fields)
 
     def __init__(
         self,
@@ -52,32 +54,20 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.start = start
         self.overlap = overlap
-        self.feedamp_conn_id = feedamp_conn_id
-        self.seller = seller
 
-    def execute(self, context: Context) -> list[ChangedOrder]:
-        """Poll once, from the last mark."""
-        from airflow_provider_feedamp.hooks.feedamp import task_errors
-
-        with task_errors():
-            return self._poll(context)
-
-    def _poll(self, context: Context) -> list[ChangedOrder]:
+    def _perform(self, context: Context) -> list[ChangedOrder]:
         from airflow_provider_feedamp.api.watermark import Watermark, poll
-        from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-        from airflow_provider_feedamp.operators.run_marks import RunMarks
 
         if not self.do_xcom_push:
             raise InputError(
                 f"Task {self.task_id} keeps its orders and its mark in XCom: leave do_xcom_push on."
             )
-        overlap = _overlap(self.overlap)
-        start = _start(self.start)
-        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+        overlap = duration("overlap", self.overlap)
+        start = given_instant("start", self.start or None)
+        hook = self._hook()
         marks = RunMarks(context, (self.feedamp_conn_id, hook.seller))
         before = marks.latest() or Watermark((start or _beginning(context)) - overlap)
         marks.keep(before, None)
@@ -94,7 +84,7 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
 
 
 def _beginning(context: Context) -> datetime:
-    """Return where a run begins that finds no mark and is told no start."""
+    """Return where a run begins that finds no mark and has no start."""
     begins: Any = context.get("data_interval_start")
     if begins is None:
         run: Any = context["dag_run"]  # a run without a logical date, which only Airflow 3 has
@@ -102,30 +92,76 @@ def _beginning(context: Context) -> datetime:
     return datetime.fromtimestamp(begins.timestamp(), UTC)
 
 
-def _start(value: object) -> datetime | None:
-    from airflow_provider_feedamp.exceptions import InputError
+class RunMarks:
+    """The marks of one task for one seller; those of later runs than its own are not seen.
 
-    if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
+    Each run leaves the mark that it began from and the one that it came to. The latter counts only if the
+    task has succeeded; so what a failed run has read is read again by the next one.
+
+    :param context: The running task's context.
+    :param owner: Whose orders the marks are about; a task that changes its seller per run, or is mapped over
+        sellers, keeps their marks apart.
+    """
+
+    def __init__(self, context: Context, owner: tuple[str, str]) -> None:
+        self._ti: Any = context["ti"]
+        self._dag_run: Any = context["dag_run"]
+        name = hashlib.blake2b(repr(owner).encode(), digest_size=8).hexdigest()
+        # Runs without a logical date have keys of their own: databases disagree on where in the order of
+        # dates Airflow finds them, and a mark of long ago could hide all newer ones.
+        self._keys = {False: f"feedamp_watermark_{name}", True: f"feedamp_watermark_{name}_undated"}
+
+    def latest(self) -> Watermark | None:
+        """Return the mark to go on from, or None if no run before this one has left any."""
+        for index in self._indexes():
+            marks = [
+                self._mark(kept) for kept in map(self._pulled, [*self._keys.values()], [index] * 2) if kept
+            ]
+            if marks:
+                return max(marks, key=lambda mark: mark.at)
         return None
-    try:
-        start = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-        if isinstance(start, datetime) and start.utcoffset() is not None:
-            return start
-    except ValueError:
-        pass
-    raise InputError(f"start is {value!r}: give an instant with its time zone, such as 2026-11-01T00:00:00Z.")
 
+    def keep(self, before: Watermark, after: Watermark | None) -> None:
+        """Leave a mark for later runs.
 
-def _overlap(value: object) -> timedelta:
-    from airflow_provider_feedamp.exceptions import InputError
+        :param before: The mark that this run began from.
+        :param after: The mark that it has come to, or None while it is not there yet.
+        """
+        kept = {
+            "run_id": self._ti.run_id,
+            "map_index": self._ti.map_index,
+            "before": before.to_json(),
+            "after": after.to_json() if after else None,
+        }
+        self._ti.xcom_push(key=self._keys[self._dag_run.logical_date is None], value=kept)
 
-    if isinstance(value, timedelta):
-        overlap = value
-    else:
-        try:
-            overlap = timedelta(seconds=float(value))  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            overlap = timedelta(seconds=-1)
-    if overlap < timedelta(0):
-        raise InputError(f"overlap is {value!r}: give a timedelta, or seconds of 0 or more.")
-    return overlap
+    def _pulled(self, key: str, index: int) -> dict[str, Any] | None:
+        kept: dict[str, Any] | None = self._ti.xcom_pull(
+            task_ids=self._ti.task_id, key=key, include_prior_dates=True, map_indexes=index
+        )
+        return kept
+
+    def _mark(self, kept: dict[str, Any]) -> Watermark:
+        from airflow_provider_feedamp.api.watermark import Watermark
+
+        came_through = kept["after"] and self._state(kept["run_id"], kept["map_index"]) == "success"
+        return Watermark.from_json(kept["after"] if came_through else kept["before"])
+
+    def _state(self, run_id: str, map_index: int) -> str | None:
+        """Return the state of this task in a run."""
+        dag_id, task_id = self._ti.dag_id, self._ti.task_id
+        if not hasattr(self._ti, "get_task_states"):  # Airflow 2
+            instance = self._dag_run.fetch_task_instance(dag_id, run_id, task_id, map_index=map_index)
+            return None if instance is None else str(instance.state)
+        states = self._ti.get_task_states(
+            dag_id=dag_id, task_ids=[task_id], run_ids=[run_id], map_index=map_index
+        )
+        return next(iter(states.get(run_id, {}).values()), None)
+
+    def _indexes(self) -> Iterator[int]:
+        """Yield this task's own map index first; then, if it is mapped, those around it."""
+        own = self._ti.map_index
+        yield own
+        if own >= 0:
+            for step in range(1, _INDEXES_AROUND + 1):
+                yield from (index for index in (own - step, own + step) if index >= 0)

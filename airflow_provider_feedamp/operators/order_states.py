@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped
+from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.base import Failed, ForEachOrderOperator, Skipped
+from airflow_provider_feedamp.operators.parameters import flag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,43 +16,30 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Outcome
+    from airflow_provider_feedamp.operators.base import Outcome
 
-_CLOSED_SOMEHOW = "COMPLETE"
+_CLOSED = frozenset({"SHIPPED", "CANCELLED", "COMPLETE"})
+_NOTHING_TO_SEE = "its fulfilments are COMPLETE, but there is neither a shipment nor a cancellation"
 
 
-class FeedAmpSetOrderStateOperator(EachBase):
+class FeedAmpSetOrderStateOperator(ForEachOrderOperator):
     """Set the marketplace state of many orders that FeedAMP holds; one that must not have it is left alone.
 
     FeedAMP has no partial update, so each order is read and put back with the new state. An order that has
     the state already is not put again, so the task can run again. A closed order (``SHIPPED``, ``CANCELLED``)
-    is never opened, nor closed another way.
+    is never opened, nor closed another way. Further parameters: ``mp_order_numbers``, ``max_failures``,
+    ``feedamp_conn_id`` and ``seller``, see :class:`.ForEachOrderOperator` and its bases.
 
-    :param mp_order_numbers: The order numbers as a list, the output of another task, or the text of a JSON
-        array (templated). None at all is fine.
     :param state: ``PENDING``, ``AWAITING_SHIPMENT``, ``SHIPPED`` or ``CANCELLED`` (templated).
         ``AWAITING_SHIPMENT`` is for orders that are ``PENDING`` still.
     :param check_fulfillments: Whether to look first at what the seller did (templated). Default True: an
         order gets ``SHIPPED`` only when the seller has shipped or cancelled all of it and shipped some, or
         when the marketplace ships it itself, and ``CANCELLED`` or ``PENDING`` only when nothing is shipped.
-    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
-        Default 0. The other orders are done in any case.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     :return: ``set``, ``unchanged``, and the reasons by order number: ``skipped`` and ``failed``.
     """
 
-    template_fields: Sequence[str] = (
-        "mp_order_numbers",
-        "state",
-        "check_fulfillments",
-        "max_failures",
-        "feedamp_conn_id",
-        "seller",
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
-    things = "orders"
-    words = ("set", "unchanged")
+    template_fields: Sequence[str] = ("state", "check_fulfillments", *ForEachOrderOperator.template_fields)
+    outcomes = ("set", "unchanged")
 
     def __init__(
         self,
@@ -63,31 +52,31 @@ class FeedAmpSetOrderStateOperator(EachBase):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
-        self.mp_order_numbers = mp_order_numbers
+        super().__init__(
+            mp_order_numbers=mp_order_numbers,
+            max_failures=max_failures,
+            feedamp_conn_id=feedamp_conn_id,
+            seller=seller,
+            **kwargs,
+        )
         self.state = state
         self.check_fulfillments = check_fulfillments
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+    def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         from airflow_provider_feedamp.api.types import MarketplaceState
-        from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.operators.given import given_texts
-        from airflow_provider_feedamp.operators.values import flag
 
         flag("check_fulfillments", self.check_fulfillments)
         if self.state not in set(MarketplaceState):
             raise InputError(f"state must be one of {', '.join(MarketplaceState)}, not {self.state!r}.")
-        return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
+        return super()._load_items(hook)
 
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.operators.values import flag
-
+    def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         orders = hook.client.orders
         order = orders.get(item)
         held = _state(order)
         if held == self.state:
             return "unchanged"
-        if held in _closed() or (self.state == "AWAITING_SHIPMENT" and held != "PENDING"):
+        if held in _CLOSED or (self.state == "AWAITING_SHIPMENT" and held != "PENDING"):
             return Skipped(f"it is {held} now")
         look = flag("check_fulfillments", self.check_fulfillments) and self.state != "AWAITING_SHIPMENT"
         if look and (why := _objection(self.state, order, _Done.of(orders.fulfillments(item)))):
@@ -98,50 +87,25 @@ class FeedAmpSetOrderStateOperator(EachBase):
         return "set"
 
 
-class FeedAmpCloseOrdersOperator(EachBase):
+class FeedAmpCloseOrdersOperator(ForEachOrderOperator):
     """Close the orders that the seller is through with: ``SHIPPED``, or ``CANCELLED`` if nothing was shipped.
 
     To be run when the marketplace has taken over all fulfilments. Orders that the seller is not through with
     are left open, and closed ones as they are, so the task can run again, and may be given orders that have
-    some time to go.
+    some time to go. Parameters: ``mp_order_numbers``, ``max_failures``, ``feedamp_conn_id`` and ``seller``,
+    see :class:`.ForEachOrderOperator` and its bases.
 
-    :param mp_order_numbers: The order numbers as a list, the output of another task, or the text of a JSON
-        array (templated). None at all is fine.
-    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
-        Default 0. The other orders are done in any case.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     :return: ``shipped``, ``cancelled``, ``unchanged``, and the reasons by order number: ``skipped`` and
         ``failed``.
     """
 
-    template_fields: Sequence[str] = ("mp_order_numbers", "max_failures", "feedamp_conn_id", "seller")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
-    things = "orders"
-    words = ("shipped", "cancelled", "unchanged")
+    outcomes = ("shipped", "cancelled", "unchanged")
 
-    def __init__(
-        self,
-        *,
-        mp_order_numbers: Sequence[str] | XComArg | str,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
-        self.mp_order_numbers = mp_order_numbers
-
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import given_texts
-
-        return {number: number for number in given_texts("mp_order_numbers", self.mp_order_numbers)}
-
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+    def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         orders = hook.client.orders
         order = orders.get(item)
         held = _state(order)
-        if held in _closed():
+        if held in _CLOSED:
             return "unchanged"
         if held == "PENDING":
             return Skipped("it is PENDING: the seller may not fulfil it yet")
@@ -154,9 +118,6 @@ class FeedAmpCloseOrdersOperator(EachBase):
             return Skipped(_NOTHING_TO_SEE)
         orders.set_state(item, "SHIPPED" if done.shipped else "CANCELLED")
         return "shipped" if done.shipped else "cancelled"
-
-
-_NOTHING_TO_SEE = "its fulfilments are COMPLETE, but there is neither a shipment nor a cancellation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +162,4 @@ def _state(order: Mapping[str, Any]) -> str:
     if order.get("marketplace_state"):
         return str(order["marketplace_state"])
     status = order.get("status")
-    return str(status) if status in ("PENDING", _CLOSED_SOMEHOW) else "AWAITING_SHIPMENT"
-
-
-def _closed() -> frozenset[str]:
-    return frozenset({"SHIPPED", "CANCELLED", _CLOSED_SOMEHOW})
+    return str(status) if status in ("PENDING", "COMPLETE") else "AWAITING_SHIPMENT"

@@ -1,4 +1,4 @@
-"""Tasks on the orders of a seller's FeedAMP account."""
+"""The task that places orders into a seller's FeedAMP account."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
-from airflow_provider_feedamp.operators.task_state import checkpoints_of, metric_tags
-from airflow_provider_feedamp.operators.values import flag, limit, rate, whole_number
+from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
+from airflow_provider_feedamp.operators.base import FeedAmpOperator
+from airflow_provider_feedamp.operators.parameters import flag, limit, rate, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
@@ -25,14 +24,18 @@ log = logging.getLogger(__name__)
 
 MOST_WORKERS = 256
 
+KEY = "feedamp_import"
+_SAFE = "FeedAMP keys them by their number, so sending them again is safe"
 
-class FeedAmpPlaceOrdersOperator(BaseOperator):
+
+class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
     """Place many orders into a seller's FeedAMP account and keep those that cannot be placed.
 
     Every order is checked before it is sent. One that is wrong, or that FeedAMP refuses, goes to the rejects
     file whole, with its line and the reason, and the others go on. When all are done, the task fails without
     retries if more were rejected than ``max_failures``. FeedAMP keys orders by their number, so the same task
-    can run again: what was placed is updated with the same content, in the order of the source.
+    can run again: what was placed is updated with the same content, in the order of the source. Further
+    parameters: ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
 
     :param orders: The orders as a list, the output of another task, or the text of a JSON array (templated).
         Exactly one of ``orders`` and ``source`` is needed.
@@ -51,8 +54,6 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         needs neither the FeedAMP connection nor a token. Default False.
     :param max_workers: How many orders are on their way at a time, 1 to 256 (templated). Default 16.
     :param requests_per_second: Pace of the calls for this seller (templated). Default: the connection's.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account gets the orders (templated). Default: the connection's.
     :return: ``read``, ``placed`` with ``inserted`` and ``updated``, ``rejected``, and ``rejects``: the path
         of that file, or None if there is none.
     """
@@ -67,13 +68,11 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         "validate_only",
         "max_workers",
         "requests_per_second",
-        "feedamp_conn_id",
-        "seller",
+        *FeedAmpOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"orders": "json"}
-    ui_color = "#d7e8f7"
 
-    #: The import under way in this process, to be told to stop.
+    #: Stops the import under way in this process.
     _stop: Stop | None = None
 
     def __init__(
@@ -92,7 +91,7 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.orders = orders
         self.source = source
         self.sql_conn_id = sql_conn_id
@@ -102,53 +101,40 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         self.validate_only = validate_only
         self.max_workers = max_workers
         self.requests_per_second = requests_per_second
-        self.feedamp_conn_id = feedamp_conn_id
-        self.seller = seller
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Place the orders and return what became of them."""
-        from airflow_provider_feedamp.hooks.feedamp import task_errors
-
-        with task_errors():
-            return self._place(context)
 
     def on_kill(self) -> None:
-        """Tell the import to stop: no more orders are begun, those under way may still be answered."""
+        """Stop the import: no more orders are begun, those under way may still be answered."""
         if self._stop is not None:
             self._stop.request()
 
-    def _place(self, context: Context) -> dict[str, Any]:
+    def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import loggable
 
         max_failures = limit("max_failures", self.max_failures)
         max_workers = whole_number("max_workers", self.max_workers, least=1, most=MOST_WORKERS)
         pace = rate("requests_per_second", self.requests_per_second)
         source = self._input()
+        hook = None
         if flag("validate_only", self.validate_only):
             log.info("Checking the orders of %s; nothing is sent", source.name)
-            counts = self._import(source, None, max_workers, context)
         else:
-            counts = self._import(source, self._hook(source, max_workers, pace), max_workers, context)
-        kept = self.rejects if self.rejects and counts.rejected else None
-        log.info(
-            "All orders of %s: %s; rejects: %s", source.name, counts, loggable(kept) if kept else "no file"
+            hook = self._hook(requests_per_second=pace, pool_size=max_workers)
+            account = (hook.seller, self.feedamp_conn_id)
+            log.info("Placing the orders of %s for seller %r (connection %s)", source.name, *account)
+        counts = self._import(source, hook, max_workers, context)
+        kept = (self.rejects or None) if counts.rejected else None
+        place = loggable(kept) if kept else None
+        log.info("All orders of %s: %s; rejects: %s", source.name, counts, place or "no file")
+        if max_failures is None or counts.rejected <= max_failures:
+            return asdict(counts) | {"rejects": kept}
+        raise TooManyFailuresError(
+            f"{counts.rejected_in_words()}, and max_failures is {max_failures} ({counts}). "
+            + (
+                f"They are in {place} with their reasons: mend them there and give that file as source."
+                if place
+                else "Set rejects to a path to keep them with their reasons."
+            )
         )
-        _check_rejects(counts, max_failures, loggable(kept) if kept else None)
-        return asdict(counts) | {"rejects": kept}
-
-    def _hook(self, source: OrderInput, max_workers: int, pace: float | None) -> FeedAmpHook:
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-
-        hook = FeedAmpHook(
-            self.feedamp_conn_id, seller=self.seller, requests_per_second=pace, pool_size=max_workers
-        )
-        log.info(
-            "Placing the orders of %s for seller %r (connection %s)",
-            source.name,
-            hook.seller,
-            self.feedamp_conn_id,
-        )
-        return hook
 
     def _import(
         self, source: OrderInput, hook: FeedAmpHook | None, max_workers: int, context: Context
@@ -176,13 +162,12 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         from airflow_provider_feedamp.bulk.paths import loggable, same_place
         from airflow_provider_feedamp.bulk.source import FileInput, ListInput
         from airflow_provider_feedamp.bulk.sql import QueryInput
-        from airflow_provider_feedamp.exceptions import InputError
 
         allow_empty = flag("allow_empty", self.allow_empty)
         if (self.orders is None) == (not self.source):
+            there = "there is neither" if self.orders is None else "there are both"
             raise InputError(
-                f"Task {self.task_id}: give exactly one of orders and source; "
-                f"there {'is neither' if self.orders is None else 'are both'} (after rendering)."
+                f"Task {self.task_id}: give exactly one of orders and source; {there} (after rendering)."
             )
         if not self.source:
             if self.sql_conn_id:
@@ -200,14 +185,51 @@ class FeedAmpPlaceOrdersOperator(BaseOperator):
         return FileInput(self.source, allow_empty=allow_empty)
 
 
-def _check_rejects(counts: PlaceCounts, max_failures: int | None, kept: str | None) -> None:
-    from airflow_provider_feedamp.exceptions import TooManyFailuresError
+class TaskCheckpoints:
+    """Keeps an import's checkpoint in the task state store (``bulk.checkpoint.CheckpointStore``).
 
-    if max_failures is None or counts.rejected <= max_failures:
-        return
-    message = f"{counts.rejected_in_words()}, and max_failures is {max_failures} ({counts}). "
-    if kept:
-        message += f"They are in {kept} with their reasons: mend them there and give that file as source."
-    else:
-        message += "Set rejects to a path to keep them with their reasons."
-    raise TooManyFailuresError(message)
+    The store outlives a clear of the task, and a person who clears a task wants it done anew. A clear raises
+    the number of tries that the task may have, a retry does not: so that number is kept with the checkpoint.
+
+    :param store: ``context["task_state_store"]``.
+    :param max_tries: That number.
+    """
+
+    def __init__(self, store: Any, max_tries: int) -> None:
+        self._store = store
+        self._max_tries = max_tries
+
+    def load(self) -> Any:
+        """Return the checkpoint of an earlier try since the task was last cleared, or None."""
+        value = self._store.get(KEY)
+        if isinstance(value, dict) and value.get("max_tries") == self._max_tries:
+            return value
+        return None
+
+    def save(self, value: dict[str, Any]) -> None:
+        """Keep a checkpoint for the next try."""
+        self._store.set(KEY, value | {"max_tries": self._max_tries})
+
+    def clear(self) -> None:
+        """Forget the checkpoint."""
+        self._store.delete(KEY)
+
+
+def checkpoints_of(context: Mapping[str, Any]) -> TaskCheckpoints | None:
+    """Return the place for the task's checkpoint, if Airflow has one; say so if an earlier try left none."""
+    store, ti = context.get("task_state_store"), context.get("ti")
+    found = None if store is None or ti is None else TaskCheckpoints(store, ti.max_tries)
+    if getattr(ti, "try_number", 1) > 1:
+        if found is None:
+            log.info("All orders are sent, as Airflow keeps no checkpoint for a retry before 3.3; %s", _SAFE)
+        elif found.load() is None:
+            log.info(
+                "All orders are sent, as no try since the task was last cleared left a checkpoint; %s", _SAFE
+            )
+    return found
+
+
+def metric_tags(context: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags that Airflow gives its own metrics of a task."""
+    ti = context.get("ti")
+    return {} if ti is None else {"dag_id": str(ti.dag_id), "task_id": str(ti.task_id)}

@@ -6,21 +6,24 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
-from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped
-from airflow_provider_feedamp.operators.given import Check, refund_id, text
-from airflow_provider_feedamp.operators.reports import ReportErrorsBase
+from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.base import (
+    Failed,
+    FeedAmpOperator,
+    ForEachOperator,
+    ReportErrorsOperator,
+    Skipped,
+)
+from airflow_provider_feedamp.operators.parameters import Check, given_filters, given_objects, refund_id, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_feedamp.exceptions import FeedAmpError
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-    from airflow_provider_feedamp.operators.each import Account, Outcome
+    from airflow_provider_feedamp.operators.base import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +34,12 @@ _FILTERS = ("mp_order_numbers", *_CREATED)
 _NAMES: Mapping[str, Check] = {"mp_order_number": text, "feedamp_refund_id": refund_id}
 
 
-class FeedAmpListRefundsOperator(BaseOperator):
+class FeedAmpListRefundsOperator(FeedAmpOperator):
     """List the refunds that sellers ask for, to map the tasks behind it over.
 
     To find work, ask for ``CREATED`` without an instant: a refund that was paused and resolved keeps the date
-    of its creation. The list may be empty; mapped tasks are skipped then.
+    of its creation. The list may be empty; mapped tasks are skipped then. Further parameters:
+    ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
 
     :param refund_status: Only refunds in one of these states, as a list or the text of a JSON array
         (templated); None for any. Default ``("CREATED",)``.
@@ -44,18 +48,15 @@ class FeedAmpListRefundsOperator(BaseOperator):
     :param created_after: Only refunds created at or after this instant, with a zone, also in ISO 8601
         (templated).
     :param created_before: Only refunds created at or before this instant, likewise (templated).
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     :return: The refunds as FeedAMP gives them. ``notes`` is the seller's text for the customer and may hold
-        personal data, which then stands in the XCom.
+        personal data, which is then in the XCom.
     """
 
-    template_fields: Sequence[str] = ("refund_status", *_FILTERS, "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = ("refund_status", *_FILTERS, *FeedAmpOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "refund_status": "json",
         "mp_order_numbers": "json",
     }
-    ui_color = "#d7e8f7"
 
     def __init__(
         self,
@@ -68,28 +69,21 @@ class FeedAmpListRefundsOperator(BaseOperator):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.refund_status = refund_status
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
         self.created_before = created_before
-        self.feedamp_conn_id = feedamp_conn_id
-        self.seller = seller
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Return the refunds."""
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, task_errors
-        from airflow_provider_feedamp.operators.given import given_filters
-
-        with task_errors():
-            filters = given_filters(self, ("refund_status", "mp_order_numbers"), _CREATED)
-            hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
-            refunds = [dict(refund) for refund in hook.client.refunds.list(**filters)]
-            log.info("%d refunds of seller %r", len(refunds), hook.seller)
-            return refunds
+    def _perform(self, context: Context) -> list[dict[str, Any]]:
+        filters = given_filters(self, ("refund_status", "mp_order_numbers"), _CREATED)
+        hook = self._hook()
+        refunds = [dict(refund) for refund in hook.client.refunds.list(**filters)]
+        log.info("%d refunds of seller %r", len(refunds), hook.seller)
+        return refunds
 
 
-class FeedAmpProcessRefundsOperator(EachBase):
+class FeedAmpProcessRefundsOperator(ForEachOperator):
     """Hand each refund that is ``CREATED`` to a function that pays it, and tell FeedAMP how that went.
 
     ``process(refund)`` gets the refund as FeedAMP gives it, read again just before. What it returns decides:
@@ -100,12 +94,14 @@ class FeedAmpProcessRefundsOperator(EachBase):
     - If it raises, the refund stays ``CREATED``. The others go on, and at the end the task fails, to be
       retried.
 
-    It runs in a thread that no signal cuts. A task that is told to stop ends the refund under way and begins
-    no other.
+    It runs in a thread that no signal cuts. A task that is stopped ends the refund under way and begins no
+    other.
 
     **A refund can be handed to it twice**, if the task dies between the payment and the moment when FeedAMP
     has noted it: give the payment provider ``refund["feedamp_refund_id"]`` as idempotency key. Let only one
     run of the DAG be active (``max_active_runs=1``).
+
+    Further parameters: ``max_failures``, ``feedamp_conn_id`` and ``seller``, see :class:`.ForEachOperator`.
 
     :param process: Pays one refund.
     :param mp_order_numbers: Only refunds of these orders: a list, the output of another task, or the text of
@@ -113,18 +109,14 @@ class FeedAmpProcessRefundsOperator(EachBase):
     :param created_after: Only refunds created at or after this instant, with a zone, also in ISO 8601
         (templated).
     :param created_before: Only refunds created at or before this instant, likewise (templated).
-    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
-        Default 0. The other refunds are done in any case.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     :return: ``completed``, ``reported``, and the reasons by ``{order number}/{refund id}``: ``skipped`` and
         ``failed``.
     """
 
-    template_fields: Sequence[str] = (*_FILTERS, "max_failures", "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = (*_FILTERS, *ForEachOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
-    things = "refunds"
-    words = ("completed", "reported")
+    noun = "refunds"
+    outcomes = ("completed", "reported")
 
     def __init__(
         self,
@@ -144,70 +136,59 @@ class FeedAmpProcessRefundsOperator(EachBase):
         self.created_after = created_after
         self.created_before = created_before
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.operators.given import given_filters
-
+    def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         if not callable(self.process):
             raise InputError(
                 f"process must be a function that takes a refund, not {type(self.process).__name__}."
             )
         # All of them first: what is done to one could shift the pages of the others.
         filters = given_filters(self, ("mp_order_numbers",), _CREATED)
-        found = hook.client.refunds.list(refund_status=["CREATED"], **filters)
-        keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in found]
-        return {key: key for key in keys}
+        return _keys(hook.client.refunds.list(refund_status=["CREATED"], **filters))
 
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+    def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         refunds = hook.client.refunds
-        number, refund_id = item
-        refund = refunds.get(number, refund_id)
+        refund = refunds.get(*item)
         if refund.get("status") != "CREATED":
             return Skipped(f"it is {refund.get('status')} now")
         try:
             answer = self.process(dict(refund))
         except Exception as error:  # noqa: BLE001  # The others go on; the task fails at the end.
-            reason = f"process raised {type(error).__name__} ({_place(error)}); it is CREATED still"
+            # Its words are not shown: they may name the customer.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{at.filename}:{at.lineno} in {at.name}"
+            reason = f"process raised {type(error).__name__} ({place}); it is CREATED still"
             return Failed(reason, retryable=True)
         if answer is None or answer is True:
-            refunds.complete(number, refund_id)
+            refunds.complete(*item)
             return "completed"
         if isinstance(answer, list | tuple) and answer:
-            refunds.report_errors(number, refund_id, answer)
+            refunds.report_errors(item[0], item[1], answer)
             return "reported"
-        what = "an empty list" if isinstance(answer, list | tuple) else f"{type(answer).__name__}"
+        what = "an empty list" if isinstance(answer, list | tuple) else type(answer).__name__
         return Failed(
             f"process returned {what}, which says neither paid (None, True) nor why not (a list of errors); "
             "it is CREATED still"
         )
 
-    def _error(self, account: Account) -> type[FeedAmpError]:
-        from airflow_provider_feedamp.exceptions import RefundsNotProcessedError
 
-        return RefundsNotProcessedError if account.retryable else super()._error(account)
-
-
-class FeedAmpCompleteRefundsOperator(EachBase):
+class FeedAmpCompleteRefundsOperator(ForEachOperator):
     """Mark refunds as complete that the marketplace has paid.
 
     One that is complete already is left as it is, so the task can run again. The path of this call is not
-    documented: see ``[feedamp] refund_complete_path``.
+    documented: see ``[feedamp] refund_complete_path``. Further parameters: ``max_failures``,
+    ``feedamp_conn_id`` and ``seller``, see :class:`.ForEachOperator`.
 
     :param refunds: The refunds as a list, the output of another task, or the text of a JSON array
         (templated). Each has ``mp_order_number`` and ``feedamp_refund_id``; further fields are not used. None
         at all is fine.
-    :param max_failures: The most failures with which the task succeeds (templated); None for any number.
-        Default 0. The other refunds are done in any case.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     :return: ``completed``, ``unchanged``, and the reasons by ``{order number}/{refund id}``: ``skipped``
         (none) and ``failed``.
     """
 
-    template_fields: Sequence[str] = ("refunds", "max_failures", "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = ("refunds", *ForEachOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {"refunds": "json"}
-    things = "refunds"
-    words = ("completed", "unchanged")
+    noun = "refunds"
+    outcomes = ("completed", "unchanged")
 
     def __init__(
         self,
@@ -221,14 +202,10 @@ class FeedAmpCompleteRefundsOperator(EachBase):
         super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.refunds = refunds
 
-    def _items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        from airflow_provider_feedamp.operators.given import given_objects
+    def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
+        return _keys(given_objects("refunds", self.refunds, _NAMES))
 
-        refunds = given_objects("refunds", self.refunds, _NAMES)
-        keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in refunds]
-        return {key: key for key in keys}
-
-    def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
+    def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
         refunds = hook.client.refunds
         if refunds.get(*item).get("status") == "COMPLETE":
             return "unchanged"
@@ -236,34 +213,25 @@ class FeedAmpCompleteRefundsOperator(EachBase):
         return "completed"
 
 
-class FeedAmpReportRefundErrorsOperator(ReportErrorsBase):
+class FeedAmpReportRefundErrorsOperator(ReportErrorsOperator):
     """Report why refunds cannot be paid, one call per refund; FeedAMP pauses them until the seller acts.
 
     Errors that a refund has already, unresolved, are not reported again, so the task can run again; a refund
-    that is complete is left alone.
+    that is complete is left alone. Further parameters: ``max_failures``, ``feedamp_conn_id`` and ``seller``,
+    see :class:`.ForEachOperator`.
 
     :param errors: The errors as a list, the output of another task, or the text of a JSON array (templated).
         Each has ``mp_order_number``, ``feedamp_refund_id``, ``code`` and ``message``. None at all is fine.
-    :param max_failures: The most refunds that may fail with the task still succeeding (templated); None for
-        any number. Default 0. The other refunds are done in any case.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account it is (templated). Default: the connection's.
     :return: How many refunds were ``reported`` and ``unchanged``, and the reasons by ``{order number}/{refund
         id}``: ``skipped`` and ``failed``.
     """
 
-    things = "refunds"
-    about: ClassVar[Mapping[str, Check]] = _NAMES
-    settled = "COMPLETE"
-
-    def _held(self, hook: FeedAmpHook, key: tuple[str, ...]) -> Mapping[str, Any]:
-        return hook.client.refunds.get(*key)
-
-    def _report(self, hook: FeedAmpHook, key: tuple[str, ...], errors: Sequence[Mapping[str, Any]]) -> None:
-        hook.client.refunds.report_errors(key[0], key[1], errors)
+    noun = "refunds"
+    key_fields: ClassVar[Mapping[str, Check]] = _NAMES
+    final_status = "COMPLETE"
 
 
-def _place(error: Exception) -> str:
-    """Return where an error was raised. Its words are not shown: they may name the customer."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
+def _keys(refunds: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return what names the refunds, each once."""
+    keys = [(refund["mp_order_number"], str(refund["feedamp_refund_id"])) for refund in refunds]
+    return dict(zip(keys, keys, strict=True))

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.parameters import given_instant, given_texts, nothing
+from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.waiting import Condition
-    from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 
 class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
@@ -24,20 +25,23 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
 
     Fulfilled means that each quantity is shipped or cancelled. Orders that the marketplace has closed, and
     those that it fulfils itself, count as fulfilled. Exactly one of ``mp_order_numbers`` and ``since`` is
-    needed.
+    needed. Further parameters: ``feedamp_conn_id``, ``seller`` and ``deferrable``, see
+    :class:`.FeedAmpPollingSensor`.
 
     :param mp_order_numbers: The orders to wait for, all of them: a list, the output of another task, or the
         text of a JSON array (templated). An empty list is done at once.
     :param since: Wait for any order that the seller has shipped or cancelled something of since this instant,
         with a time zone: a datetime or ISO 8601 (templated).
     :param until: ``complete``, or ``started``: one shipment or cancellation of each is enough (templated).
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller (templated). Default: the connection's.
-    :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
     :return: The numbers of the orders.
     """
 
-    template_fields: Sequence[str] = ("mp_order_numbers", "since", "until", "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = (
+        "mp_order_numbers",
+        "since",
+        "until",
+        *FeedAmpPollingSensor.template_fields,
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
 
     def __init__(
@@ -56,11 +60,8 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
         self.since = since
         self.until = until
 
-    def make_condition(self, client: FeedAmpClient) -> Condition:
-        """Return what is waited for."""
+    def _make_condition(self, client: FeedAmpClient) -> Condition:
         from airflow_provider_feedamp.api.conditions import FulfilledOrders, SellerActivity
-        from airflow_provider_feedamp.exceptions import InputError
-        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
 
         since = given_instant("since", self.since)
         if nothing(self.mp_order_numbers) == (since is None):
@@ -68,15 +69,3 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
         if since is not None:
             return SellerActivity(since.isoformat(), self.until)
         return FulfilledOrders(given_texts("mp_order_numbers", self.mp_order_numbers), self.until)
-
-    def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
-        """Return the trigger that waits for the same."""
-        from airflow_provider_feedamp.api.conditions import FulfilledOrders
-        from airflow_provider_feedamp.triggers.orders import (
-            FeedAmpFulfillmentTrigger,
-            FeedAmpSellerActivityTrigger,
-        )
-
-        if isinstance(condition, FulfilledOrders):
-            return FeedAmpFulfillmentTrigger
-        return FeedAmpSellerActivityTrigger

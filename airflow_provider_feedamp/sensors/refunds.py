@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+from airflow_provider_feedamp.operators.parameters import given_instant, given_texts, nothing
+from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,26 +17,27 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.waiting import Condition
-    from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 
 class FeedAmpRefundsSensor(FeedAmpPollingSensor):
     """Wait until there are refunds to process (status ``CREATED``).
 
     A refund whose errors the seller has resolved is to be processed again, and keeps its date of creation. So
-    leave ``created_after`` out, or set it far enough back.
+    leave ``created_after`` out, or set it far enough back. Further parameters: ``feedamp_conn_id``,
+    ``seller`` and ``deferrable``, see :class:`.FeedAmpPollingSensor`.
 
     :param mp_order_numbers: Only refunds of these orders: a list, the output of another task, or the text
         of a JSON array (templated). An empty list is done at once. Default: of any order.
     :param created_after: Only refunds created at or after this instant, with a time zone: a datetime or
         ISO 8601 (templated).
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller (templated). Default: the connection's.
-    :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
     :return: ``mp_order_number`` and ``feedamp_refund_id`` of each.
     """
 
-    template_fields: Sequence[str] = ("mp_order_numbers", "created_after", "feedamp_conn_id", "seller")
+    template_fields: Sequence[str] = (
+        "mp_order_numbers",
+        "created_after",
+        *FeedAmpPollingSensor.template_fields,
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
 
     def __init__(
@@ -52,18 +54,10 @@ class FeedAmpRefundsSensor(FeedAmpPollingSensor):
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
 
-    def make_condition(self, client: FeedAmpClient) -> Condition:
-        """Return what is waited for."""
+    def _make_condition(self, client: FeedAmpClient) -> Condition:
         from airflow_provider_feedamp.api.conditions import RefundsToProcess
-        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
 
         numbers = self.mp_order_numbers
         listed = None if nothing(numbers) else given_texts("mp_order_numbers", numbers)
         after = given_instant("created_after", self.created_after)
         return RefundsToProcess(listed, None if after is None else after.isoformat())
-
-    def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
-        """Return the trigger that waits for the same."""
-        from airflow_provider_feedamp.triggers.refunds import FeedAmpRefundsTrigger
-
-        return FeedAmpRefundsTrigger

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+from airflow_provider_feedamp.operators.parameters import flag, given_objects, text
+from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.waiting import Condition
-    from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 
 class FeedAmpReturnsSensor(FeedAmpPollingSensor):
     """Wait until given returns reach a status, ``REFUNDED`` for example: the seller has entered the amounts.
 
     A return that is further than the status has reached it. The seller has to act by the return's
-    ``respond_date``: when that day is over everywhere on earth, the task fails for good.
+    ``respond_date``: when that day is over everywhere on earth, the task fails for good. Further parameters:
+    ``feedamp_conn_id``, ``seller`` and ``deferrable``, see :class:`.FeedAmpPollingSensor`.
 
     :param returns: The returns to wait for, all of them, each with ``mp_order_number`` and
         ``mp_return_number``: a list, the output of another task, or the text of a JSON array (templated). An
@@ -30,9 +31,6 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
     :param status: ``AUTHORIZED``, ``REFUNDED`` or ``COMPLETED`` (templated).
     :param respond_date_is_deadline: Whether to fail when a return's ``respond_date`` is over (templated).
         Default True.
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller (templated). Default: the connection's.
-    :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
     :return: ``mp_order_number``, ``mp_return_number``, ``status`` and ``errors`` of each: the codes of errors
         that the marketplace has reported and the seller has not resolved.
     """
@@ -41,8 +39,7 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         "returns",
         "status",
         "respond_date_is_deadline",
-        "feedamp_conn_id",
-        "seller",
+        *FeedAmpPollingSensor.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"returns": "json"}
 
@@ -62,20 +59,11 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         self.status = status
         self.respond_date_is_deadline = respond_date_is_deadline
 
-    def make_condition(self, client: FeedAmpClient) -> Condition:
-        """Return what is waited for."""
+    def _make_condition(self, client: FeedAmpClient) -> Condition:
         from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
-        from airflow_provider_feedamp.operators.given import given_objects, text
-        from airflow_provider_feedamp.operators.values import flag
 
         deadline = flag("respond_date_is_deadline", self.respond_date_is_deadline)
         names = ("mp_order_number", "mp_return_number")
         given = given_objects("returns", self.returns, dict.fromkeys(names, text))
         condition = ReturnsInStatus([{name: each[name] for name in names} for each in given], self.status)
         return condition.dated(client) if deadline else condition
-
-    def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
-        """Return the trigger that waits for the same."""
-        from airflow_provider_feedamp.triggers.returns import FeedAmpReturnsTrigger
-
-        return FeedAmpReturnsTrigger

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_feedamp.bulk.paths import loggable
-from airflow_provider_feedamp.exceptions import DestinationError, ImportStoppedError, InputError
+from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError
 from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
         whole = False
         try:
-            with suppress(ImportStoppedError):  # A call that did not end in time; the file goes without it.
+            with suppress(StoppedError):  # A call that did not end in time; the file goes without it.
                 whole = run_apart(write, stop)
         finally:
             if not whole:
@@ -181,8 +181,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
         :raises InputError: It names the resource or the filter that is not known, or cannot be read.
         """
-        from airflow_provider_feedamp.operators.given import given_instant, given_texts, nothing
-        from airflow_provider_feedamp.operators.values import flag
+        from airflow_provider_feedamp.operators.parameters import flag, given_instant, given_texts, nothing
 
         given = {name: getattr(self, name) for name in _FILTER_NAMES}
         given = {name: value for name, value in given.items() if not nothing(value) and value != ""}

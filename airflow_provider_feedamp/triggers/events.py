@@ -18,7 +18,7 @@ from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,
     forget_variables,
 )
-from airflow_provider_feedamp.triggers.threads import client_for, forget_client, in_thread, pause
+from airflow_provider_feedamp.triggers.polling import client_for, forget_client, in_thread, pause
 
 try:
     from airflow.triggers.base import BaseEventTrigger
@@ -26,7 +26,7 @@ except ImportError:  # Airflow 2 has no watchers, but its manifest names this mo
     from airflow.triggers.base import BaseTrigger as BaseEventTrigger  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from airflow_provider_feedamp.api.watermark import Watermark
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The most entries of one event; more are told in several events.
+#: The most entries of one event; more come in several events.
 MOST_PER_EVENT = 500
 
 # Under this name the asset's state store (Airflow 3.3) keeps the mark: plain text, and open to every task.
@@ -53,7 +53,7 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
     seller who has to authorise again is logged once, and watched again from the poll after that.
 
     Airflow takes two watchers of one asset for the same only if their arguments are the same. So these say
-    nothing but what the asset's URI says, and how often is asked stands in the configuration
+    nothing but what the asset's URI says, and the configuration says how often FeedAMP is asked
     (``[feedamp] watch_interval`` and ``watch_look_back``).
 
     :param resource: What is watched: ``fulfillments``, ``refunds``, ``returns`` or ``authorization``.
@@ -72,14 +72,9 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger anew elsewhere; it holds no secret."""
-        return (
-            "airflow_provider_feedamp.triggers.events.FeedAmpActivityTrigger",
-            {
-                "resource": self.resource,
-                "feedamp_conn_id": self.feedamp_conn_id,
-                "seller": self.seller,
-            },
-        )
+        names = ("resource", "feedamp_conn_id", "seller")
+        path = "airflow_provider_feedamp.triggers.events.FeedAmpActivityTrigger"
+        return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll for ever, and fire for what is new."""
@@ -94,7 +89,8 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
                 wait = self._wait(error, wait, interval)
                 await pause(wait)
                 continue
-            for some in _portions(entries):
+            for start in range(0, len(entries), MOST_PER_EVENT):
+                some = entries[start : start + MOST_PER_EVENT]
                 event = {"seller": self.seller, "resource": self.resource, "entries": some}
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
             # A mark that is kept before Airflow has the events would lose them if it ends here.
@@ -183,11 +179,6 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
     def _store(self) -> Any:
         """Return the state store of the watched asset, or None where there is none: before Airflow 3.3."""
         return getattr(self, "asset_state_store", None)
-
-
-def _portions(entries: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(entries), MOST_PER_EVENT):
-        yield entries[start : start + MOST_PER_EVENT]
 
 
 def _seconds(option: str, default: float) -> float:

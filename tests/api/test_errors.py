@@ -17,7 +17,7 @@ from airflow_provider_feedamp.exceptions import (
     ServerError,
     UnreachableError,
 )
-from airflow_provider_feedamp.triggers.outcome import failed
+from airflow_provider_feedamp.triggers.polling import failed
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:

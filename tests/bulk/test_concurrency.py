@@ -15,10 +15,10 @@ from airflow_provider_feedamp.bulk.progress import PlaceCounts
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
 from airflow_provider_feedamp.bulk.threads import Stop
 from airflow_provider_feedamp.exceptions import (
-    ImportStoppedError,
     ReauthorizationRequiredError,
     RejectsFileError,
     ServerError,
+    StoppedError,
 )
 from tests.bulk.feedamps import PATIENCE, Gate, Orders
 
@@ -101,7 +101,7 @@ def test_a_run_that_is_told_to_stop_does_not_wait_for_a_token(caplog: pytest.Log
         stop.request()
         yield order(9)
 
-    with pytest.raises(ImportStoppedError):
+    with pytest.raises(StoppedError):
         place(orders(), api, max_workers=8, stop=stop)
 
     assert api.calls == []
@@ -274,7 +274,7 @@ def test_a_run_that_was_told_to_stop_while_its_source_was_made_sends_nothing() -
     stop, api = Stop(), Orders()
     stop.request()
 
-    with pytest.raises(ImportStoppedError):
+    with pytest.raises(StoppedError):
         place(numbered(8), api, stop=stop)
 
     assert (api.authorised, api.calls) == (0, [])
@@ -285,7 +285,7 @@ def test_a_run_that_is_told_to_stop_counts_what_is_answered() -> None:
     counts = PlaceCounts()
     api = Orders(lambda number: stop.request() if number == "N-20" else None)
 
-    with pytest.raises(ImportStoppedError) as error:
+    with pytest.raises(StoppedError) as error:
         place((order(line) for line in range(1, 10_000)), api, max_workers=3, counts=counts, stop=stop)
 
     assert error.value.retryable
@@ -307,7 +307,7 @@ def test_a_run_that_is_told_to_stop_waits_for_an_answer_only_for_a_while(
             """Only the third one is still on its way."""
         stop.request()
 
-    with pytest.raises(ImportStoppedError):
+    with pytest.raises(StoppedError):
         place(orders(), api, max_workers=4, counts=counts, stop=stop)
     gate.open()
 

@@ -27,10 +27,10 @@ from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.bulk.threads import Stop
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
-    ImportStoppedError,
     InputError,
     RejectsFileError,
     ServerError,
+    StoppedError,
 )
 from tests.bulk.feedamps import Memory, Orders, write_orders
 
@@ -174,7 +174,7 @@ def test_a_stop_at_any_moment_is_gone_on_from(source: str, task: Task) -> None:
             try:
                 counts = task.run(source, api, stop=stop, max_workers=2)
                 break
-            except ImportStoppedError:
+            except StoppedError:
                 stops += 1
             finally:
                 timer.cancel()

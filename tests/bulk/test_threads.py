@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_feedamp.bulk import threads as threads_module
 from airflow_provider_feedamp.bulk.threads import Stop, run_apart
-from airflow_provider_feedamp.exceptions import ImportStoppedError
+from airflow_provider_feedamp.exceptions import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def test_a_handler_that_requests_a_stop_lets_the_work_end_as_it_does(on_alarm: A
     assert run_apart(waiting_for(stop, ends), stop) == "done"
 
 
-@pytest.mark.parametrize(("handler", "error"), [(raise_interrupted, Interrupted), (None, ImportStoppedError)])
+@pytest.mark.parametrize(("handler", "error"), [(raise_interrupted, Interrupted), (None, StoppedError)])
 def test_work_that_does_not_stop_is_left_alone(
     on_alarm: Any, monkeypatch: pytest.MonkeyPatch, handler: Any, error: type[BaseException]
 ) -> None:

@@ -11,7 +11,7 @@ from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
 from tests.bulk.feedamps import write_orders
 from tests.cli.support import KEPT, Shop
-from tests.operators.test_orders import order
+from tests.operators.support import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from airflow_provider_feedamp.cli.orders import Bar, bar_line
 from tests.bulk.feedamps import write_orders
 from tests.cli.support import run
 from tests.house import ROOT
-from tests.operators.test_orders import order
+from tests.operators.support import order
 
 if TYPE_CHECKING:
     from pathlib import Path

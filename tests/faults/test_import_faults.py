@@ -27,7 +27,7 @@ from tests.airflow_runs import make_airflow
 from tests.faults import importer
 from tests.faults.imports import FAULTS, KILLS, TASK_KILLS, Seller, World, until
 from tests.house import ROOT
-from tests.operators.test_orders import order
+from tests.operators.support import order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

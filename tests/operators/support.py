@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
@@ -22,13 +23,18 @@ def order(number: str, **changes: Any) -> dict[str, Any]:
         "customer": {"full_name": CUSTOMER},
         "purchase_date": "2024-05-01T23:52:01Z",
         "currency": "USD",
-        "shipping_address": {"full_name": CUSTOMER},
+        "shipping_address": {"full_name": CUSTOMER, "address1": "1 Hidden Street"},
         "order_lines": [
             {"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5},
             {"mp_line_number": "2", "sku": "S-2", "quantity": 1, "unit_price": 9.99},
         ],
         "marketplace_state": "AWAITING_SHIPMENT",
     } | changes
+
+
+def lines(*orders: dict[str, Any]) -> bytes:
+    """Return orders as the content of a file, one a line."""
+    return b"".join(json.dumps(each).encode() + b"\n" for each in orders)
 
 
 def return_(number: str, order_number: str = "A", **changes: Any) -> dict[str, Any]:

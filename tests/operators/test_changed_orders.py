@@ -16,8 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_feedamp.exceptions import ApiError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.changed_orders import FeedAmpChangedOrdersOperator
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.store import open_store
+from tests.operators.support import CUSTOMER, order
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.once
 
 HOUR = timedelta(hours=1)
 NEW_YORK = ZoneInfo("America/New_York")
-
-
-@pytest.fixture(autouse=True)
-def _as_in_a_new_process() -> None:
-    CACHE.clear()
-    open_store.cache_clear()
 
 
 @dataclass
@@ -114,19 +107,7 @@ class Seller:
     def ship(self, number: str, line: str | None = None) -> None:
         held = {order["mp_order_number"] for order in self._control.orders(self._name)}
         if number not in held:
-            lines = [{"mp_line_number": each, "sku": "S-1", "quantity": 1} for each in "12"]
-            FeedAmpHook(seller=self._name).client.orders.place(
-                {
-                    "mp_order_number": number,
-                    "sales_channel": "US",
-                    "customer": {"full_name": "A. Customer"},
-                    "purchase_date": "2024-05-01T23:52:01Z",
-                    "currency": "USD",
-                    "shipping_address": {"full_name": "A. Customer"},
-                    "order_lines": lines,
-                    "marketplace_state": "AWAITING_SHIPMENT",
-                }
-            )
+            FeedAmpHook(seller=self._name).client.orders.place(order(number))
         self._control.ship(self._name, number, **({"mp_line_number": line} if line else {}))
 
 
@@ -159,7 +140,7 @@ def test_it_returns_numbers_and_statuses_alone(seller: Seller, now: datetime) ->
     orders = FeedAmpChangedOrdersOperator(task_id="changed_orders").execute(context)
 
     assert orders == [{"mp_order_number": "A1", "status": "FULFILLED"}]
-    assert "Customer" not in json.dumps([kept for _, kept in run.xcom.values()])
+    assert CUSTOMER not in json.dumps([kept for _, kept in run.xcom.values()])
 
 
 def test_a_run_that_fails_leaves_its_changes_to_the_next(
@@ -338,7 +319,11 @@ def test_a_first_run_without_a_data_interval_begins_when_it_could_run(feedamp: R
 def test_what_cannot_work_is_refused_before_anything_is_sent(
     feedamp: RunningSandbox, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    wrong = (
+        "^start must be a datetime with a time zone|^overlap is .* seconds of 0 or more|leave do_xcom_push on"
+    )
+
+    with pytest.raises(InputError, match=wrong) as caught:
         Runs().dated(START).returns(**arguments)
 
     assert isinstance(caught.value, AirflowFailException)

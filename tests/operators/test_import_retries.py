@@ -13,7 +13,7 @@ from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 from tests.airflow_runs import PATIENCE, AirflowHome, make_airflow
 from tests.house import ROOT
-from tests.operators.test_orders import lines, order
+from tests.operators.support import lines, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

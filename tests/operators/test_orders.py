@@ -7,24 +7,28 @@ import logging
 import os
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
-    ImportStoppedError,
     InputError,
     RejectsFileError,
     ServerError,
+    StoppedError,
     TooManyFailuresError,
 )
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
+from airflow_provider_feedamp.operators.orders import (
+    FeedAmpPlaceOrdersOperator,
+    TaskCheckpoints,
+    checkpoints_of,
+    metric_tags,
+)
+from tests.operators.support import lines, order, without_retries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,24 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-def order(number: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "mp_order_number": number,
-        "sales_channel": "US",
-        "customer": {"full_name": "Jane Secretname"},
-        "purchase_date": "2024-05-01T23:52:01Z",
-        "currency": "USD",
-        "shipping_address": {"full_name": "Jane Secretname", "address1": "1 Hidden Street"},
-        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 1.5}],
-        "marketplace_state": "AWAITING_SHIPMENT",
-    } | changes
-
-
-def lines(*orders: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(each).encode() + b"\n" for each in orders)
-
-
-def run(**arguments: Any) -> dict[str, Any]:
+def run(**arguments: Any) -> Any:
     return FeedAmpPlaceOrdersOperator(task_id="place_orders", **arguments).execute({})
 
 
@@ -173,32 +160,29 @@ def test_as_many_rejects_as_allowed_are_a_success(
     assert (counts["rejected"], counts["placed"], counts["rejects"]) == (1, 1, None)
 
 
-@pytest.mark.parametrize("max_failures", [-1, "-1", "", "many", 1.5, True])
-def test_an_odd_max_failures_is_refused_before_anything_is_sent(
-    feedamp: RunningSandbox, max_failures: Any
-) -> None:
-    with pytest.raises(InputError, match="max_failures must be"):
-        run(orders=[order("A")], max_failures=max_failures)
-    assert numbers(feedamp) == []
-
-
 @pytest.mark.parametrize(
-    ("arguments", "state"),
+    ("arguments", "wrong"),
     [
-        ({}, "neither"),
-        ({"source": ""}, "neither"),
-        ({"orders": [], "source": "/data/orders.ndjson"}, "both"),
+        ({}, "exactly one of orders and source.*neither"),
+        ({"source": ""}, "exactly one of orders and source.*neither"),
+        ({"orders": [], "source": "/data/orders.ndjson"}, "exactly one of orders and source.*both"),
+        ({"sql_conn_id": "shop"}, "sql_conn_id says that source is a query"),
+        ({"allow_empty": "perhaps"}, "allow_empty must be True or False, not 'perhaps'"),
+        ({"validate_only": "perhaps"}, "validate_only must be True or False, not 'perhaps'"),
+        *(({"max_failures": odd}, "max_failures must be") for odd in (-1, "-1", "", "many", 1.5, True)),
+        ({"max_workers": "many"}, "max_workers must be"),
+        ({"requests_per_second": "many"}, "requests_per_second must be"),
     ],
 )
-def test_exactly_one_of_orders_and_source_is_needed(arguments: dict[str, Any], state: str) -> None:
-    with pytest.raises(InputError, match=f"exactly one of orders and source.*{state}") as error:
-        run(**arguments)
+def test_what_cannot_work_is_refused_for_good_before_anything_is_sent(
+    feedamp: RunningSandbox, arguments: dict[str, Any], wrong: str
+) -> None:
+    orders = {} if "neither" in wrong else {"orders": [order("A")]}
+
+    with pytest.raises(InputError, match=wrong) as error:
+        run(**orders | arguments)
     assert isinstance(error.value, AirflowFailException)
-
-
-def test_a_database_to_ask_needs_a_query() -> None:
-    with pytest.raises(InputError, match="sql_conn_id says that source is a query"):
-        run(orders=[order("A")], sql_conn_id="shop")
+    assert numbers(feedamp) == []
 
 
 @pytest.mark.parametrize("empty", [{"orders": []}, {"orders": "[]"}, {"source": "{source}"}])
@@ -212,11 +196,6 @@ def test_no_order_at_all_is_an_error_unless_that_is_allowed(
     with pytest.raises(InputError, match="no order in it"):
         run(**arguments, allow_empty="False")
     assert run(**arguments, allow_empty=allow)["read"] == 0
-
-
-def test_an_odd_allow_empty_is_refused() -> None:
-    with pytest.raises(InputError, match="allow_empty must be True or False, not 'perhaps'"):
-        run(orders=[], allow_empty="perhaps")
 
 
 def test_the_source_is_never_overwritten_by_its_rejects(feedamp: RunningSandbox, source: Path) -> None:
@@ -277,8 +256,7 @@ def test_a_token_that_expires_in_the_middle_costs_no_order(feedamp: RunningSandb
 def test_a_failing_feedamp_fails_the_task_so_that_airflow_tries_again(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    defaults = Http.__init__.__kwdefaults__ or {}
-    monkeypatch.setitem(defaults, "retries", 0)  # The waits between them are not the subject.
+    without_retries(monkeypatch)
     feedamp.control.fault("http_error", on="data", status=503, times=50)
 
     with pytest.raises(ServerError) as error:
@@ -333,13 +311,6 @@ def test_the_log_says_what_began_and_how_it_ended_and_nothing_of_the_customer(
     ]
     assert "Secretname" not in caplog.text + str(error.value)
     assert "Hidden" not in caplog.text + str(error.value)
-
-
-@pytest.mark.parametrize("name", ["max_workers", "requests_per_second"])
-def test_an_odd_number_is_refused_before_anything_is_sent(feedamp: RunningSandbox, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} must be"):
-        run(orders=[order("A")], **{name: "many"})
-    assert numbers(feedamp) == []
 
 
 def test_as_many_connections_are_kept_open_as_orders_are_on_their_way(
@@ -445,7 +416,7 @@ def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSa
 
     operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=orders())  # type: ignore[arg-type]
 
-    with pytest.raises(ImportStoppedError) as error:
+    with pytest.raises(StoppedError) as error:
         operator.execute({})
 
     assert not isinstance(error.value, AirflowFailException)
@@ -462,78 +433,73 @@ def test_a_sandbox_that_asks_everybody_to_wait_costs_no_order(feedamp: RunningSa
     assert len(numbers(feedamp)) == 40
 
 
-def test_each_value_of_the_user_is_templated() -> None:
-    values = {
-        "orders": '[{{ "{" }}"n": {{ n }}}]',
-        "source": "/data/{{ n }}.ndjson",
-        "rejects": "/data/{{ n }}.rejects.ndjson",
-        "max_failures": "{{ n }}",
-        "allow_empty": "{{ n == 7 }}",
-        "validate_only": "{{ n == 8 }}",
-        "sql_conn_id": "shop_{{ n }}",
-        "max_workers": "{{ n }}",
-        "requests_per_second": "{{ n }}",
-        "feedamp_conn_id": "feedamp_{{ n }}",
-        "seller": "seller-{{ n }}",
-    }
-    operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", **values)
-
-    context: Any = {"n": 7}
-    operator.render_template_fields(context)
-
-    assert {name: getattr(operator, name) for name in values} == {
-        "orders": '[{"n": 7}]',
-        "source": "/data/7.ndjson",
-        "rejects": "/data/7.rejects.ndjson",
-        "max_failures": "7",
-        "allow_empty": "True",
-        "validate_only": "False",
-        "sql_conn_id": "shop_7",
-        "max_workers": "7",
-        "requests_per_second": "7",
-        "feedamp_conn_id": "feedamp_7",
-        "seller": "seller-7",
-    }
-    assert set(operator.template_fields) == set(values)
+# What a task keeps between its tries
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_a_template_may_give_the_list_itself_or_its_json(feedamp: RunningSandbox, native: bool) -> None:
-    with DAG(
-        "a_dag",
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        schedule=None,
-        render_template_as_native_obj=native,
-    ):
-        template = "{{ made }}" if native else "{{ made | tojson }}"
-        operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=template)
+class Store(dict[str, Any]):
+    """What Airflow's accessor of a task's state does."""
 
-    context: Any = {"made": [order("A"), order("B")]}
-    operator.render_template_fields(context)
+    set = dict.__setitem__
 
-    assert isinstance(operator.orders, list if native else str)
-    assert operator.execute({})["placed"] == 2
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
 
 
-def test_the_output_of_a_task_is_the_orders_and_comes_first() -> None:
-    with DAG("a_dag", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None):
-
-        @task
-        def make() -> list[dict[str, Any]]:
-            return []
-
-        operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=make())
-
-    assert operator.upstream_task_ids == {"make"}
+def context(store: Store | None, *, try_number: int = 1, max_tries: int = 2) -> dict[str, Any]:
+    ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, dag_id="a_dag", task_id="place")
+    return {"ti": ti} | ({} if store is None else {"task_state_store": store})
 
 
-def test_it_maps_over_sellers_and_sources() -> None:
-    with DAG("a_dag", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None) as dag:
-        FeedAmpPlaceOrdersOperator.partial(task_id="place_orders", max_failures=5).expand_kwargs(
-            [
-                {"seller": "acme", "source": "/data/acme.ndjson"},
-                {"seller": "globex", "source": "/data/globex.ndjson"},
-            ]
-        )
+def test_a_retry_finds_the_checkpoint_of_the_try_before() -> None:
+    store = Store()
 
-    assert dag.get_task("place_orders").task_type == "FeedAmpPlaceOrdersOperator"
+    TaskCheckpoints(store, 2).save({"read": 5})
+    found = checkpoints_of(context(store, try_number=2))
+
+    assert found is not None
+    assert found.load()["read"] == 5
+
+
+def test_after_a_clear_the_checkpoint_is_not_found_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = Store()
+    TaskCheckpoints(store, 2).save({"read": 5})
+
+    # Airflow raises max_tries when a task is cleared (clear_task_instances), and counts its tries on.
+    found = checkpoints_of(context(store, try_number=3, max_tries=4))
+
+    assert found is not None
+    assert found.load() is None
+    assert "no try since the task was last cleared left a checkpoint" in caplog.text
+
+
+def test_nothing_is_left_when_all_is_done() -> None:
+    store = Store()
+    found = TaskCheckpoints(store, 2)
+    found.save({"read": 5})
+
+    found.clear()
+    found.clear()
+
+    assert store == {}
+
+
+@pytest.mark.parametrize(("try_number", "lines"), [(1, 0), (2, 1)])
+def test_an_airflow_without_such_a_store_is_named_in_a_retry(
+    caplog: pytest.LogCaptureFixture, try_number: int, lines: int
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    assert checkpoints_of(context(None, try_number=try_number)) is None
+    assert caplog.text.count("no checkpoint for a retry before 3.3") == lines
+
+
+def test_without_a_context_there_is_nothing() -> None:
+    assert checkpoints_of({}) is None
+    assert metric_tags({}) == {}
+
+
+def test_metrics_are_tagged_as_airflows_own() -> None:
+    assert metric_tags(context(None)) == {"dag_id": "a_dag", "task_id": "place"}

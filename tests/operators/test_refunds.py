@@ -270,14 +270,6 @@ class TestComplete:
         assert (told["completed"], told["unchanged"]) == (1, 1)
         assert calls(feedamp)["complete_refund"] == 2
 
-    def test_a_refund_that_is_not_there_does_not_stop_the_others(self, feedamp: RunningSandbox) -> None:
-        [number] = made(feedamp, "A")
-
-        told = complete(named("B", 4), named("A", number), max_failures="1")
-
-        assert told["completed"] == 1
-        assert told["failed"]["B/4"].startswith("FeedAMP does not know it (HTTP 404")
-
     @pytest.mark.parametrize("refund_id", [None, "", "x", 1.5, True, "1/../2", "\uff11"])
     def test_an_id_that_is_none_is_named_before_anything_is_sent(
         self, feedamp: RunningSandbox, refund_id: Any
@@ -316,12 +308,6 @@ class TestReport:
 
         assert told["skipped"] == {f"A/{number}": "it is COMPLETE already"}
         assert statuses(feedamp) == {number: "COMPLETE"}
-
-    def test_a_refund_that_is_not_there_does_not_stop_the_others(self, feedamp: RunningSandbox) -> None:
-        [number] = made(feedamp, "A")
-
-        with pytest.raises(TooManyFailuresError, match=r"reported 1.*B/4: FeedAMP does not know it"):
-            report(named("B", 4, **EXCESS), named("A", number, **EXCESS))
 
 
 def test_the_path_that_is_guessed_can_be_another_one(

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
-from airflow_provider_feedamp.triggers import threads
+from airflow_provider_feedamp.triggers import polling
 from tests.sandbox.caller import Caller
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Running
     """Make the sandbox, with the orders A and B of acme, the connection feedamp_default."""
     CACHE.clear()
     open_store.cache_clear()
-    threads._clients.clear()
+    polling._clients.clear()
     marketplace = Caller(sandbox, "acme")
     for number in "AB":
         assert marketplace.place(number).ok

@@ -5,16 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.sensors.refunds import FeedAmpRefundsSensor
-from tests.sensors.waiting import MODES
+from tests.sensors.waiting import MODES, both_modes
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-
-both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
 
 
 def sensor(**arguments: Any) -> FeedAmpRefundsSensor:
@@ -70,8 +66,3 @@ def test_refunds_from_before_an_instant_do_not_count(feedamp: RunningSandbox) ->
 
     assert not sensor(created_after=later).poke({})
     assert sensor(created_after=earlier.isoformat()).poke({})
-
-
-@both_modes
-def test_no_orders_have_no_refunds_to_wait_for(feedamp: RunningSandbox, deferrable: bool) -> None:
-    assert sensor(mp_order_numbers=[], deferrable=deferrable).execute({}) == []

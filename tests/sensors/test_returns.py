@@ -12,12 +12,11 @@ from airflow_provider_feedamp.exceptions import InputError, NotFoundError, Retur
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
 from tests.sandbox.caller import return_line
-from tests.sensors.waiting import MODES, deferred, event_of
+from tests.sensors.waiting import MODES, both_modes, deferred, event_of
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
-both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
 RETURN = {"mp_order_number": "A", "mp_return_number": "R"}
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
 LAST_WEEK = (datetime.now(UTC) - timedelta(days=7)).date().isoformat()
@@ -99,7 +98,7 @@ def test_a_day_that_ends_while_the_task_is_deferred_fails_it_for_good(feedamp: R
     create(LAST_WEEK)
     waiting = sensor(deferrable=True, respond_date_is_deadline=False)
     trigger = deferred(waiting)
-    trigger.condition["respond_dates"] = [LAST_WEEK]
+    trigger.arguments["respond_dates"] = [LAST_WEEK]
 
     with pytest.raises(ReturnOverdueError) as caught:
         waiting.resume_execution("execute_complete", {"event": event_of(trigger)}, {})
@@ -117,11 +116,6 @@ def test_it_waits_on_where_no_day_is_over(
     create(respond_date)
 
     assert not sensor(respond_date_is_deadline=deadline).poke({})
-
-
-@both_modes
-def test_no_returns_are_done_at_once(feedamp: RunningSandbox, deferrable: bool) -> None:
-    assert sensor(returns=[], deferrable=deferrable).execute({}) == []
 
 
 def test_an_unknown_return_fails_for_good(feedamp: RunningSandbox) -> None:

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.sensors.polling import FeedAmpPollingSensor
+    from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
     from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 
@@ -58,3 +58,4 @@ def in_the_task(sensor: FeedAmpPollingSensor, meanwhile: Callable[[], Any]) -> A
 
 
 MODES = {False: in_the_task, True: through_the_triggerer}
+both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])

@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger
+from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 NO_MORE = "2126-01-01T00:00:00+00:00"
 
@@ -23,8 +23,11 @@ async def run(handling: str, event: Path) -> None:
     told: list[int] = []
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL if handling == "dies" else lambda which, _: told.append(which))
-    trigger = FeedAmpFulfillmentTrigger(
-        condition={"mp_order_numbers": ["A"]}, deadline=NO_MORE, poll_interval=0.1
+    trigger = FeedAmpPollingTrigger(
+        condition="FulfilledOrders",
+        arguments={"mp_order_numbers": ["A"]},
+        deadline=NO_MORE,
+        poll_interval=0.1,
     )
     task = asyncio.create_task(trigger._outcome())
     while not (told or task.done()):

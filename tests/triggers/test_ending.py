@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
-from airflow_provider_feedamp.triggers import threads
+from airflow_provider_feedamp.triggers import polling
 from tests.airflow_runs import FERNET_KEY
 from tests.house import ROOT
 from tests.sandbox.caller import Caller
@@ -102,17 +102,17 @@ def test_a_shell_in_which_triggers_ran_keeps_its_ctrl_c() -> None:
     before = signal.getsignal(signal.SIGINT)
     assert before is signal.default_int_handler
 
-    asyncio.run(threads.in_thread(("feedamp_default", None), time.monotonic))
+    asyncio.run(polling.in_thread(("feedamp_default", None), time.monotonic))
 
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_nobody_polls_or_keeps_a_mark_in_a_process_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async def paused() -> None:
-        await asyncio.wait_for(threads.pause(0), 0.1)
+        await asyncio.wait_for(polling.pause(0), 0.1)
 
     asyncio.run(paused())
-    monkeypatch.setattr(threads._Ending, "begun", True)
+    monkeypatch.setattr(polling._Ending, "begun", True)
 
     with pytest.raises(TimeoutError):
         asyncio.run(paused())

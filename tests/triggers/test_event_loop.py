@@ -21,8 +21,8 @@ import pytest
 
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
-from airflow_provider_feedamp.triggers import polling, threads
-from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger
+from airflow_provider_feedamp.triggers import polling
+from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 from tests.house import ROOT
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def measure(triggers: int, seconds: float, asked: int) -> Measured:
     """Run so many triggers against a server that takes so many seconds, asked so many times by each."""
     CACHE.clear()
     open_store.cache_clear()
-    threads._clients.clear()
+    polling._clients.clear()
     with slow_server(seconds, asked) as port, pytest.MonkeyPatch.context() as patch:
         connection = {
             "conn_type": "feedamp",
@@ -80,9 +80,10 @@ def measure(triggers: int, seconds: float, asked: int) -> Measured:
 
 
 async def _run(count: int) -> tuple[list[dict[str, Any]], float]:
-    def trigger(number: int) -> FeedAmpFulfillmentTrigger:
-        return FeedAmpFulfillmentTrigger(
-            condition={"mp_order_numbers": [f"A{number}"]},
+    def trigger(number: int) -> FeedAmpPollingTrigger:
+        return FeedAmpPollingTrigger(
+            condition="FulfilledOrders",
+            arguments={"mp_order_numbers": [f"A{number}"]},
             deadline="2126-01-01T00:00:00+00:00",
             feedamp_conn_id="feedamp_slow",
             poll_interval=0.1,

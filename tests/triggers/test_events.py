@@ -17,9 +17,9 @@ from airflow_provider_feedamp.api.watermark import Watermark
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
-from airflow_provider_feedamp.triggers import events, threads
+from airflow_provider_feedamp.triggers import events, polling
 from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
-from airflow_provider_feedamp.triggers.threads import forget_client
+from airflow_provider_feedamp.triggers.polling import forget_client
 from tests.sandbox.caller import Caller, return_
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def test_a_process_that_was_told_to_end_keeps_no_mark_of_events_that_nobody_take
 ) -> None:
     store = Store()
     ship(feedamp, "A1")
-    monkeypatch.setattr(threads._Ending, "begun", True)
+    monkeypatch.setattr(polling._Ending, "begun", True)
 
     with pytest.raises(TimeoutError):
         fires(watch(store=store), lambda: None, lambda: None, patience=1)

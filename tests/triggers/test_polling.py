@@ -8,7 +8,7 @@ import threading
 import time
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -20,11 +20,8 @@ from airflow_provider_feedamp.exceptions import (
     ServerError,
     UnreachableError,
 )
-from airflow_provider_feedamp.triggers import polling, threads
-from airflow_provider_feedamp.triggers.orders import FeedAmpFulfillmentTrigger, FeedAmpSellerActivityTrigger
+from airflow_provider_feedamp.triggers import polling
 from airflow_provider_feedamp.triggers.polling import MOST_FAILURES, FeedAmpPollingTrigger
-from airflow_provider_feedamp.triggers.refunds import FeedAmpRefundsTrigger
-from airflow_provider_feedamp.triggers.returns import FeedAmpReturnsTrigger
 from tests.sensors.waiting import again, event_of
 
 if TYPE_CHECKING:
@@ -52,45 +49,57 @@ class Answers:
         return answer
 
 
-class TellingTrigger(FeedAmpPollingTrigger):
-    """Asks what the test hands in."""
-
-    answers: ClassVar[Answers]
-
-    @staticmethod
-    def condition_class(**_: Any) -> Answers:
-        return TellingTrigger.answers
-
-
-def telling(*answers: Any, seconds: float = 60, **arguments: Any) -> TellingTrigger:
-    TellingTrigger.answers = Answers(*answers)
+def telling(*answers: Any, seconds: float = 60, **arguments: Any) -> FeedAmpPollingTrigger:
+    """Return a trigger of which ``ANSWERS`` is the condition."""
+    ANSWERS.__init__(*answers)  # type: ignore[misc]
     deadline = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-    return TellingTrigger(condition={}, deadline=deadline, **{"poll_interval": 0, **arguments})
+    return FeedAmpPollingTrigger(
+        condition="Answers", arguments={}, deadline=deadline, **{"poll_interval": 0, **arguments}
+    )
 
 
-@pytest.mark.parametrize(
-    ("trigger", "name"),
-    [
-        (FeedAmpFulfillmentTrigger, "orders.FeedAmpFulfillmentTrigger"),
-        (FeedAmpSellerActivityTrigger, "orders.FeedAmpSellerActivityTrigger"),
-        (FeedAmpRefundsTrigger, "refunds.FeedAmpRefundsTrigger"),
-        (FeedAmpReturnsTrigger, "returns.FeedAmpReturnsTrigger"),
-    ],
-)
-def test_a_trigger_comes_back_from_json_as_it_was(trigger: type[FeedAmpPollingTrigger], name: str) -> None:
+ANSWERS = Answers()
+
+
+@pytest.fixture(autouse=True)
+def _answers_can_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(polling.CONDITIONS, "Answers", lambda: ANSWERS)
+
+
+def test_a_trigger_comes_back_from_json_as_it_was() -> None:
     arguments: dict[str, Any] = {
-        "condition": {"any": ["thing", {"that": None}]},
+        "condition": "SellerActivity",
+        "arguments": {"any": ["thing", {"that": None}]},
         "deadline": NO_MORE,
         "feedamp_conn_id": "c",
         "seller": "s",
         "poll_interval": 1.5,
     }
 
-    path, told = trigger(**arguments).serialize()
+    path, told = FeedAmpPollingTrigger(**arguments).serialize()
 
-    assert path == f"airflow_provider_feedamp.triggers.{name}"
+    assert path == f"{FeedAmpPollingTrigger.__module__}.FeedAmpPollingTrigger"
     assert json.loads(json.dumps(told)) == told == arguments
-    assert again(trigger(**arguments)).serialize() == (path, told)
+    assert again(FeedAmpPollingTrigger(**arguments)).serialize() == (path, told)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("FulfilledOrders", {"mp_order_numbers": []}),
+        ("SellerActivity", {"since": NO_MORE}),
+        ("RefundsToProcess", {"mp_order_numbers": []}),
+        ("ReturnsInStatus", {"returns": []}),
+    ],
+)
+def test_it_knows_each_condition_by_its_name(
+    feedamp: RunningSandbox, name: str, arguments: dict[str, Any]
+) -> None:
+    trigger = FeedAmpPollingTrigger(
+        condition=name, arguments=arguments, deadline="2026-01-01T00:00:00+00:00", poll_interval=0
+    )
+
+    assert event_of(trigger)["status"] == ("timeout" if name == "SellerActivity" else "success")
 
 
 def test_it_asks_until_the_condition_is_met(feedamp: RunningSandbox) -> None:
@@ -103,7 +112,7 @@ def test_nothing_found_is_found_when_the_condition_says_so(feedamp: RunningSandb
 
 def test_behind_the_deadline_it_asks_once_more_and_gives_up(feedamp: RunningSandbox) -> None:
     assert event_of(telling(None, seconds=-5))["status"] == "timeout"
-    assert TellingTrigger.answers.asked == 1
+    assert ANSWERS.asked == 1
 
 
 def test_a_poll_that_hangs_ends_with_the_deadline(
@@ -129,13 +138,13 @@ def test_the_same_error_all_the_time_ends_the_wait(feedamp: RunningSandbox) -> N
     event = event_of(telling(*[ServerError("5xx", status=503)] * MOST_FAILURES))
 
     assert (event["status"], event["error"], event["data"]["status"]) == ("error", "ServerError", 503)
-    assert TellingTrigger.answers.asked == MOST_FAILURES
+    assert ANSWERS.asked == MOST_FAILURES
 
 
 def test_an_error_that_will_not_pass_ends_the_wait_at_once(feedamp: RunningSandbox) -> None:
     event = event_of(telling(ApiError("no JSON")))
 
-    assert (event["error"], event["message"], TellingTrigger.answers.asked) == ("ApiError", "no JSON", 1)
+    assert (event["error"], event["message"], ANSWERS.asked) == ("ApiError", "no JSON", 1)
 
 
 def test_time_that_is_up_in_the_middle_of_errors_is_time_that_is_up(feedamp: RunningSandbox) -> None:
@@ -146,7 +155,7 @@ def test_it_waits_as_long_as_feedamp_asks(feedamp: RunningSandbox) -> None:
     # An hour is longer than there is time, so that the last poll comes with the deadline.
     event = event_of(telling(RateLimitError("429", retry_after=3600), ["A"], seconds=0.3))
 
-    first, second = TellingTrigger.answers.asked_at
+    first, second = ANSWERS.asked_at
     assert event["status"] == "success"
     assert second - first > 0.2
 
@@ -157,7 +166,7 @@ def test_a_trigger_that_is_cancelled_ends_at_once_and_its_thread_runs_on(feedamp
 
     async def cancelled() -> None:
         task = asyncio.create_task(trigger._outcome())
-        while not TellingTrigger.answers.asked:
+        while not ANSWERS.asked:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -182,7 +191,7 @@ def test_what_a_cancelled_trigger_asked_of_the_loop_is_finished(feedamp: Running
             steps.append("answered")
             ended.set()
 
-        call = asyncio.create_task(threads.in_thread(("c", None), lambda: async_to_sync(look_up)()))
+        call = asyncio.create_task(polling.in_thread(("c", None), lambda: async_to_sync(look_up)()))
         await begun.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -199,22 +208,22 @@ def test_a_changed_connection_is_seen_after_an_error(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = ("feedamp_default", None)
-    first = threads.client_for(key)
-    assert threads.client_for(key) is first
+    first = polling.client_for(key)
+    assert polling.client_for(key) is first
 
     event_of(telling(ServerError("5xx"), ["A"]))
 
-    assert threads.client_for(key) is not first
+    assert polling.client_for(key) is not first
 
 
 def test_a_changed_connection_is_seen_after_some_minutes(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = ("feedamp_default", None)
-    first = threads.client_for(key)
-    monkeypatch.setattr(threads, "CLIENT_LIFETIME", 0.0)
+    first = polling.client_for(key)
+    monkeypatch.setattr(polling, "CLIENT_LIFETIME", 0.0)
 
-    assert threads.client_for(key) is not first
+    assert polling.client_for(key) is not first
 
 
 def test_one_seller_does_not_take_all_threads(feedamp: RunningSandbox) -> None:
@@ -222,12 +231,12 @@ def test_one_seller_does_not_take_all_threads(feedamp: RunningSandbox) -> None:
 
     async def both() -> None:
         busy = [
-            asyncio.create_task(threads.in_thread(("c", "slow"), lambda: held.wait(30)))
-            for _ in range(threads.THREADS + 1)
+            asyncio.create_task(polling.in_thread(("c", "slow"), lambda: held.wait(30)))
+            for _ in range(polling.THREADS + 1)
         ]
         await asyncio.sleep(0)
         try:
-            free.append(await asyncio.wait_for(threads.in_thread(("c", "quick"), lambda: "answer"), 5))
+            free.append(await asyncio.wait_for(polling.in_thread(("c", "quick"), lambda: "answer"), 5))
         finally:
             held.set()
             await asyncio.gather(*busy)

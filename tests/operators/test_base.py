@@ -1,10 +1,11 @@
-"""What all operators share that do one thing to each of many."""
+"""What all operators share, and those that do one thing to each of many."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import logging
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,16 @@ from airflow_provider_feedamp.exceptions import (
     TooManyFailuresError,
     UnreachableError,
 )
-from airflow_provider_feedamp.operators.each import EachBase, Failed, Skipped, try_each
+from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
+from airflow_provider_feedamp.operators.base import Account, Failed, ForEachOperator, Skipped
+from airflow_provider_feedamp.operators.changed_orders import FeedAmpChangedOrdersOperator
 from airflow_provider_feedamp.operators.fulfillments import FeedAmpReadFulfillmentsOperator
 from airflow_provider_feedamp.operators.order_errors import FeedAmpReportOrderErrorsOperator
 from airflow_provider_feedamp.operators.order_states import (
     FeedAmpCloseOrdersOperator,
     FeedAmpSetOrderStateOperator,
 )
+from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 from airflow_provider_feedamp.operators.refunds import (
     FeedAmpCompleteRefundsOperator,
     FeedAmpListRefundsOperator,
@@ -42,7 +46,7 @@ from airflow_provider_feedamp.operators.returns import (
     FeedAmpReportReturnErrorsOperator,
 )
 from tests.house import ROOT
-from tests.operators.support import CUSTOMER, calls, place, return_, states, without_retries
+from tests.operators.support import CUSTOMER, calls, order, place, return_, states, without_retries
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -52,7 +56,7 @@ RETURN = {"mp_order_number": "A", "mp_return_number": "R"}
 ERROR = {"code": "X", "message": "m"}
 
 #: Each operator with the list that it takes, one entry of it, and what else it needs.
-TAKES: list[tuple[type[EachBase], str, Any, dict[str, Any]]] = [
+TAKES: list[tuple[type[ForEachOperator], str, Any, dict[str, Any]]] = [
     (FeedAmpSetOrderStateOperator, "mp_order_numbers", "A", {"state": "CANCELLED"}),
     (FeedAmpCloseOrdersOperator, "mp_order_numbers", "A", {}),
     (FeedAmpReadFulfillmentsOperator, "mp_order_numbers", "A", {}),
@@ -64,9 +68,15 @@ TAKES: list[tuple[type[EachBase], str, Any, dict[str, Any]]] = [
     (FeedAmpCompleteReturnsOperator, "returns", RETURN, {}),
     (FeedAmpReportReturnErrorsOperator, "errors", RETURN | ERROR, {}),
 ]
-NAMES = [kind.__name__ for kind, *_ in TAKES]
+#: An import of orders takes its list in the same way, save that no order at all is an error.
+LISTS: list[tuple[type[BaseOperator], str, Any, dict[str, Any]]] = [
+    *TAKES,
+    (FeedAmpPlaceOrdersOperator, "orders", order("A", currency="?"), {}),
+]
 ALL: list[type[BaseOperator]] = [
-    *(kind for kind, *_ in TAKES),
+    *(kind for kind, *_ in LISTS),
+    FeedAmpAccessTokenOperator,
+    FeedAmpChangedOrdersOperator,
     FeedAmpListRefundsOperator,
     FeedAmpListReturnsOperator,
     FeedAmpProcessRefundsOperator,
@@ -79,14 +89,14 @@ def a_dag(**arguments: Any) -> DAG:
     return DAG("a_dag", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None, **arguments)
 
 
-@pytest.fixture(params=TAKES, ids=NAMES)
-def takes(request: pytest.FixtureRequest) -> Any:
-    return request.param
+takes_a_list = pytest.mark.parametrize("takes", LISTS, ids=lambda each: each[0].__name__)
+for_each = pytest.mark.parametrize("takes", TAKES, ids=lambda each: each[0].__name__)
 
 
 # The list that it is given
 
 
+@for_each
 def test_nothing_to_do_is_a_success_without_a_call(takes: Any) -> None:
     kind, name, _, more = takes
     more = more | {"feedamp_conn_id": "no_such_connection"}
@@ -97,6 +107,7 @@ def test_nothing_to_do_is_a_success_without_a_call(takes: Any) -> None:
         assert not any(told.values() if isinstance(told, dict) else told)
 
 
+@for_each
 @pytest.mark.parametrize(
     ("value", "wrong"),
     [
@@ -123,15 +134,18 @@ def test_what_is_no_such_list_fails_for_good_before_the_connection_is_read(
     assert isinstance(caught.value, AirflowFailException)
 
 
+@takes_a_list
 def test_a_list_a_text_and_any_other_sequence_are_the_same(feedamp: RunningSandbox, takes: Any) -> None:
     kind, name, entry, more = takes
+    # The account is empty, so that FeedAMP knows none of them; an order would be placed, were it not wrong.
+    wrong = "of 1 order was" if kind is FeedAmpPlaceOrdersOperator else r".*does not know it \(HTTP 404"
 
     for value in ([entry], json.dumps([entry]), (each for each in [entry])):
-        # The account is empty, so the one entry is one failure: or, of a return, a creation that is refused.
-        with pytest.raises(TooManyFailuresError, match=r"^1 "):
+        with pytest.raises(TooManyFailuresError, match=f"^1 {wrong}"):
             kind(task_id="each", **{name: value}, **more).execute({})
 
 
+@takes_a_list
 @pytest.mark.parametrize("native", [True, False])
 def test_a_template_may_give_the_list_itself_or_its_json(
     feedamp: RunningSandbox, takes: Any, native: bool
@@ -148,6 +162,7 @@ def test_a_template_may_give_the_list_itself_or_its_json(
         operator.execute({})
 
 
+@takes_a_list
 def test_the_output_of_a_task_is_the_list_and_comes_first(takes: Any) -> None:
     kind, name, _, more = takes
     with a_dag():
@@ -161,6 +176,7 @@ def test_the_output_of_a_task_is_the_list_and_comes_first(takes: Any) -> None:
     assert operator.upstream_task_ids == {"make"}
 
 
+@takes_a_list
 def test_it_maps_over_sellers_and_lists(takes: Any) -> None:
     kind, name, entry, more = takes
     with a_dag() as dag:
@@ -175,28 +191,24 @@ def test_it_maps_over_sellers_and_lists(takes: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_value_of_the_user_is_a_template_field_and_stands_in_the_signature(
+def test_every_value_of_the_user_is_in_the_signature_and_rendered_and_each_list_is_shown_as_json(
     kind: type[BaseOperator],
 ) -> None:
-    own = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
+    parameters = inspect.signature(kind.__init__).parameters
+    own = set(parameters) - {"self", "kwargs"}
+    counted = {"max_failures"} if issubclass(kind, ForEachOperator) else set()
+    lists = {name for name in own if re.search(r"Sequence\[|list\[", str(parameters[name].annotation))}
 
     assert set(kind.template_fields) == own - NOT_TEMPLATED
-    assert own >= {"feedamp_conn_id", "seller"} | ({"max_failures"} if issubclass(kind, EachBase) else set())
-
-
-@pytest.mark.parametrize("kind", ALL)
-def test_each_list_is_shown_as_json(kind: type[BaseOperator]) -> None:
-    parameters = inspect.signature(kind.__init__).parameters.values()
-    lists = {each.name for each in parameters if "Sequence" in str(each.annotation)} - NOT_TEMPLATED
-
-    assert kind.template_fields_renderers == dict.fromkeys(lists, "json")
+    assert len(kind.template_fields) == len(own - NOT_TEMPLATED)
+    assert own >= {"feedamp_conn_id", "seller"} | counted
+    assert kind.template_fields_renderers == dict.fromkeys(lists - NOT_TEMPLATED, "json")
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_each_value_of_the_user_is_rendered(kind: type[BaseOperator]) -> None:
     values: dict[str, Any] = {name: f"{name}-{{{{ n }}}}" for name in kind.template_fields}
-    more: dict[str, Any] = {"process": print} if kind is FeedAmpProcessRefundsOperator else {}
-    operator = kind(task_id="each", **values, **more)
+    operator = kind(task_id="each", **values, **needed(kind))
 
     context: Any = {"n": 7}
     operator.render_template_fields(context)
@@ -206,15 +218,16 @@ def test_each_value_of_the_user_is_rendered(kind: type[BaseOperator]) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_making_one_reads_no_connection_and_takes_the_defaults_of_the_dag(kind: type[BaseOperator]) -> None:
-    own: dict[str, Any] = {
-        name: "x" for name in kind.template_fields if name not in ("seller", "feedamp_conn_id")
-    }
-    own |= {"process": print} if kind is FeedAmpProcessRefundsOperator else {}
+    own: dict[str, Any] = dict.fromkeys({*kind.template_fields} - {"seller", "feedamp_conn_id"}, "x")
 
     with a_dag(default_args={"feedamp_conn_id": "no_such_connection", "seller": "globex"}):
-        operator: Any = kind(task_id="each", **own)
+        operator: Any = kind(task_id="each", **own, **needed(kind))
 
     assert (operator.feedamp_conn_id, operator.seller) == ("no_such_connection", "globex")
+
+
+def needed(kind: type[BaseOperator]) -> dict[str, Any]:
+    return {"process": print} if kind is FeedAmpProcessRefundsOperator else {}
 
 
 def test_the_seller_and_the_connection_decide_whose_account_it_is(
@@ -356,10 +369,16 @@ def test_the_words_of_feedamp_stand_in_no_result_and_no_log(
 # The loop
 
 
+def processed(items: dict[Any, Any], act: Any, *outcomes: str) -> Account:
+    account = Account("things", dict.fromkeys(outcomes, 0))
+    account.process(items, act)
+    return account
+
+
 def test_the_loop_keeps_the_order_and_adds_up() -> None:
     outcomes: dict[str, Any] = {"A": "done", "B": Skipped("why"), "C": Failed("what"), "D": "done"}
 
-    account = try_each("things", ("done", "other"), outcomes, lambda outcome: outcome)
+    account = processed(outcomes, lambda outcome: outcome, "done", "other")
 
     assert account.result() == {"done": 2, "other": 0, "skipped": {"B": "why"}, "failed": {"C": "what"}}
     assert str(account) == "done 2, other 0, skipped 1, failed 1"
@@ -382,7 +401,7 @@ def test_what_is_about_one_is_kept_and_the_loop_goes_on(error: Exception, reason
             raise error
         return "done"
 
-    account = try_each("things", ("done",), {"A": 0, ("B", "1"): 1, "C": 2}, act)
+    account = processed({"A": 0, ("B", "1"): 1, "C": 2}, act, "done")
 
     assert account.result() == {"done": 2, "skipped": {}, "failed": {"B/1": reason}}
 
@@ -395,5 +414,5 @@ def test_any_other_error_is_raised_at_once() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        try_each("things", ("done",), {"A": 1, "B": 2}, act)
+        processed({"A": 1, "B": 2}, act, "done")
     assert len(seen) == 1

@@ -13,13 +13,12 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnVa
 from airflow_provider_feedamp.exceptions import FeedAmpError, forget_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.waiting import Condition
-    from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
     :param deferrable: Whether to wait in the triggerer. Default: ``[operators] default_deferrable``.
     """
 
+    template_fields: Sequence[str] = ("feedamp_conn_id", "seller")
     ui_color = "#e2ecd9"
 
     #: Looks in a row that have failed for a reason that passes.
@@ -55,13 +55,6 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         self.seller = seller
         self.deferrable = deferrable
 
-    def execute(self, context: Context) -> Any:
-        """Wait, and return what was found."""
-        from airflow_provider_feedamp.hooks.feedamp import task_errors
-
-        with task_errors():
-            return super().execute(context)
-
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask once. Airflow's own loop around this also cares for time-outs and skips."""
         from airflow_provider_feedamp.hooks.feedamp import task_errors
@@ -77,7 +70,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
         from airflow_provider_feedamp.hooks.feedamp import task_errors
-        from airflow_provider_feedamp.triggers.outcome import result_of
+        from airflow_provider_feedamp.triggers.polling import result_of
 
         try:
             with task_errors():
@@ -88,12 +81,8 @@ class FeedAmpPollingSensor(BaseSensorOperator):
             raise AirflowTaskTimeout(f"{error} Its execution_timeout is {self.execution_timeout}.") from None
 
     @abstractmethod
-    def make_condition(self, client: FeedAmpClient) -> Condition:
+    def _make_condition(self, client: FeedAmpClient) -> Condition:
         """Return what is waited for, out of the rendered parameters."""
-
-    @abstractmethod
-    def trigger_class(self, condition: Condition) -> type[FeedAmpPollingTrigger]:
-        """Return the trigger that waits for a condition of this sensor."""
 
     def _ask(self) -> list[Any] | None:
         """Ask once; what passes counts as "not yet", as often in a row as in the triggerer."""
@@ -103,7 +92,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
             found = self._condition.met(self._client)
         except FeedAmpError as error:
             self._failures += 1
-            # Rescheduled, each look is a process of its own, and nobody counts: Airflow's retries do.
+            # Rescheduled, each look is a process of its own, which cannot count: Airflow's retries do.
             counted = self.deferrable or not self.reschedule
             if not (error.retryable and counted and self._failures < MOST_FAILURES):
                 raise
@@ -115,10 +104,12 @@ class FeedAmpPollingSensor(BaseSensorOperator):
 
     def _defer(self, context: Context) -> None:
         from airflow_provider_feedamp.api.waiting import plain
+        from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
         timeout = self._time_left(context)
-        trigger = self.trigger_class(self._condition)(
-            condition=plain(self._condition),
+        trigger = FeedAmpPollingTrigger(
+            condition=type(self._condition).__name__,
+            arguments=plain(self._condition),
             deadline=(datetime.now(UTC) + timeout).isoformat(),
             feedamp_conn_id=self.feedamp_conn_id,
             seller=self.seller,
@@ -143,4 +134,4 @@ class FeedAmpPollingSensor(BaseSensorOperator):
 
     @cached_property
     def _condition(self) -> Condition:
-        return self.make_condition(self._client)
+        return self._make_condition(self._client)

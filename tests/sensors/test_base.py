@@ -23,12 +23,17 @@ from airflow_provider_feedamp.sensors.refunds import FeedAmpRefundsSensor
 from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
 from airflow_provider_feedamp.triggers.polling import MOST_FAILURES
 from tests.operators.support import without_retries
-from tests.sensors.waiting import deferred, event_of
+from tests.sensors.waiting import both_modes, deferred, event_of
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
-SENSORS = [FeedAmpFulfillmentSensor, FeedAmpRefundsSensor, FeedAmpReturnsSensor]
+#: Each sensor with the list that it takes.
+SENSORS: list[tuple[type[Any], str]] = [
+    (FeedAmpFulfillmentSensor, "mp_order_numbers"),
+    (FeedAmpRefundsSensor, "mp_order_numbers"),
+    (FeedAmpReturnsSensor, "returns"),
+]
 
 
 def sensor(**arguments: Any) -> FeedAmpFulfillmentSensor:
@@ -40,16 +45,27 @@ def resume(waiting: FeedAmpFulfillmentSensor, event: Any) -> Any:
     return waiting.resume_execution("execute_complete", {"event": event}, {})
 
 
-@pytest.mark.parametrize("kind", SENSORS)
-def test_every_value_of_the_user_is_a_template_field(kind: type[Any]) -> None:
-    own = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
+@pytest.mark.parametrize(("kind", "listed"), SENSORS)
+def test_every_value_of_the_user_is_a_template_field_and_whether_to_defer_is_airflows_setting(
+    kind: type[Any], listed: str
+) -> None:
+    parameters = inspect.signature(kind.__init__).parameters
 
-    assert set(kind.template_fields) == own - {"deferrable"}
+    assert set(kind.template_fields) == set(parameters) - {"self", "kwargs", "deferrable"}
+    assert set(kind.template_fields) >= {listed, "feedamp_conn_id", "seller"}
+    assert kind.template_fields_renderers == {listed: "json"}
+    assert parameters["deferrable"].default is False
 
 
-@pytest.mark.parametrize("kind", SENSORS)
-def test_whether_to_defer_is_airflows_setting(kind: type[Any]) -> None:
-    assert inspect.signature(kind.__init__).parameters["deferrable"].default is False
+@both_modes
+@pytest.mark.parametrize(("kind", "listed"), SENSORS)
+def test_an_empty_list_is_done_at_once_and_nobody_is_asked(
+    feedamp: RunningSandbox, kind: type[Any], listed: str, deferrable: bool
+) -> None:
+    before = feedamp.control.counters()["calls"]
+
+    assert kind(task_id="wait", **{listed: []}, deferrable=deferrable).execute({}) == []
+    assert feedamp.control.counters()["calls"] == before
 
 
 def test_the_deadline_goes_to_the_trigger_as_an_instant(feedamp: RunningSandbox) -> None:
@@ -67,9 +83,10 @@ def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> Non
     trigger = deferred(sensor(seller="acme", poke_interval=7, until="started"))
 
     path, arguments = trigger.serialize()
-    assert path == "airflow_provider_feedamp.triggers.orders.FeedAmpFulfillmentTrigger"
+    assert path == "airflow_provider_feedamp.triggers.polling.FeedAmpPollingTrigger"
     assert arguments == {
-        "condition": {"mp_order_numbers": ["A"], "until": "started"},
+        "condition": "FulfilledOrders",
+        "arguments": {"mp_order_numbers": ["A"], "until": "started"},
         "deadline": trigger.deadline,
         "feedamp_conn_id": "feedamp_default",
         "seller": "acme",
@@ -212,7 +229,7 @@ def test_an_event_that_nobody_knows_is_a_failure_that_a_retry_can_mend(event: An
 )
 def test_an_error_of_the_trigger_is_the_same_error_in_the_task(kind: type[FeedAmpError]) -> None:
     from airflow_provider_feedamp.hooks.feedamp import as_task_error
-    from airflow_provider_feedamp.triggers.outcome import failed
+    from airflow_provider_feedamp.triggers.polling import failed
 
     error = as_task_error(kind("no", status=418, codes=["X"], request_id="r", retry_after=2.0))
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_feedamp.exceptions import InputError
-from airflow_provider_feedamp.operators.values import flag, limit, rate, whole_number
+from airflow_provider_feedamp.operators.parameters import flag, limit, rate, whole_number
 
 pytestmark = pytest.mark.once
 
