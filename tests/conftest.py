@@ -41,12 +41,12 @@ def forget() -> None:
     from airflow_provider_feedamp.api import pacing
     from airflow_provider_feedamp.tokens.cache import CACHE
     from airflow_provider_feedamp.tokens.store import open_store
-    from airflow_provider_feedamp.triggers import polling as threads
+    from airflow_provider_feedamp.triggers import polling
 
     CACHE.clear()
     open_store.cache_clear()
     pacing._pacers.clear()
-    threads._clients.clear()
+    polling._clients.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ FOLDER = os.environ.get("IMPORT_KILLED_FOLDER", "")
 class KilledOperator(FeedAmpPlaceOrdersOperator):
     """Writes its process id down, and saves checkpoints more often, as this import is short."""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         from airflow_provider_feedamp.bulk import checkpoint
 
         checkpoint.SAVE_EVERY = 1.0

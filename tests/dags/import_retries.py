@@ -21,7 +21,7 @@ FOLDER = os.environ.get("IMPORT_RETRIES_FOLDER", "")
 class InterruptedOperator(FeedAmpPlaceOrdersOperator):
     """Ends with an exception that ``dag.test()`` of Airflow 2 survives, unlike those of its handlers."""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         try:
             return super().execute(context)
         except Exception:
@@ -34,7 +34,7 @@ class InterruptedOperator(FeedAmpPlaceOrdersOperator):
 class TerminatedOperator(InterruptedOperator):
     """Gets a SIGTERM in its first try, once FeedAMP holds ten orders."""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         if context["ti"].try_number == 1:
             threading.Thread(target=self._terminate, daemon=True).start()
         return super().execute(context)
