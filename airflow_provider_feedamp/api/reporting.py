@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.api.order_check import LONGEST_NUMBER
+from airflow_provider_feedamp.api.checks import LONGEST_NUMBER
 from airflow_provider_feedamp.exceptions import (
     ApiError,
     InputError,

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_feedamp.api.answers import an_object
+from airflow_provider_feedamp.api.checks import check_return
 from airflow_provider_feedamp.api.filters import (
     LARGEST_PAGE,
     calls_for,
@@ -15,7 +16,6 @@ from airflow_provider_feedamp.api.filters import (
 )
 from airflow_provider_feedamp.api.paging import listed, listed_of_order
 from airflow_provider_feedamp.api.reporting import mark_complete, report_errors
-from airflow_provider_feedamp.api.return_check import check_return
 from airflow_provider_feedamp.api.types import CreatedReturn, Return, ReturnRefunds, ReturnStatus
 from airflow_provider_feedamp.api.unverified import Unverified, segments
 from airflow_provider_feedamp.exceptions import InputError

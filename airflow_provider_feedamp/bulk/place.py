@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeGuard
 
-from airflow_provider_feedamp.api.order_check import check_order
+from airflow_provider_feedamp.api.checks import check_order
 from airflow_provider_feedamp.bulk.counts import Notes, PlaceCounts, orders_in_words, orders_were
 from airflow_provider_feedamp.bulk.interrupt import GRACE, Stop
 from airflow_provider_feedamp.bulk.workers import NO_ANSWER, Slot, Workers

@@ -1,4 +1,4 @@
-"""What is wrong with an order, found before it is sent."""
+"""The checks of an order and of a return, made before they are sent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from airflow_provider_feedamp.api.types import MarketplaceState
+from airflow_provider_feedamp.api.types import MarketplaceState, ReturnType
 from airflow_provider_feedamp.exceptions import InputError
 
 #: Characters in an order's or a line's number.
@@ -68,11 +68,11 @@ def order_problems(order: object) -> list[str]:
             problems.append(f"{name} {wrong}")
     lines = order.get("order_lines")
     if isinstance(lines, list | tuple):
-        problems += _line_problems(lines)
+        problems += _problems_of_lines(lines)
     return problems
 
 
-def _line_problems(lines: list[object] | tuple[object, ...]) -> list[str]:
+def _problems_of_lines(lines: list[object] | tuple[object, ...]) -> list[str]:
     problems = []
     first_with: dict[str, int] = {}
     for index, line in enumerate(lines):
@@ -98,7 +98,7 @@ def _line_problems(lines: list[object] | tuple[object, ...]) -> list[str]:
 
 
 def _order_number(value: object) -> str:
-    wrong = _number(value)
+    wrong = _number_problem(value)
     if not wrong and value in {".", ".."}:
         return f"is {value!r}: a URL cannot carry it"
     if not wrong and isinstance(value, str) and not value.isascii():
@@ -109,7 +109,7 @@ def _order_number(value: object) -> str:
     return wrong
 
 
-def _number(value: object) -> str:
+def _number_problem(value: object) -> str:
     if isinstance(value, str) and len(value) > LONGEST_NUMBER:
         return f"has {len(value)} characters: at most {LONGEST_NUMBER} are allowed"
     return _text(value)
@@ -198,10 +198,111 @@ _REQUIRED: dict[str, _Check] = {
     "order_lines": _lines,
     "marketplace_state": _state,
 }
-_REQUIRED_OF_LINE: dict[str, _Check] = {"mp_line_number": _number, "sku": _text, "quantity": _quantity}
+_REQUIRED_OF_LINE: dict[str, _Check] = {
+    "mp_line_number": _number_problem,
+    "sku": _text,
+    "quantity": _quantity,
+}
 _OPTIONAL_INSTANTS = (
     "earliest_ship_date",
     "latest_ship_date",
     "earliest_delivery_date",
     "latest_delivery_date",
 )
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def check_return(mp_order_number: str, mp_return_number: str, return_: object) -> None:
+    """Refuse a return that FeedAMP would refuse.
+
+    :raises InputError: Names the return and all that is wrong with it.
+    """
+    problems = return_problems(mp_order_number, mp_return_number, return_)
+    if problems:
+        more = f"; and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
+        name = f"Return {_short(mp_return_number)} of order {_short(mp_order_number)}"
+        raise InputError(f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}")
+
+
+def return_problems(mp_order_number: object, mp_return_number: object, return_: object) -> list[str]:
+    """Return all that is wrong with a return, in words that name the field; empty when it can be sent.
+
+    What FeedAMP documents is checked, and nothing else: unknown fields pass, and so do the inner fields of
+    ``shipping_address``. The words never hold a value that was given.
+
+    :param mp_order_number: The number of its order.
+    :param mp_return_number: Its own number.
+    :param return_: The return as parsed from JSON.
+    """
+    problems = []
+    numbers = {"mp_order_number": mp_order_number, "mp_return_number": mp_return_number}
+    for name, number in numbers.items():
+        if wrong := _return_number_problem(number):
+            problems.append(f"{name} {wrong}")
+    if not isinstance(return_, Mapping):
+        return [*problems, "it must be an object"]
+    for name, number in numbers.items():
+        if return_.get(name) not in (None, number):
+            problems.append(f"{name} in the body is not that of the path")
+    for name in ("request_date", "respond_date"):
+        if not _is_date(return_.get(name)):
+            problems.append(f"{name} must be a date, such as 2024-05-10")
+    if return_.get("return_type") not in (None, *ReturnType):
+        problems.append(f"return_type must be one of {', '.join(ReturnType)}")
+    if not isinstance(return_.get("shipping_address"), Mapping | None):
+        problems.append("shipping_address must be an object")
+    return problems + _problems_of_return_lines(return_.get("return_lines"))
+
+
+def _problems_of_return_lines(lines: object) -> list[str]:
+    if not isinstance(lines, list | tuple) or not lines:
+        return ["return_lines must be a list with at least one line"]
+    problems = []
+    first_with: dict[str, int] = {}
+    for index, line in enumerate(lines):
+        name = f"return_lines[{index}]"
+        if not isinstance(line, Mapping):
+            problems.append(f"{name} must be an object")
+            continue
+        problems += [f"{name}.{wrong}" for wrong in _problems_of_return_line(line)]
+        number = line.get("mp_return_line_number")
+        if isinstance(number, str) and (first := first_with.setdefault(number, index)) != index:
+            problems.append(f"{name}.mp_return_line_number is the same as that of return_lines[{first}]")
+    return problems
+
+
+def _problems_of_return_line(line: Mapping[str, object]) -> list[str]:
+    problems = []
+    for name in ("mp_return_line_number", "mp_order_line_number"):
+        if wrong := _return_number_problem(line.get(name)):
+            problems.append(f"{name} {wrong}")
+    quantity = line.get("quantity")
+    if type(quantity) is not int or quantity < 1:
+        problems.append("quantity must be a whole number of at least 1")
+    if not isinstance(line.get("preauthorized"), bool | None):
+        problems.append("preauthorized must be true or false")
+    return problems
+
+
+def _return_number_problem(value: object) -> str:
+    if isinstance(value, str) and value.strip() and len(value) <= LONGEST_NUMBER:
+        return ""
+    return f"must be text of 1 to {LONGEST_NUMBER} characters"
+
+
+def _is_date(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _short(number: object) -> str:
+    return repr(number[:LONGEST_NUMBER]) if number and isinstance(number, str) else "without a number"
