@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_feedamp.api.watermark import ChangedOrder
+    from airflow_provider_feedamp.api.changes import ChangedOrder
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class FeedAmpChangedOrdersOperator(BaseOperator):
             return self._poll(context)
 
     def _poll(self, context: Context) -> list[ChangedOrder]:
-        from airflow_provider_feedamp.api.watermark import Watermark, poll
+        from airflow_provider_feedamp.api.changes import Watermark, poll
         from airflow_provider_feedamp.exceptions import InputError
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
         from airflow_provider_feedamp.operators.run_marks import RunMarks

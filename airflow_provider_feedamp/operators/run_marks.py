@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_feedamp.api.watermark import Watermark
+    from airflow_provider_feedamp.api.changes import Watermark
 
 # How far away the mark of a mapped task's seller is looked for, when the list of sellers has changed.
 _INDEXES_AROUND = 50
@@ -66,7 +66,7 @@ class RunMarks:
         return kept
 
     def _mark(self, kept: dict[str, Any]) -> Watermark:
-        from airflow_provider_feedamp.api.watermark import Watermark
+        from airflow_provider_feedamp.api.changes import Watermark
 
         came_through = kept["after"] and self._state(kept["run_id"], kept["map_index"]) == "success"
         return Watermark.from_json(kept["after"] if came_through else kept["before"])
