@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
     from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         return found
 
     def _defer(self, context: Context) -> None:
-        from airflow_provider_feedamp.api.waiting import plain
+        from airflow_provider_feedamp.api.conditions import plain
 
         timeout = self._time_left(context)
         trigger = self.trigger_class(self._condition)(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
     from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 
@@ -64,7 +64,7 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
 
     def make_condition(self, client: FeedAmpClient) -> Condition:
         """Return what is waited for."""
-        from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
+        from airflow_provider_feedamp.api.conditions import ReturnsInStatus
         from airflow_provider_feedamp.operators.given import given_objects, text
         from airflow_provider_feedamp.operators.values import flag
 

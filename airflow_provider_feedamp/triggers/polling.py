@@ -17,7 +17,7 @@ from airflow_provider_feedamp.triggers.threads import client_for, forget_client,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
 
 log = logging.getLogger(__name__)
 

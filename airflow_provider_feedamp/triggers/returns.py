@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
+from airflow_provider_feedamp.api.conditions import ReturnsInStatus
 from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
 

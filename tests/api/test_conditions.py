@@ -10,9 +10,13 @@ import pytest
 import time_machine
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.conditions import FulfilledOrders, RefundsToProcess, SellerActivity
-from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
-from airflow_provider_feedamp.api.waiting import plain
+from airflow_provider_feedamp.api.conditions import (
+    FulfilledOrders,
+    RefundsToProcess,
+    ReturnsInStatus,
+    SellerActivity,
+    plain,
+)
 from airflow_provider_feedamp.exceptions import NotFoundError, ReturnOverdueError
 from tests.api.edge import Edge, Reply
 
