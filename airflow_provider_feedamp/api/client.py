@@ -11,7 +11,7 @@ from airflow_provider_feedamp.api.returns import ReturnsApi
 from airflow_provider_feedamp.api.unverified import Unverified
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 
 class FeedAmpClient:

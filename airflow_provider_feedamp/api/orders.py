@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.api.answers import an_object
 from airflow_provider_feedamp.api.checks import check_order
 from airflow_provider_feedamp.api.filters import LARGEST_PAGE, calls_for, instant_filter, page_size_filter
+from airflow_provider_feedamp.api.http import an_object
 from airflow_provider_feedamp.api.paging import listed
 from airflow_provider_feedamp.api.reporting import report_errors
 from airflow_provider_feedamp.api.types import Fulfillments, MarketplaceState, Order, PlacedOrder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 
 class OrdersApi:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_feedamp.api.answers import objects_under
+from airflow_provider_feedamp.api.http import objects_under
 from airflow_provider_feedamp.exceptions import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 #: Pages in a row without an entry that was not there before: more are no list, but a circle.
 _MOST_STALE = 10

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.api.answers import an_object
 from airflow_provider_feedamp.api.filters import LARGEST_PAGE, calls_for, instant_filter, page_size_filter
+from airflow_provider_feedamp.api.http import an_object
 from airflow_provider_feedamp.api.paging import listed, listed_of_order
 from airflow_provider_feedamp.api.reporting import mark_complete, report_errors
 from airflow_provider_feedamp.api.types import Refund, RefundStatus
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 _KEY = ("mp_order_number", "feedamp_refund_id")
 

@@ -16,7 +16,7 @@ from airflow_provider_feedamp.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 log = logging.getLogger(__name__)
 

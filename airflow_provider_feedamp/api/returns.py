@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.api.answers import an_object
 from airflow_provider_feedamp.api.checks import check_return
 from airflow_provider_feedamp.api.filters import (
     LARGEST_PAGE,
@@ -14,6 +13,7 @@ from airflow_provider_feedamp.api.filters import (
     instant_filter,
     page_size_filter,
 )
+from airflow_provider_feedamp.api.http import an_object
 from airflow_provider_feedamp.api.paging import listed, listed_of_order
 from airflow_provider_feedamp.api.reporting import mark_complete, report_errors
 from airflow_provider_feedamp.api.types import CreatedReturn, Return, ReturnRefunds, ReturnStatus
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 #: A return's number may be unique only among the returns of its order.
 _KEY = ("mp_order_number", "mp_return_number")

@@ -17,7 +17,6 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLError
 
 from airflow_provider_feedamp.api.auth import origin_of, rewind
-from airflow_provider_feedamp.api.connections import BoundedAdapter, content_of
 from airflow_provider_feedamp.api.http import (
     DEFAULT_POOL_SIZE,
     DEFAULT_RETRIES,
@@ -25,10 +24,10 @@ from airflow_provider_feedamp.api.http import (
     HEADERS,
     LONGEST_WAIT,
     RETRIED_METHODS,
-    Response,
     repeats,
 )
 from airflow_provider_feedamp.api.pacing import backoff
+from airflow_provider_feedamp.api.wire import BoundedAdapter, Response, content_of
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:

@@ -159,9 +159,8 @@ class FeedAmpHook(BaseHook):
     def client(self) -> FeedAmpClient:
         """Return the client for this seller's account: ``hook.client.orders.place(...)`` and so on."""
         from airflow_provider_feedamp.api.client import FeedAmpClient
-        from airflow_provider_feedamp.api.http import Http
+        from airflow_provider_feedamp.api.http import Http, Transport
         from airflow_provider_feedamp.api.pacing import pacer_for
-        from airflow_provider_feedamp.api.transport import Transport
         from airflow_provider_feedamp.hooks.unverified import configured
 
         account = (self.config.base_url, self.config.client_id, self.seller)

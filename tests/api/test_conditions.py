@@ -21,7 +21,7 @@ from airflow_provider_feedamp.exceptions import NotFoundError, ReturnOverdueErro
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 SINCE = "2026-01-01T12:00:00+00:00"
 RETURN = {"mp_order_number": "A", "mp_return_number": "R"}

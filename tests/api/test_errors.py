@@ -21,7 +21,7 @@ from airflow_provider_feedamp.triggers.outcome import failed
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 WHAT = "reading order '600A'"
 

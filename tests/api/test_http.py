@@ -13,9 +13,8 @@ import pytest
 from requests import Request
 from urllib3.exceptions import ReadTimeoutError
 
-from airflow_provider_feedamp.api.connections import BoundedAdapter
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.wire import BoundedAdapter
 from airflow_provider_feedamp.exceptions import ApiError, ConfigurationError, TokenError, UnreachableError
 from tests.api.edge import Edge, Reply, Tokens
 

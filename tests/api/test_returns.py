@@ -14,7 +14,7 @@ from airflow_provider_feedamp.exceptions import ApiError, BadRequestError, Input
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 pytestmark = pytest.mark.once
 

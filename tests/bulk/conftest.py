@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from urllib3 import HTTPResponse
 
-from airflow_provider_feedamp.api.http import Http
+from airflow_provider_feedamp.api.http import Http, Transport
 from airflow_provider_feedamp.api.orders import OrdersApi
-from airflow_provider_feedamp.api.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

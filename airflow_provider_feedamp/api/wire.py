@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 import time
+from dataclasses import dataclass, field
 from http.client import HTTPResponse, RemoteDisconnected
 from socket import SocketIO
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from airflow_provider_feedamp.exceptions import ApiError, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from urllib3.exceptions import HTTPError
 
 
@@ -25,6 +28,24 @@ LEAST_TOTAL = 120.0
 LONGEST_ANSWER = 32 * 1024 * 1024
 #: Bytes that are read at a time. An older urllib3 unpacks them all at once, a thousandfold at worst.
 _PIECE = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer of FeedAMP's, read to its end.
+
+    :param status_code: HTTP status.
+    :param headers: Headers; their names are not case-sensitive.
+    :param content: The body, unpacked.
+    :param token: The access token that was sent.
+    :param proven: Whether the client has had a success before.
+    """
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes = field(repr=False)
+    token: str = field(default="", repr=False)
+    proven: bool = False
 
 
 class Timed(SocketIO):
