@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_feedamp.api.checks import check_order
-from airflow_provider_feedamp.api.filters import LARGEST_PAGE, calls_for, instant_filter, page_size_filter
 from airflow_provider_feedamp.api.http import an_object
-from airflow_provider_feedamp.api.paging import listed
+from airflow_provider_feedamp.api.lists import (
+    LARGEST_PAGE,
+    calls_for,
+    instant_filter,
+    listed,
+    page_size_filter,
+)
 from airflow_provider_feedamp.api.reporting import report_errors
 from airflow_provider_feedamp.api.types import Fulfillments, MarketplaceState, Order, PlacedOrder
 from airflow_provider_feedamp.api.unverified import Unverified

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.api.filters import LARGEST_PAGE, calls_for, instant_filter, page_size_filter
 from airflow_provider_feedamp.api.http import an_object
-from airflow_provider_feedamp.api.paging import listed, listed_of_order
+from airflow_provider_feedamp.api.lists import (
+    LARGEST_PAGE,
+    calls_for,
+    instant_filter,
+    listed,
+    listed_of_order,
+    page_size_filter,
+)
 from airflow_provider_feedamp.api.reporting import mark_complete, report_errors
 from airflow_provider_feedamp.api.types import Refund, RefundStatus
 from airflow_provider_feedamp.api.unverified import Unverified, segments

@@ -6,15 +6,16 @@ import itertools
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_feedamp.api.checks import check_return
-from airflow_provider_feedamp.api.filters import (
+from airflow_provider_feedamp.api.http import an_object
+from airflow_provider_feedamp.api.lists import (
     LARGEST_PAGE,
     calls_for,
     check_text,
     instant_filter,
+    listed,
+    listed_of_order,
     page_size_filter,
 )
-from airflow_provider_feedamp.api.http import an_object
-from airflow_provider_feedamp.api.paging import listed, listed_of_order
 from airflow_provider_feedamp.api.reporting import mark_complete, report_errors
 from airflow_provider_feedamp.api.types import CreatedReturn, Return, ReturnRefunds, ReturnStatus
 from airflow_provider_feedamp.api.unverified import Unverified, segments
