@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.http import Transport
 
-_KEY = ("mp_order_number", "feedamp_refund_id")
+_REFUND_KEY = ("mp_order_number", "feedamp_refund_id")
 
 
 class RefundsApi:
@@ -66,7 +66,7 @@ class RefundsApi:
         if created_before is not None:
             params["created_before"] = instant_filter("created_before", created_before, latest=True)
         chosen = {"mp_order_numbers": mp_order_numbers, "refund_status": refund_status}
-        found = listed(self._transport, "refunds", calls_for(params, chosen), key=_KEY)
+        found = listed(self._transport, "refunds", calls_for(params, chosen), key=_REFUND_KEY)
         return cast("Iterator[Refund]", found)
 
     def of_order(self, mp_order_number: str) -> builtins.list[Refund]:
@@ -75,7 +75,7 @@ class RefundsApi:
         :param mp_order_number: The marketplace's order number.
         :raises NotFoundError: The seller's account has no such order.
         """
-        found = listed_of_order(self._transport, mp_order_number, "refunds", key=_KEY)
+        found = listed_of_order(self._transport, mp_order_number, "refunds", key=_REFUND_KEY)
         return [cast("Refund", refund) for refund in found]
 
     def get(self, mp_order_number: str, feedamp_refund_id: int | str) -> Refund:
@@ -85,8 +85,8 @@ class RefundsApi:
         :param feedamp_refund_id: FeedAMP's id of the refund, as a number or its digits.
         :raises NotFoundError: The order has no such refund.
         """
-        path = _path(mp_order_number, feedamp_refund_id)
-        what = f"reading {_named(mp_order_number, feedamp_refund_id)}"
+        path = _refund_path(mp_order_number, feedamp_refund_id)
+        what = f"reading {_refund_named(mp_order_number, feedamp_refund_id)}"
         return cast("Refund", an_object(self._transport.request("GET", path, what=what), what))
 
     def complete(self, mp_order_number: str, feedamp_refund_id: int | str) -> None:
@@ -103,8 +103,8 @@ class RefundsApi:
         tail = segments(self._unverified.refund_complete_path)
         mark_complete(
             self._transport,
-            [*_path(mp_order_number, feedamp_refund_id), *tail],
-            of=_named(mp_order_number, feedamp_refund_id),
+            [*_refund_path(mp_order_number, feedamp_refund_id), *tail],
+            of=_refund_named(mp_order_number, feedamp_refund_id),
             read=lambda: self.get(mp_order_number, feedamp_refund_id),
             complete=RefundStatus.COMPLETE,
         )
@@ -123,14 +123,14 @@ class RefundsApi:
         """
         report_errors(
             self._transport,
-            _path(mp_order_number, feedamp_refund_id),
+            _refund_path(mp_order_number, feedamp_refund_id),
             errors,
-            of=_named(mp_order_number, feedamp_refund_id),
+            of=_refund_named(mp_order_number, feedamp_refund_id),
             read=lambda: self.get(mp_order_number, feedamp_refund_id),
         )
 
 
-def _path(mp_order_number: str, feedamp_refund_id: int | str) -> builtins.list[str]:
+def _refund_path(mp_order_number: str, feedamp_refund_id: int | str) -> builtins.list[str]:
     """Return a refund's path; its id is a number in answers and a text in paths."""
     digits = feedamp_refund_id if isinstance(feedamp_refund_id, str) else ""
     if type(feedamp_refund_id) is int:
@@ -142,5 +142,5 @@ def _path(mp_order_number: str, feedamp_refund_id: int | str) -> builtins.list[s
     )
 
 
-def _named(mp_order_number: str, feedamp_refund_id: int | str) -> str:
+def _refund_named(mp_order_number: str, feedamp_refund_id: int | str) -> str:
     return f"refund {feedamp_refund_id} of order {mp_order_number!r}"

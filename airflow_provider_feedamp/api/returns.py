@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.http import Transport
 
 #: A return's number may be unique only among the returns of its order.
-_KEY = ("mp_order_number", "mp_return_number")
+_RETURN_KEY = ("mp_order_number", "mp_return_number")
 
 
 class ReturnsApi:
@@ -75,7 +75,7 @@ class ReturnsApi:
         chosen = {names.returns_by_order: mp_order_numbers, names.returns_by_status: return_status}
         params |= _passed_through(filters or {})
         calls = calls_for(params, chosen, numbers=names.returns_by_order)
-        return cast("Iterator[Return]", listed(self._transport, "returns", calls, key=_KEY))
+        return cast("Iterator[Return]", listed(self._transport, "returns", calls, key=_RETURN_KEY))
 
     def of_order(self, mp_order_number: str) -> builtins.list[Return]:
         """Return all returns of one order.
@@ -83,7 +83,7 @@ class ReturnsApi:
         :param mp_order_number: The marketplace's order number.
         :raises NotFoundError: The seller's account has no such order.
         """
-        found = listed_of_order(self._transport, mp_order_number, "returns", key=_KEY)
+        found = listed_of_order(self._transport, mp_order_number, "returns", key=_RETURN_KEY)
         return [cast("Return", return_) for return_ in found]
 
     def get(self, mp_order_number: str, mp_return_number: str) -> Return:
@@ -93,8 +93,8 @@ class ReturnsApi:
         :param mp_return_number: The marketplace's return number.
         :raises NotFoundError: The order has no such return.
         """
-        what = f"reading {_named(mp_order_number, mp_return_number)}"
-        path = _path(mp_order_number, mp_return_number)
+        what = f"reading {_return_named(mp_order_number, mp_return_number)}"
+        path = _return_path(mp_order_number, mp_return_number)
         return cast("Return", an_object(self._transport.request("GET", path, what=what), what))
 
     def create(
@@ -116,9 +116,9 @@ class ReturnsApi:
         body = {name: value for name, value in return_.items() if name != "mp_return_number"}
         status, held = self._transport.request(
             "PUT",
-            _path(mp_order_number, mp_return_number),
+            _return_path(mp_order_number, mp_return_number),
             json=body | {"mp_order_number": mp_order_number},
-            what=f"creating {_named(mp_order_number, mp_return_number)}",
+            what=f"creating {_return_named(mp_order_number, mp_return_number)}",
         )
         # The body of this answer is not documented; what is not a return is not passed on as one.
         known = isinstance(held, dict) and "return_lines" in held
@@ -134,8 +134,8 @@ class ReturnsApi:
         :param mp_return_number: The marketplace's return number.
         :raises NotFoundError: The order has no such return.
         """
-        what = f"reading the amounts of {_named(mp_order_number, mp_return_number)}"
-        path = [*_path(mp_order_number, mp_return_number), "refunds"]
+        what = f"reading the amounts of {_return_named(mp_order_number, mp_return_number)}"
+        path = [*_return_path(mp_order_number, mp_return_number), "refunds"]
         return cast("ReturnRefunds", an_object(self._transport.request("GET", path, what=what), what))
 
     def complete(self, mp_order_number: str, mp_return_number: str) -> None:
@@ -152,8 +152,8 @@ class ReturnsApi:
         tail = segments(self._unverified.return_complete_path)
         mark_complete(
             self._transport,
-            [*_path(mp_order_number, mp_return_number), *tail],
-            of=_named(mp_order_number, mp_return_number),
+            [*_return_path(mp_order_number, mp_return_number), *tail],
+            of=_return_named(mp_order_number, mp_return_number),
             read=lambda: self.get(mp_order_number, mp_return_number),
             complete=ReturnStatus.COMPLETED,
         )
@@ -172,9 +172,9 @@ class ReturnsApi:
         """
         report_errors(
             self._transport,
-            _path(mp_order_number, mp_return_number),
+            _return_path(mp_order_number, mp_return_number),
             errors,
-            of=_named(mp_order_number, mp_return_number),
+            of=_return_named(mp_order_number, mp_return_number),
             read=lambda: self.get(mp_order_number, mp_return_number),
         )
 
@@ -189,9 +189,9 @@ def _passed_through(filters: Mapping[str, str]) -> dict[str, str]:
     return dict(filters)
 
 
-def _path(mp_order_number: str, mp_return_number: str) -> builtins.list[str]:
+def _return_path(mp_order_number: str, mp_return_number: str) -> builtins.list[str]:
     return ["orders", mp_order_number, "returns", mp_return_number]
 
 
-def _named(mp_order_number: str, mp_return_number: str) -> str:
+def _return_named(mp_order_number: str, mp_return_number: str) -> str:
     return f"return {mp_return_number!r} of order {mp_order_number!r}"

@@ -33,8 +33,7 @@ from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Request, Response
-    from requests.auth import AuthBase
+    from requests import PreparedRequest, Request
 
     from airflow_provider_feedamp.api.types import TokenSource
 
@@ -201,7 +200,7 @@ class BearerAuth(AuthBase):
         r.hooks["response"].append(self._renew_once)
         return r
 
-    def _renew_once(self, response: Response, **send_options: Any) -> Response:
+    def _renew_once(self, response: requests.Response, **send_options: Any) -> requests.Response:
         """Send a request that got a 401 once more with another token; requests calls this once per answer."""
         request = response.request
         sent = request.headers.get("Authorization", "")
@@ -218,7 +217,7 @@ class BearerAuth(AuthBase):
         )
         if not rewind(request):
             return response
-        answer: Response = response.connection.send(request, **send_options)
+        answer: requests.Response = response.connection.send(request, **send_options)
         answer.history.append(response)
         if answer.status_code != 401:
             self._take_note(request.headers["Authorization"])
