@@ -22,8 +22,7 @@ from airflow_provider_feedamp.exceptions import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import FeedAmpClient, OrdersApi
 
 log = logging.getLogger(__name__)
 

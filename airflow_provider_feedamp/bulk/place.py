@@ -24,7 +24,7 @@ from airflow_provider_feedamp.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.bulk.parse import SourceOrder
     from airflow_provider_feedamp.bulk.rejects import RejectsFile
     from airflow_provider_feedamp.bulk.workers import Answer

@@ -18,7 +18,7 @@ from airflow_provider_feedamp.bulk.rejects import RejectsFile, can_be_continued
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.bulk.checkpoint import CheckpointStore
     from airflow_provider_feedamp.bulk.inputs import OrderInput
     from airflow_provider_feedamp.bulk.progress import Observer

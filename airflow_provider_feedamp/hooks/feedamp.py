@@ -18,9 +18,8 @@ from airflow_provider_feedamp.hooks.errors import task_errors
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.session import FeedAmpSession
-    from airflow_provider_feedamp.api.unverified import Unverified
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.models import AccessToken
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.api.unverified import Unverified
+from airflow_provider_feedamp.api.client import Unverified
 
 _OPTIONS = ("refund_complete_path", "return_complete_path")
 

@@ -54,7 +54,7 @@ class ReportErrorsBase(EachBase):
         }
 
     def _one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.api.reporting import not_held
+        from airflow_provider_feedamp.api.client import not_held
 
         key, errors = item
         held = self._held(hook, key)

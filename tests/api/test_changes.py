@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from airflow_provider_feedamp.api.changes import DEFAULT_OVERLAP, Watermark, activity, poll
+from airflow_provider_feedamp.api.client import OrdersApi
 from airflow_provider_feedamp.api.http import Answer
-from airflow_provider_feedamp.api.orders import OrdersApi
 from airflow_provider_feedamp.exceptions import ApiError, InputError
 
 pytestmark = pytest.mark.once

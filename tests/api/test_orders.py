@@ -16,7 +16,7 @@ from airflow_provider_feedamp.exceptions import (
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
 
 ORDER: dict[str, Any] = {
     "mp_order_number": "600A",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from urllib3 import HTTPResponse
 
+from airflow_provider_feedamp.api.client import OrdersApi
 from airflow_provider_feedamp.api.http import Http, Transport
-from airflow_provider_feedamp.api.orders import OrdersApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from airflow_provider_feedamp.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
     from tests.bulk.conftest import FeedAmpEdge
 
     MakeOrder = Callable[..., dict[str, Any]]

@@ -13,11 +13,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from urllib3.connectionpool import HTTPConnectionPool
 
 from airflow_provider_feedamp.api import pacing
-from airflow_provider_feedamp.api.client import FeedAmpClient
+from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
 from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT, Http
 from airflow_provider_feedamp.api.pacing import pacer_for
 from airflow_provider_feedamp.api.session import FeedAmpSession
-from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
     ClientRefusedError,
