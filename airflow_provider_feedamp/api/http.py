@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import json as jsonlib
 import logging
-import os
 import platform
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import requests
 from requests.utils import default_headers
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
-    SSLError,
-)
-from urllib3.util import Timeout
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from airflow_provider_feedamp import __version__
 from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
 from airflow_provider_feedamp.api.pacing import Pause, backoff
-from airflow_provider_feedamp.api.wire import BoundedAdapter, Response, closed_while_idle, content_of
+from airflow_provider_feedamp.api.wire import Request, Wire, closed_while_idle
 from airflow_provider_feedamp.exceptions import (
     ApiError,
-    ConfigurationError,
     InputError,
     TokenError,
     forget_variables,
@@ -41,10 +31,9 @@ from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from urllib3.connectionpool import HTTPConnectionPool
-
     from airflow_provider_feedamp.api.pacing import Pacer
     from airflow_provider_feedamp.api.types import TokenSource
+    from airflow_provider_feedamp.api.wire import Response
 
 
 log = logging.getLogger(__name__)
@@ -70,28 +59,17 @@ HEADERS = {
     "User-Agent": f"airflow-provider-feedamp/{__version__} requests/{requests.__version__} "
     f"Python/{platform.python_version()}",
     "Accept": "application/json",
+    "Accept-Encoding": "gzip",  # what the wire unpacks, whatever else is installed beside requests
 }
 
 
 @dataclass(slots=True)
-class _Call:
-    """What belongs to one call, over all its sendings."""
+class _Call(Request):
+    """A request with what belongs to all its sendings."""
 
-    method: str
-    target: str
-    body: bytes | None
-    token: str = field(repr=False)
     fresh: bool = False
     refusals: int = 0
     retries: int = 0
-
-
-class _Way(NamedTuple):
-    """How requests reach FeedAMP from this process, and what begins each of their targets."""
-
-    process: int
-    pool: HTTPConnectionPool
-    prefix: str
 
 
 class Http:
@@ -127,24 +105,23 @@ class Http:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        self.timeout = Timeout(connect=connect, read=read)  # by name: the first in order is the total
-        self._base_url = base_url.rstrip("/") + "/"
+        both = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        self.wire = Wire(base_url.rstrip("/") + "/", both, pool_size, HEADERS)
         self._tokens = tokens
         self._retries = retries
-        self._pool_size = pool_size
         self._sleep = sleep
         self._jitter = jitter
         self._pause = Pause(retries, clock=clock, sleep=sleep, jitter=jitter)
-        self._way: _Way | None = None
         self._accepted = ""
         self._proven = False
 
     def authorise(self) -> None:
         """Obtain the access token that the next call will use, and send nothing to the order API.
 
-        :raises TokenError: There is none to be had.
+        :raises ConfigurationError: The proxy or the certificates of the environment cannot be used.
+        :raises TokenError: There is no access token to be had.
         """
+        self.wire.prepare()
         sendable(self._tokens.token())
 
     def call(
@@ -169,62 +146,21 @@ class Http:
             if pacers:
                 self._pause.wait()  # a pause may have begun meanwhile
             try:
-                response = self._exchange(call)
+                response = self.wire.exchange(call)
             except HTTPError as error:
                 if not self._goes_on_without_answer(call, error):
                     raise
             else:
                 if not self._goes_on(call, response):
+                    response.proven = self._proven
                     return response
-
-    def _exchange(self, call: _Call) -> Response:
-        """Send a call once and read its answer."""
-        way = self._way
-        if way is None or way.process != os.getpid():
-            # A child process that used its parent's connections would read the parent's answers.
-            way = self._way = self._connect()
-        raw = way.pool.urlopen(
-            call.method,
-            way.prefix + call.target,
-            call.body,
-            _headers(call),  # in no variable of this frame, which Airflow may show with an error
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=self.timeout,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            content = content_of(raw, f"{call.method} {self._path(call)}")
-        except SSLError as error:  # no fault of a certificate: the connection was open
-            raise ProtocolError("The answer was cut off", error) from error
-        return Response(raw.status, raw.headers, content, call.token, self._proven)
-
-    def _connect(self) -> _Way:
-        """Find out about proxies and certificates once, with requests' own rules."""
-        adapter = BoundedAdapter(pool_connections=1, pool_maxsize=self._pool_size)
-        try:
-            base = requests.Request("GET", self._base_url).prepare()
-            url = str(base.url)
-            given = requests.Session().merge_environment_settings(url, {}, False, None, None)
-            verify, cert, proxies = given["verify"], given["cert"], given["proxies"]
-            pool = adapter.get_connection_with_tls_context(base, verify, proxies, cert)
-            adapter.cert_verify(pool, url, verify, cert)  # type: ignore[no-untyped-call]
-            return _Way(os.getpid(), pool, adapter.request_url(base, proxies))  # type: ignore[arg-type]
-        except (OSError, ValueError, HTTPError) as error:
-            # Neither the text nor the cause: they may show a proxy's password.
-            raise ConfigurationError(
-                f"No connection to FeedAMP can be set up ({type(error).__name__}). Check the proxy's URL "
-                "(HTTPS_PROXY) and that REQUESTS_CA_BUNDLE, if set, names a file that exists."
-            ) from None
 
     def _goes_on_without_answer(self, call: _Call, error: HTTPError) -> bool:
         """Decide after a missing answer whether to send the call again, and wait until then."""
         repeatable = call.method in RETRIED_METHODS
         if repeatable and closed_while_idle(error):
             text = "FeedAMP gave no answer (it closed a kept connection) to %s %s; trying again at once"
-            log.info(text, call.method, self._path(call))
+            log.info(text, call.method, self.wire.path(call))
             return True
         if isinstance(error, SSLError) or not (repeatable or never_sent(error)):
             return False
@@ -238,12 +174,14 @@ class Http:
         if call.token != self._accepted:
             self._accepted = call.token
             self._tokens.accepted(call.token)
-        asked = seconds_asked(response) or 0.0
         if status == TOO_MANY:
+            asked = seconds_asked(response) or 0.0
             return asked <= LONGEST_WAIT and self._pauses(call, asked)
         self._pause.reset()
         self._proven = self._proven or status < 300
-        return repeats(call.method, status) and self._waits(call, f"answered {status} to", asked)
+        return repeats(call.method, status) and self._waits(
+            call, f"answered {status} to", seconds_asked(response) or 0.0
+        )
 
     def _renews(self, call: _Call) -> bool:
         """Replace a refused token once; then pause and try the fresh one again."""
@@ -261,7 +199,7 @@ class Http:
         if seconds:
             log.info(
                 "FeedAMP answered %s to %s %s; all calls wait for %.1f s (pause %d of %d in a row)",
-                *(refusal, call.method, self._path(call), seconds, self._pause.pauses, self._retries),
+                *(refusal, call.method, self.wire.path(call), seconds, self._pause.pauses, self._retries),
             )
         return seconds is not None
 
@@ -273,18 +211,10 @@ class Http:
         call.retries += 1
         log.info(
             "FeedAMP %s %s %s; trying again in %.1f s (retry %d of %d)",
-            *(reason, call.method, self._path(call), seconds, call.retries, self._retries),
+            *(reason, call.method, self.wire.path(call), seconds, call.retries, self._retries),
         )
         self._sleep(seconds)
         return True
-
-    def _path(self, call: _Call) -> str:
-        return urlsplit(self._base_url + call.target).path
-
-
-def _headers(call: _Call) -> dict[str, str]:
-    kind = {} if call.body is None else {"Content-Type": "application/json"}
-    return {**HEADERS, **kind, "Authorization": f"Bearer {call.token}"}
 
 
 def repeats(method: str, status: int) -> bool:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.exceptions import ChunkedEncodingError, ReadTimeout
-from urllib3 import Retry
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLError
 
+from airflow_provider_feedamp.api import wire
 from airflow_provider_feedamp.api.http import (
     DEFAULT_POOL_SIZE,
     DEFAULT_RETRIES,
@@ -28,7 +30,13 @@ from airflow_provider_feedamp.api.http import (
     sendable,
 )
 from airflow_provider_feedamp.api.pacing import backoff
-from airflow_provider_feedamp.api.wire import BoundedAdapter, Response, content_of
+from airflow_provider_feedamp.api.wire import (
+    BoundedHTTPConnection,
+    BoundedHTTPSConnection,
+    Response,
+    refuse_socks,
+    unusable,
+)
 from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Bytes that are read at a time. An older urllib3 unpacks them all at once, a thousandfold at worst.
+_PIECE = 32 * 1024
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -138,8 +148,31 @@ def _asked(response: Any) -> float:
     return (response and seconds_asked(Response(response.status, response.headers, b""))) or 0.0
 
 
-class _Adapter(BoundedAdapter):
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = BoundedHTTPConnection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = BoundedHTTPSConnection
+
+
+class _Adapter(HTTPAdapter):
     """Reads answers within their bounds, and sends a body that cannot be read twice only once."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Set up the connections that go straight to the server."""
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Set up the connections that go through a proxy.
+
+        :raises ConfigurationError: It is a SOCKS proxy.
+        """
+        refuse_socks(proxy)
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def send(
         self, request: PreparedRequest, stream: bool = False, *args: Any, **options: Any
@@ -166,6 +199,32 @@ class _Adapter(BoundedAdapter):
 
 _SCHEME = "Bearer "
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+_POOLS = {"http": _PlainPool, "https": _SecurePool}
+
+
+def content_of(raw: Any, asked: str) -> bytes:
+    """Return the unpacked body of an answer; of an error that is too long, its beginning.
+
+    :param raw: The answer as urllib3 hands it out unread.
+    :param asked: Method and path, for the error.
+    :raises ApiError: The answer is a success, and longer than an answer may be.
+    """
+    # Packed twice, a few bytes can be as many as they like at once.
+    what = "packed more than once" if "," in raw.headers.get("Content-Encoding", "") else ""
+    body = bytearray()
+    while not what and (piece := raw.read(_PIECE, decode_content=True)):
+        body += piece
+        if len(body) > wire.LONGEST_ANSWER:
+            if raw.status >= 400:
+                raw.close()
+                break
+            what = f"of more than {wire.LONGEST_ANSWER // 1024**2} MiB"
+    if what:
+        raw.close()
+        raise unusable(raw.status, asked, what)
+    return bytes(body)
 
 
 class BearerAuth(AuthBase):

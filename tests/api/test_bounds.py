@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from urllib3.util import Timeout
 
 from airflow_provider_feedamp.api import wire
 from airflow_provider_feedamp.api.wire import LONGEST_ANSWER, Timed
@@ -31,7 +30,7 @@ PAUSE = 0.05
 @pytest.fixture
 def short(http: Http, session: FeedAmpSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an answer take 0.8 seconds in all, and a pause in it half of that."""
-    http.timeout, session.timeout = Timeout(connect=1.0, read=0.4), (1.0, 0.4)
+    http.wire.timeout = session.timeout = (1.0, 0.4)
     monkeypatch.setattr(wire, "LEAST_TOTAL", 0.8)
 
 
@@ -115,7 +114,7 @@ def test_twice_the_read_time_out_is_allowed_where_that_is_more(
     http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "LEAST_TOTAL", 0.1)
-    http.timeout = Timeout(connect=1.0, read=1.0)
+    http.wire.timeout = (1.0, 1.0)
     edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 10\r\n\r\n", b" ")))
     assert http.call("GET", "orders").content == b" " * 10
     assert len(edge.received) == 1
@@ -144,7 +143,7 @@ def test_the_socket_keeps_its_time_out_for_the_next_request() -> None:
         ours.settimeout(9.0)
         theirs.sendall(b"x")
         timed = Timed(ours, "r")
-        timed.ends, timed.begun = time.monotonic() + 1.0, False
+        timed.ends = time.monotonic() + 1.0
         assert timed.readinto(bytearray(1)) == 1
         assert ours.gettimeout() == 9.0
 
