@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from requests.adapters import HTTPAdapter
 from requests.certs import where
 from requests.utils import prepend_scheme_if_needed, select_proxy
@@ -185,9 +185,9 @@ class Wire:
                 raise _not_connected(error) from error
             raise
 
-    def _converse(self, connection: _Connection, route: _Route, request: Request) -> _Answer:
+    def _converse(self, connection: _Connection, route: _Route, request: Request) -> AnswerReader:
         """Send a request on a connection and read the answer to its end."""
-        answer = _Answer(request.method)
+        answer = AnswerReader(request.method)
         pause = self.timeout[1]
         ends = time.monotonic() + max(2 * pause, LEAST_TOTAL)
         sock = connection.sock
@@ -213,7 +213,7 @@ class Wire:
             raise ProtocolError("Connection aborted.", error) from error
         return answer
 
-    def _content(self, answer: _Answer, request: Request) -> bytes:
+    def _content(self, answer: AnswerReader, request: Request) -> bytes:
         """Return the unpacked body of an answer; of an error that is too long, its beginning."""
         content = b"".join(answer.pieces)
         packed = answer.fields.get(b"content-encoding", b"").lower()
@@ -406,11 +406,13 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
-class _Answer:
+class AnswerReader:
     """One answer as it comes in: httptools calls what begins with ``on_``.
 
     Where one answer ends and the next begins must not be a matter of opinion. An answer with two lengths, or
     with a length and chunks, is refused. What follows an answer ends the connection.
+
+    :param method: HTTP method of the request; the answer to a HEAD has no body.
     """
 
     __slots__ = (
@@ -453,7 +455,7 @@ class _Answer:
         self._received += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError:  # its text may quote what came
+        except (HttpParserError, HttpParserUpgrade):  # its text may quote what came
             self._fault = self._fault or "it is not HTTP"
             self.reusable = False
         if self._size > LONGEST_ANSWER:
@@ -473,23 +475,24 @@ class _Answer:
         self.complete, self.reusable, self._parser = True, False, None
 
     def on_message_begin(self) -> None:
+        """Note the beginning of what follows the answer."""
         if self.complete:
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in one header."""
         if self.status < 200:  # else it is a trailer, or belongs to nothing that was asked for
             name, value = name.lower(), value.strip()
             fields = self.fields
             fields[name] = b"%b, %b" % (fields[name], value) if name in fields else value
 
     def on_headers_complete(self) -> None:
+        """Find out how the body ends."""
         if self.status >= 200:
             return
         status = self._parser.get_status_code()
         if status < 200:
             self.fields.clear()
-            if status == 101:
-                self._fault = "it changes the protocol"
             return
         self.status = status
         self.reusable = self.reusable and self._parser.should_keep_alive()
@@ -504,11 +507,13 @@ class _Answer:
             self.complete, self.reusable = True, False
 
     def on_body(self, body: bytes) -> None:
+        """Take in a piece of the body."""
         if not self.complete:
             self.pieces.append(body)
             self._size += len(body)
 
     def on_message_complete(self) -> None:
+        """End the answer, unless it was an interim one."""
         # An answer without a clear end is none, though the parser has found one.
         if self.status >= 200 and not self._fault:
             self.complete = True
