@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 from requests.adapters import HTTPAdapter
 from requests.certs import where
 from requests.utils import prepend_scheme_if_needed, select_proxy
@@ -455,6 +455,8 @@ class AnswerReader:
         self._received += len(data)
         try:
             self._parser.feed_data(data)
+        except HttpParserCallbackError as error:  # hides what a signal has raised in a callback
+            raise (error.__context__ or error) from None
         except (HttpParserError, HttpParserUpgrade):  # its text may quote what came
             self._fault = self._fault or "it is not HTTP"
             self.reusable = False
