@@ -205,6 +205,7 @@ def test_what_comes_on_an_idle_connection_is_not_the_next_answer(tokens: Tokens)
         (zlib.compress(b'{"a":1}'), None),
         (b"", b""),
     ],
+    ids=["in two parts", "cut", "plain", "by zlib", "empty"],  # gzip's own bytes hold the time
 )
 def test_a_packed_answer_is_unpacked_or_none(
     http: Http, edge: Edge, packed: bytes, text: bytes | None
