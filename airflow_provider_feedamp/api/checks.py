@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 from airflow_provider_feedamp.api.types import MarketplaceState, ReturnType
 from airflow_provider_feedamp.exceptions import InputError
@@ -306,3 +307,35 @@ def _is_date(value: object) -> bool:
 
 def _short(number: object) -> str:
     return repr(number[:LONGEST_NUMBER]) if number and isinstance(number, str) else "without a number"
+
+
+def check_errors(errors: Sequence[Mapping[str, Any]], of: str) -> list[dict[str, Any]]:
+    """Return the errors to report, or refuse those that FeedAMP would refuse.
+
+    :param of: What they are errors of, in words.
+    :raises InputError: The errors cannot be sent as they are.
+    """
+    wrong = "" if isinstance(errors, list | tuple) else "they are not a list"
+    if not wrong and not errors:
+        wrong = "there is none"
+    for index, error in enumerate(errors if not wrong else ()):
+        wrong = _problem_of_error(error) or wrong
+        if wrong:
+            wrong = f"[{index}]{wrong}"
+            break
+    if wrong:
+        raise InputError(f"The errors to report for {of} cannot be sent: {wrong}.")
+    return [dict(error) for error in errors]
+
+
+def _problem_of_error(error: object) -> str:
+    if not isinstance(error, Mapping):
+        return " is not an object"
+    for name in ("code", "message"):
+        value = error.get(name)
+        if not isinstance(value, str) or not value.strip():
+            return f".{name} must be text that is not blank"
+    line = error.get("mp_line_number")
+    if line is not None and not (isinstance(line, str) and 0 < len(line) <= LONGEST_NUMBER):
+        return f".mp_line_number must be text of 1 to {LONGEST_NUMBER} characters"
+    return ""

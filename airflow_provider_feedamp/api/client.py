@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from airflow_provider_feedamp.api.checks import LONGEST_NUMBER, check_order, check_return
+from airflow_provider_feedamp.api.checks import check_errors, check_order, check_return
 from airflow_provider_feedamp.api.http import an_object
 from airflow_provider_feedamp.api.lists import (
     LARGEST_PAGE,
@@ -54,7 +54,7 @@ class FeedAmpClient:
     """The FeedAMP Order Source API of one seller's account; the transport's access token says which.
 
     :param transport: Sends the calls.
-    :param unverified: What FeedAMP does not document, guessed; hand in another to change a guess.
+    :param unverified: What FeedAMP does not document, guessed; pass another one to change a guess.
     """
 
     def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
@@ -113,13 +113,8 @@ class Unverified:
         return {self.inserted: True, self.updated: False}.get(status)
 
 
-def segments(tail: str) -> list[str]:
-    """Return the path segments of a guessed tail, such as ``complete`` or ``actions/complete``."""
-    return [segment for segment in tail.split("/") if segment]
-
-
-class OrdersApi:
-    """Orders of one seller's account: list, read and place them, and see what the seller did.
+class _Resource:
+    """What orders, refunds and returns have in common.
 
     :param transport: Sends the calls.
     :param unverified: What is not documented, guessed.
@@ -128,6 +123,67 @@ class OrdersApi:
     def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
         self._transport = transport
         self._unverified = unverified or Unverified()
+
+    def _read(self, path: Sequence[str], words: str) -> dict[str, Any]:
+        """Return what is found under a path.
+
+        :param words: It in words for errors, such as ``order '600A'``.
+        """
+        what = f"reading {words}"
+        return an_object(self._transport.request("GET", path, what=what), what)
+
+    def _report(self, path: Sequence[str], words: str, errors: Sequence[Mapping[str, Any]]) -> None:
+        """Report errors of what is found under a path."""
+        reported = check_errors(errors, words)
+
+        def held() -> bool | None:
+            errors = self._read(path, words).get("errors")
+            # Without a list nothing is known: that an order has one is not documented.
+            return not not_held(reported, errors) if isinstance(errors, list) else None
+
+        self._post([*path, "errors"], f"reporting errors of {words}", reported, held)
+
+    def _complete(self, path: Sequence[str], words: str, tail: str, complete: str) -> None:
+        """Mark what is found under a path as complete.
+
+        :param tail: What follows the path, such as ``complete`` or ``actions/complete``: it is a guess.
+        :param complete: The status that says that it is.
+        """
+        guessed = [segment for segment in tail.split("/") if segment]
+        what = f"marking {words} as complete"
+        self._post([*path, *guessed], what, None, lambda: self._read(path, words).get("status") == complete)
+
+    def _post(self, path: Sequence[str], what: str, json: Any, held: Callable[[], bool | None]) -> None:
+        """Send a POST, and once more if a look at the resource shows that the first did not arrive.
+
+        FeedAMP may append what it gets twice, so a POST is never repeated blindly.
+
+        :param held: Whether FeedAMP holds what was sent; None when it does not say.
+        """
+        sends = 2
+        for send in range(1, sends + 1):
+            try:
+                self._transport.request("POST", path, json=json, what=what)
+            except (UnreachableError, ServerError, UnreadableError) as error:
+                unclear = error
+            else:
+                return
+            log.info("Nobody knows whether %s has worked; looking", what)
+            try:
+                arrived = held()
+            except ApiError:
+                # The first failure says what was being done, and the look says nothing.
+                raise unclear from unclear.__cause__
+            if arrived:
+                log.info("It has: %s is done", what)
+                return
+            if arrived is None or send == sends:
+                raise unclear from unclear.__cause__
+            log.info("It has not: %s once more", what)
+
+
+class OrdersApi(_Resource):
+    """Orders of one seller's account: list, read and place them, and see what the seller did."""
 
     def authorise(self) -> None:
         """Obtain the access token now, so that threads that begin together need not do so all at once.
@@ -142,9 +198,7 @@ class OrdersApi:
         :param mp_order_number: The marketplace's order number.
         :raises NotFoundError: The seller's account has no such order.
         """
-        what = f"reading order {mp_order_number!r}"
-        answer = self._transport.request("GET", ("orders", mp_order_number), what=what)
-        return cast("Order", an_object(answer, what))
+        return cast("Order", self._read(("orders", mp_order_number), f"order {mp_order_number!r}"))
 
     def place(self, order: Mapping[str, Any], *, body: bytes | None = None) -> PlacedOrder:
         """Insert an order, or update it when FeedAMP knows its number.
@@ -158,23 +212,17 @@ class OrdersApi:
         check_order(order)
         return self._put(order["mp_order_number"], order, body)
 
-    def set_state(
-        self,
-        mp_order_number: str,
-        state: MarketplaceState | str,
-        *,
-        read_only: Collection[str] | None = None,
-    ) -> PlacedOrder:
+    def set_state(self, mp_order_number: str, state: MarketplaceState | str) -> PlacedOrder:
         """Change the marketplace state of an order that FeedAMP holds.
 
-        FeedAMP has no partial update: the order is read, what FeedAMP sets itself is left out, and the rest
-        is put back with the new state. What the seller does between the two calls is not lost, since it
-        stands in the fields that are left out.
+        FeedAMP has no partial update: the order is read, what FeedAMP sets itself is left out (see
+        :class:`Unverified`), and the rest is put back with the new state. What the seller does between the
+        two calls is not lost, since it is in the fields that are left out.
 
         :param mp_order_number: The marketplace's order number.
         :param state: The new state.
-        :param read_only: The fields to leave out, should FeedAMP refuse to take back more than is documented.
-            Default: those of :class:`Unverified`.
+        :raises InputError: There is no such state.
+        :raises NotFoundError: The seller's account has no such order.
         """
         try:
             state = MarketplaceState(state)
@@ -183,10 +231,8 @@ class OrdersApi:
             raise InputError(
                 f"The marketplace state of order {mp_order_number!r} must be one of {states}."
             ) from error
-        if read_only is None:
-            read_only = self._unverified.read_only_order_fields
-        held = self.get(mp_order_number)
-        order = {name: value for name, value in held.items() if name not in read_only}
+        read_only = self._unverified.read_only_order_fields
+        order = {name: value for name, value in self.get(mp_order_number).items() if name not in read_only}
         return self._put(mp_order_number, order | {"marketplace_state": state.value}, None)
 
     def fulfillments(self, mp_order_number: str) -> Fulfillments:
@@ -195,26 +241,19 @@ class OrdersApi:
         :param mp_order_number: The marketplace's order number.
         :raises NotFoundError: The seller's account has no such order.
         """
-        what = f"reading the fulfilments of order {mp_order_number!r}"
-        answer = self._transport.request("GET", ("orders", mp_order_number, "fulfillments"), what=what)
-        return cast("Fulfillments", an_object(answer, what))
+        words = f"the fulfilments of order {mp_order_number!r}"
+        return cast("Fulfillments", self._read(("orders", mp_order_number, "fulfillments"), words))
 
     def report_errors(self, mp_order_number: str, errors: Sequence[Mapping[str, Any]]) -> None:
         """Report fulfilment data that the marketplace could not process.
 
         FeedAMP may append what it gets twice. When nobody knows whether the call has arrived, the order is
-        read, and what does not stand there is sent once more.
+        read, and what is missing there is sent once more.
 
         :param mp_order_number: The marketplace's order number.
         :param errors: At least one :class:`OrderError`, each with ``code`` and ``message``.
         """
-        report_errors(
-            self._transport,
-            ["orders", mp_order_number],
-            errors,
-            of=f"order {mp_order_number!r}",
-            read=lambda: self.get(mp_order_number),
-        )
+        self._report(("orders", mp_order_number), f"order {mp_order_number!r}", errors)
 
     def list(
         self,
@@ -260,16 +299,8 @@ class OrdersApi:
 _REFUND_KEY = ("mp_order_number", "feedamp_refund_id")
 
 
-class RefundsApi:
-    """Refunds that the seller asks for: the marketplace pays them and marks them complete, or reports errors.
-
-    :param transport: Sends the calls.
-    :param unverified: What is not documented, guessed.
-    """
-
-    def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
-        self._transport = transport
-        self._unverified = unverified or Unverified()
+class RefundsApi(_Resource):
+    """Refunds that the seller asks for: the marketplace pays and completes them, or reports errors."""
 
     def list(
         self,
@@ -317,9 +348,7 @@ class RefundsApi:
         :param feedamp_refund_id: FeedAMP's id of the refund, as a number or its digits.
         :raises NotFoundError: The order has no such refund.
         """
-        path = _refund_path(mp_order_number, feedamp_refund_id)
-        what = f"reading {_refund_named(mp_order_number, feedamp_refund_id)}"
-        return cast("Refund", an_object(self._transport.request("GET", path, what=what), what))
+        return cast("Refund", self._read(*_refund(mp_order_number, feedamp_refund_id)))
 
     def complete(self, mp_order_number: str, feedamp_refund_id: int | str) -> None:
         """Say that the marketplace has processed a refund.
@@ -332,66 +361,43 @@ class RefundsApi:
         :raises NotFoundError: The order has no such refund, or the path of this call is another one: it is
             not documented, see :class:`Unverified`.
         """
-        tail = segments(self._unverified.refund_complete_path)
-        mark_complete(
-            self._transport,
-            [*_refund_path(mp_order_number, feedamp_refund_id), *tail],
-            of=_refund_named(mp_order_number, feedamp_refund_id),
-            read=lambda: self.get(mp_order_number, feedamp_refund_id),
-            complete=RefundStatus.COMPLETE,
-        )
+        path, words = _refund(mp_order_number, feedamp_refund_id)
+        self._complete(path, words, self._unverified.refund_complete_path, RefundStatus.COMPLETE)
 
     def report_errors(
         self, mp_order_number: str, feedamp_refund_id: int | str, errors: Sequence[Mapping[str, Any]]
     ) -> None:
         """Report why the marketplace cannot process a refund; FeedAMP pauses it until the seller acts.
 
-        When nobody knows whether the call has arrived, the refund is read, and what does not stand there is
-        sent once more.
+        When nobody knows whether the call has arrived, the refund is read, and what is missing there is sent
+        once more.
 
         :param mp_order_number: The marketplace's order number.
         :param feedamp_refund_id: FeedAMP's id of the refund, as a number or its digits.
         :param errors: At least one :class:`ReportedError`, each with ``code`` and ``message``.
         """
-        report_errors(
-            self._transport,
-            _refund_path(mp_order_number, feedamp_refund_id),
-            errors,
-            of=_refund_named(mp_order_number, feedamp_refund_id),
-            read=lambda: self.get(mp_order_number, feedamp_refund_id),
-        )
+        self._report(*_refund(mp_order_number, feedamp_refund_id), errors)
 
 
-def _refund_path(mp_order_number: str, feedamp_refund_id: int | str) -> builtins.list[str]:
-    """Return a refund's path; its id is a number in answers and a text in paths."""
+def _refund(mp_order_number: str, feedamp_refund_id: int | str) -> tuple[builtins.list[str], str]:
+    """Return a refund's path and its name in words; its id is a number in answers and a text in paths."""
     digits = feedamp_refund_id if isinstance(feedamp_refund_id, str) else ""
     if type(feedamp_refund_id) is int:
         digits = str(feedamp_refund_id)
     if digits.isascii() and digits.isdigit():
-        return ["orders", mp_order_number, "refunds", digits]
+        path = ["orders", mp_order_number, "refunds", digits]
+        return path, f"refund {feedamp_refund_id} of order {mp_order_number!r}"
     raise InputError(
         f"feedamp_refund_id of a refund of order {mp_order_number!r} must be a whole number or its digits."
     )
-
-
-def _refund_named(mp_order_number: str, feedamp_refund_id: int | str) -> str:
-    return f"refund {feedamp_refund_id} of order {mp_order_number!r}"
 
 
 #: A return's number may be unique only among the returns of its order.
 _RETURN_KEY = ("mp_order_number", "mp_return_number")
 
 
-class ReturnsApi:
-    """Returns that customers ask for: the marketplace creates them, the seller authorises and sets amounts.
-
-    :param transport: Sends the calls.
-    :param unverified: What is not documented, guessed.
-    """
-
-    def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
-        self._transport = transport
-        self._unverified = unverified or Unverified()
+class ReturnsApi(_Resource):
+    """Returns that customers ask for: the marketplace creates them, the seller sets the amounts."""
 
     def list(
         self,
@@ -443,9 +449,7 @@ class ReturnsApi:
         :param mp_return_number: The marketplace's return number.
         :raises NotFoundError: The order has no such return.
         """
-        what = f"reading {_return_named(mp_order_number, mp_return_number)}"
-        path = _return_path(mp_order_number, mp_return_number)
-        return cast("Return", an_object(self._transport.request("GET", path, what=what), what))
+        return cast("Return", self._read(*_return(mp_order_number, mp_return_number)))
 
     def create(
         self, mp_order_number: str, mp_return_number: str, return_: Mapping[str, Any]
@@ -464,12 +468,9 @@ class ReturnsApi:
         """
         check_return(mp_order_number, mp_return_number, return_)
         body = {name: value for name, value in return_.items() if name != "mp_return_number"}
-        status, held = self._transport.request(
-            "PUT",
-            _return_path(mp_order_number, mp_return_number),
-            json=body | {"mp_order_number": mp_order_number},
-            what=f"creating {_return_named(mp_order_number, mp_return_number)}",
-        )
+        body["mp_order_number"] = mp_order_number
+        path, words = _return(mp_order_number, mp_return_number)
+        status, held = self._transport.request("PUT", path, json=body, what=f"creating {words}")
         # The body of this answer is not documented; what is not a return is not passed on as one.
         known = isinstance(held, dict) and "return_lines" in held
         inserted = self._unverified.is_new(status)
@@ -484,9 +485,8 @@ class ReturnsApi:
         :param mp_return_number: The marketplace's return number.
         :raises NotFoundError: The order has no such return.
         """
-        what = f"reading the amounts of {_return_named(mp_order_number, mp_return_number)}"
-        path = [*_return_path(mp_order_number, mp_return_number), "refunds"]
-        return cast("ReturnRefunds", an_object(self._transport.request("GET", path, what=what), what))
+        path, words = _return(mp_order_number, mp_return_number)
+        return cast("ReturnRefunds", self._read([*path, "refunds"], f"the amounts of {words}"))
 
     def complete(self, mp_order_number: str, mp_return_number: str) -> None:
         """Say that the marketplace has refunded what the seller entered for a return.
@@ -499,34 +499,22 @@ class ReturnsApi:
         :raises NotFoundError: The order has no such return, or the path of this call is another one: it is
             not documented, see :class:`Unverified`.
         """
-        tail = segments(self._unverified.return_complete_path)
-        mark_complete(
-            self._transport,
-            [*_return_path(mp_order_number, mp_return_number), *tail],
-            of=_return_named(mp_order_number, mp_return_number),
-            read=lambda: self.get(mp_order_number, mp_return_number),
-            complete=ReturnStatus.COMPLETED,
-        )
+        path, words = _return(mp_order_number, mp_return_number)
+        self._complete(path, words, self._unverified.return_complete_path, ReturnStatus.COMPLETED)
 
     def report_errors(
         self, mp_order_number: str, mp_return_number: str, errors: Sequence[Mapping[str, Any]]
     ) -> None:
         """Report why the marketplace cannot process what the seller entered for a return.
 
-        When nobody knows whether the call has arrived, the return is read, and what does not stand there is
-        sent once more.
+        When nobody knows whether the call has arrived, the return is read, and what is missing there is sent
+        once more.
 
         :param mp_order_number: The marketplace's order number.
         :param mp_return_number: The marketplace's return number.
         :param errors: At least one :class:`ReportedError`, each with ``code`` and ``message``.
         """
-        report_errors(
-            self._transport,
-            _return_path(mp_order_number, mp_return_number),
-            errors,
-            of=_return_named(mp_order_number, mp_return_number),
-            read=lambda: self.get(mp_order_number, mp_return_number),
-        )
+        self._report(*_return(mp_order_number, mp_return_number), errors)
 
 
 def _passed_through(filters: Mapping[str, str]) -> dict[str, str]:
@@ -539,90 +527,10 @@ def _passed_through(filters: Mapping[str, str]) -> dict[str, str]:
     return dict(filters)
 
 
-def _return_path(mp_order_number: str, mp_return_number: str) -> builtins.list[str]:
-    return ["orders", mp_order_number, "returns", mp_return_number]
-
-
-def _return_named(mp_order_number: str, mp_return_number: str) -> str:
-    return f"return {mp_return_number!r} of order {mp_order_number!r}"
-
-
-Read = Callable[[], Mapping[str, Any]]
-
-
-def report_errors(
-    transport: Transport, path: Sequence[str], errors: Sequence[Mapping[str, Any]], *, of: str, read: Read
-) -> None:
-    """Report errors of an order, a refund or a return.
-
-    FeedAMP may append what it gets twice. When nobody knows whether a report has arrived, the resource is
-    read: what stands there is not sent again, and what does not stand there is sent once more.
-
-    :param path: Its path below the base URL.
-    :param errors: At least one, each with ``code`` and ``message``.
-    :param of: It in words for errors, such as ``order '600A'``.
-    :param read: Reads it.
-    :raises InputError: The errors cannot be sent as they are; nothing was sent.
-    """
-    reported = _checked(errors, of)
-    _post(
-        transport,
-        [*path, "errors"],
-        what=f"reporting errors of {of}",
-        json=reported,
-        stands=lambda: _stand(reported, read().get("errors")),
-    )
-
-
-def mark_complete(transport: Transport, path: Sequence[str], *, of: str, read: Read, complete: str) -> None:
-    """Mark a refund or a return as complete.
-
-    :param path: The path of the call below the base URL.
-    :param of: It in words for errors, such as ``refund 1001 of order '600A'``.
-    :param read: Reads it, when nobody knows whether the call has arrived.
-    :param complete: The status that says that it has.
-    """
-    _post(
-        transport,
-        path,
-        what=f"marking {of} as complete",
-        json=None,
-        stands=lambda: read().get("status") == complete,
-    )
-
-
-def _post(
-    transport: Transport,
-    path: Sequence[str],
-    *,
-    what: str,
-    json: Any,
-    stands: Callable[[], bool | None],
-) -> None:
-    """Send a POST, and once more if a look at the resource shows that the first did not arrive.
-
-    :param stands: Whether the resource shows what was sent; None when it does not tell.
-    """
-    sends = 2
-    for send in range(1, sends + 1):
-        try:
-            transport.request("POST", path, json=json, what=what)
-        except (UnreachableError, ServerError, UnreadableError) as error:
-            unclear = error
-        else:
-            return
-        log.info("Nobody knows whether %s has worked; looking", what)
-        try:
-            shown = stands()
-        except ApiError:
-            # The first failure says what was being done, and the look says nothing.
-            raise unclear from unclear.__cause__
-        if shown:
-            log.info("It has: %s is done", what)
-            return
-        if shown is None or send == sends:
-            raise unclear from unclear.__cause__
-        log.info("It has not: %s once more", what)
+def _return(mp_order_number: str, mp_return_number: str) -> tuple[builtins.list[str], str]:
+    """Return a return's path and its name in words."""
+    path = ["orders", mp_order_number, "returns", mp_return_number]
+    return path, f"return {mp_return_number!r} of order {mp_order_number!r}"
 
 
 def not_held(reported: Sequence[Mapping[str, Any]], held: object) -> list[Mapping[str, Any]]:
@@ -652,30 +560,3 @@ def _same(reported: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
     return all(held.get(name) == reported[name] for name in ("code", "message")) and (
         held.get("mp_line_number") in (None, reported.get("mp_line_number"))
     )
-
-
-def _checked(errors: Sequence[Mapping[str, Any]], of: str) -> list[dict[str, Any]]:
-    wrong = "" if isinstance(errors, list | tuple) else "they are not a list"
-    if not wrong and not errors:
-        wrong = "there is none"
-    for index, error in enumerate(errors if not wrong else ()):
-        wrong = _problem(error) or wrong
-        if wrong:
-            wrong = f"[{index}]{wrong}"
-            break
-    if wrong:
-        raise InputError(f"The errors to report for {of} cannot be sent: {wrong}.")
-    return [dict(error) for error in errors]
-
-
-def _problem(error: object) -> str:
-    if not isinstance(error, Mapping):
-        return " is not an object"
-    for name in ("code", "message"):
-        value = error.get(name)
-        if not isinstance(value, str) or not value.strip():
-            return f".{name} must be text that is not blank"
-    line = error.get("mp_line_number")
-    if line is not None and not (isinstance(line, str) and 0 < len(line) <= LONGEST_NUMBER):
-        return f".mp_line_number must be text of 1 to {LONGEST_NUMBER} characters"
-    return ""

@@ -12,8 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-import requests
-from requests.utils import default_headers
+import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from airflow_provider_feedamp import __version__
@@ -55,11 +54,11 @@ NOT_PROCESSED = frozenset({408, 425})
 FRESH_TOKEN_WAITS = (1.0, 3.0)
 _UNAUTHORIZED = 401
 HEADERS = {
-    **default_headers(),
-    "User-Agent": f"airflow-provider-feedamp/{__version__} requests/{requests.__version__} "
+    "User-Agent": f"airflow-provider-feedamp/{__version__} urllib3/{urllib3.__version__} "
     f"Python/{platform.python_version()}",
     "Accept": "application/json",
-    "Accept-Encoding": "gzip",  # what the wire unpacks, whatever else is installed beside requests
+    "Accept-Encoding": "gzip",  # what the wire unpacks
+    "Connection": "keep-alive",
 }
 
 

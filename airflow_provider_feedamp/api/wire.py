@@ -22,12 +22,10 @@ from http.client import HTTPException, HTTPResponse
 from socket import SocketIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-import requests
+from certifi import where
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
-from requests.adapters import HTTPAdapter
-from requests.certs import where
-from requests.utils import prepend_scheme_if_needed, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -245,16 +243,13 @@ class _Route:
 
 
 def _route_to(base_url: str, headers: Mapping[str, str]) -> _Route:
-    prepared = requests.Request("GET", base_url).prepare()
-    url = urlsplit(str(prepared.url))
-    given = requests.Session().merge_environment_settings(url.geturl(), {}, False, None, None)
-    proxy_url = select_proxy(url.geturl(), given["proxies"])
+    url = urlsplit(parse_url(base_url).url)
     host, port = str(url.hostname), url.port or _PORTS[url.scheme]
     name = f"[{host}]" if ":" in host else host
     named = {"Host": name if port == _PORTS[url.scheme] else f"{name}:{port}"}
     prefix, tunnel, options, first = url.path, {}, {}, (url.scheme, host, port)
-    if proxy_url:
-        proxy, login = _proxy(proxy_url)
+    proxy, login = _proxy_for(url.geturl())
+    if proxy:
         scheme = str(proxy.scheme)
         first = (scheme, str(proxy.host), proxy.port or _PORTS[scheme])
         options = {"proxy": proxy}
@@ -264,9 +259,9 @@ def _route_to(base_url: str, headers: Mapping[str, str]) -> _Route:
             prefix = url.geturl()
             named.update(login)
     if "https" in (url.scheme, first[0]):
-        context = _tls_context(given["verify"])
+        context = _tls_context()
         options |= {"ssl_context": context}
-        if first[0] == "https" and proxy_url:
+        if first[0] == "https" and proxy:
             options |= {"proxy_config": ProxyConfig(context, False, None, None)}
         kind: type[HTTPConnection] = BoundedHTTPSConnection
     else:
@@ -276,17 +271,26 @@ def _route_to(base_url: str, headers: Mapping[str, str]) -> _Route:
     return _Route(os.getpid(), new_connection, tunnel, prefix, lines, deque())
 
 
-def _proxy(url: str) -> tuple[Any, dict[str, str]]:
-    """Return a proxy's parsed URL, and the header with its login.
+def _proxy_for(url: str) -> tuple[Any, dict[str, str]]:
+    """Return the environment's proxy for a URL, parsed, and the header with its login.
 
     :raises ConfigurationError: It is a SOCKS proxy.
     """
-    refuse_socks(url)
-    url = prepend_scheme_if_needed(url, "http")
-    parsed = parse_url(url)
-    if not parsed.host or parsed.scheme not in _PORTS:
+    if not getproxies():
+        return None, {}
+    # Its import takes 50 ms of the processor, and most environments name no proxy.
+    from requests.adapters import HTTPAdapter
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+    found = select_proxy(url, get_environ_proxies(url))
+    if not found:
+        return None, {}
+    refuse_socks(found)
+    found = prepend_scheme_if_needed(found, "http")
+    proxy = parse_url(found)
+    if not proxy.host or proxy.scheme not in _PORTS:
         raise ValueError("a proxy needs a host")
-    return parsed, HTTPAdapter().proxy_headers(url)
+    return proxy, HTTPAdapter().proxy_headers(found)
 
 
 def refuse_socks(proxy: str) -> None:
@@ -301,10 +305,10 @@ def refuse_socks(proxy: str) -> None:
         )
 
 
-def _tls_context(verify: bool | str) -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     """Return what checks certificates, made once: reading all authorities takes 20 ms."""
     context = create_urllib3_context()
-    place = where() if verify is True else str(verify)
+    place = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
     context.load_verify_locations(**{"capath" if os.path.isdir(place) else "cafile": place})
     return context
 
