@@ -184,8 +184,8 @@ def _returns(client: FeedAmpClient) -> Iterable[tuple[dict[str, Any], object]]:
     for each in client.returns.list(return_status=list(_MOVED)):
         # The filter's name is a guess: a server that does not know it may answer with all returns.
         if each.get("status") in _MOVED:
-            told = {name: each.get(name) for name in ("mp_order_number", "mp_return_number", "status")}
-            yield told, [each.get(name) for name in ("merchant_refund_lines", "errors")]
+            entry = {name: each.get(name) for name in ("mp_order_number", "mp_return_number", "status")}
+            yield entry, [each.get(name) for name in ("merchant_refund_lines", "errors")]
 
 
 def _new(
@@ -193,10 +193,10 @@ def _new(
 ) -> tuple[list[dict[str, Any]], Watermark]:
     """Return the entries that were not there the last time as they are now."""
     new, seen = [], {}
-    for told, more in entries:
-        ids = {name: value for name, value in told.items() if name != "status"}
-        key, state = digests(ids, [told.get("status"), more])
+    for entry, details in entries:
+        ids = {name: value for name, value in entry.items() if name != "status"}
+        key, state = digests(ids, [entry.get("status"), details])
         seen[key] = state
         if mark.seen.get(key) != state:
-            new.append(told)
+            new.append(entry)
     return new, Watermark(now, seen)

@@ -55,7 +55,7 @@ def order_problems(order: object) -> list[str]:
     :param order: The order as parsed from JSON.
     """
     if not isinstance(order, Mapping):
-        return [f"the order is {_shown(order)}: it must be an object"]
+        return [f"the order is {_harmless(order)}: it must be an object"]
     problems = []
     for name, check in _REQUIRED.items():
         value = order.get(name)
@@ -65,7 +65,7 @@ def order_problems(order: object) -> list[str]:
             problems.append(f"{name} {wrong}")
     for name in _OPTIONAL_INSTANTS:
         value = order.get(name)
-        if value is not None and (wrong := _instant(value)):
+        if value is not None and (wrong := _instant_problem(value)):
             problems.append(f"{name} {wrong}")
     lines = order.get("order_lines")
     if isinstance(lines, list | tuple):
@@ -78,7 +78,7 @@ def _problems_of_lines(lines: list[object] | tuple[object, ...]) -> list[str]:
     first_with: dict[str, int] = {}
     for index, line in enumerate(lines):
         if not isinstance(line, Mapping):
-            problems.append(f"order_lines[{index}] is {_shown(line)}: it must be an object")
+            problems.append(f"order_lines[{index}] is {_harmless(line)}: it must be an object")
             continue
         for name, check in _REQUIRED_OF_LINE.items():
             value = line.get(name)
@@ -88,7 +88,7 @@ def _problems_of_lines(lines: list[object] | tuple[object, ...]) -> list[str]:
                 )
             elif wrong := check(value):
                 problems.append(f"order_lines[{index}].{name} {wrong}")
-        if "unit_price" in line and (wrong := _price(line["unit_price"])):
+        if "unit_price" in line and (wrong := _price_problem(line["unit_price"])):
             problems.append(f"order_lines[{index}].unit_price {wrong}")
         number = line.get("mp_line_number")
         if isinstance(number, str) and (first := first_with.setdefault(number, index)) != index:
@@ -98,7 +98,7 @@ def _problems_of_lines(lines: list[object] | tuple[object, ...]) -> list[str]:
     return problems
 
 
-def _order_number(value: object) -> str:
+def _order_number_problem(value: object) -> str:
     wrong = _number_problem(value)
     if not wrong and value in {".", ".."}:
         return f"is {value!r}: a URL cannot carry it"
@@ -113,67 +113,67 @@ def _order_number(value: object) -> str:
 def _number_problem(value: object) -> str:
     if isinstance(value, str) and len(value) > LONGEST_NUMBER:
         return f"has {len(value)} characters: at most {LONGEST_NUMBER} are allowed"
-    return _text(value)
+    return _text_problem(value)
 
 
-def _text(value: object) -> str:
+def _text_problem(value: object) -> str:
     if not isinstance(value, str):
-        return f"is {_shown(value)}: it must be text"
+        return f"is {_harmless(value)}: it must be text"
     return "" if value and not value.isspace() else "is blank: it must be text"
 
 
-def _object(value: object) -> str:
-    return "" if isinstance(value, Mapping) else f"is {_shown(value)}: it must be an object"
+def _object_problem(value: object) -> str:
+    return "" if isinstance(value, Mapping) else f"is {_harmless(value)}: it must be an object"
 
 
-def _lines(value: object) -> str:
+def _lines_problem(value: object) -> str:
     if isinstance(value, list | tuple):
         return "" if value else "is empty: an order needs at least one line"
-    return f"is {_shown(value)}: it must be a list"
+    return f"is {_harmless(value)}: it must be a list"
 
 
-def _currency(value: object) -> str:
+def _currency_problem(value: object) -> str:
     if isinstance(value, str) and _CURRENCY.fullmatch(value):
         return ""
-    return f"is {_shown(value)}: it must be a currency code of three capital letters, such as USD"
+    return f"is {_harmless(value)}: it must be a currency code of three capital letters, such as USD"
 
 
-def _state(value: object) -> str:
+def _state_problem(value: object) -> str:
     if isinstance(value, str) and value in _STATES:
         return ""
-    return f"is {_shown(value)}: it must be one of {', '.join(MarketplaceState)}"
+    return f"is {_harmless(value)}: it must be one of {', '.join(MarketplaceState)}"
 
 
-def _instant(value: object) -> str:
+def _instant_problem(value: object) -> str:
     if isinstance(value, str) and _INSTANT.fullmatch(value):
         try:
             datetime.fromisoformat(value)
         except ValueError:
-            return f"is {_shown(value)}: there is no such day or time"
+            return f"is {_harmless(value)}: there is no such day or time"
         return ""
     wanted = "it must be a time in UTC with a Z, such as 2024-05-01T23:52:01Z"
     if isinstance(value, str) and _OTHER_INSTANT.fullmatch(value):
         with suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(value)
             if moment.tzinfo is None:
-                return f"is {_shown(value)}: {wanted}; this has no time zone"
-            return f"is {_shown(value)}: {wanted}; write {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return f"is {_shown(value)}: {wanted}"
+                return f"is {_harmless(value)}: {wanted}; this has no time zone"
+            return f"is {_harmless(value)}: {wanted}; write {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"is {_harmless(value)}: {wanted}"
 
 
-def _quantity(value: object) -> str:
+def _quantity_problem(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return ""
-    return f"is {_shown(value)}: it must be a whole number of at least 1"
+    return f"is {_harmless(value)}: it must be a whole number of at least 1"
 
 
-def _price(value: object) -> str:
+def _price_problem(value: object) -> str:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value):
         return ""
-    return f"is {_shown(value)}: it must be a number"
+    return f"is {_harmless(value)}: it must be a number"
 
 
-def _shown(value: object) -> str:
+def _harmless(value: object) -> str:
     """Return a value as an error may show it: numbers and short codes; of anything else only what it is."""
     if value is None:
         return "null"
@@ -190,19 +190,19 @@ def _shown(value: object) -> str:
 
 _Check = Callable[[object], str]
 _REQUIRED: dict[str, _Check] = {
-    "mp_order_number": _order_number,
-    "sales_channel": _text,
-    "customer": _object,
-    "purchase_date": _instant,
-    "currency": _currency,
-    "shipping_address": _object,
-    "order_lines": _lines,
-    "marketplace_state": _state,
+    "mp_order_number": _order_number_problem,
+    "sales_channel": _text_problem,
+    "customer": _object_problem,
+    "purchase_date": _instant_problem,
+    "currency": _currency_problem,
+    "shipping_address": _object_problem,
+    "order_lines": _lines_problem,
+    "marketplace_state": _state_problem,
 }
 _REQUIRED_OF_LINE: dict[str, _Check] = {
     "mp_line_number": _number_problem,
-    "sku": _text,
-    "quantity": _quantity,
+    "sku": _text_problem,
+    "quantity": _quantity_problem,
 }
 _OPTIONAL_INSTANTS = (
     "earliest_ship_date",
@@ -223,7 +223,7 @@ def check_return(mp_order_number: str, mp_return_number: str, return_: object) -
     problems = return_problems(mp_order_number, mp_return_number, return_)
     if problems:
         more = f"; and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
-        name = f"Return {_short(mp_return_number)} of order {_short(mp_order_number)}"
+        name = f"Return {_name_of(mp_return_number)} of order {_name_of(mp_order_number)}"
         raise InputError(f"{name} was not sent: {'; '.join(problems[:_MOST_SHOWN])}{more}")
 
 
@@ -305,7 +305,7 @@ def _is_date(value: object) -> bool:
     return True
 
 
-def _short(number: object) -> str:
+def _name_of(number: object) -> str:
     return repr(number[:LONGEST_NUMBER]) if number and isinstance(number, str) else "without a number"
 
 

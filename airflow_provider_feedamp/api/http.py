@@ -53,8 +53,9 @@ NOT_PROCESSED = frozenset({408, 425})
 #: Seconds of the pauses before a fresh token that was refused is tried again: replicas and clocks lag.
 FRESH_TOKEN_WAITS = (1.0, 3.0)
 _UNAUTHORIZED = 401
+_URLLIB3 = urllib3.__version__  # type: ignore[attr-defined]
 HEADERS = {
-    "User-Agent": f"airflow-provider-feedamp/{__version__} urllib3/{urllib3.__version__} "
+    "User-Agent": f"airflow-provider-feedamp/{__version__} urllib3/{_URLLIB3} "
     f"Python/{platform.python_version()}",
     "Accept": "application/json",
     "Accept-Encoding": "gzip",  # what the wire unpacks

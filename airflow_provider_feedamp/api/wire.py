@@ -286,7 +286,7 @@ def _proxy_for(url: str) -> tuple[Any, dict[str, str]]:
     if not found:
         return None, {}
     refuse_socks(found)
-    found = prepend_scheme_if_needed(found, "http")
+    found = prepend_scheme_if_needed(found, "http")  # type: ignore[no-untyped-call]
     proxy = parse_url(found)
     if not proxy.host or proxy.scheme not in _PORTS:
         raise ValueError("a proxy needs a host")

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.wire import AnswerReader
-from tests.api.edge import Tokens
+from tests.api.edge import Edge, Reply, Tokens
 from tests.api.test_wire import serving
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Alarm(BaseException):
     """What Airflow raises at the end of ``execution_timeout``."""
 
 
-def echo(client: socket.socket, _: int) -> None:
+def echo(client: socket.socket, count: int) -> None:
     """Answer each request with its target, in chunks or with a length."""
     pending = b""
     while data := client.recv(65536):
@@ -113,3 +113,21 @@ def test_an_alarm_within_the_parser_is_not_taken_for_a_broken_answer(
     monkeypatch.setattr(AnswerReader, step, ring)
     with pytest.raises(Alarm):
         AnswerReader("GET").feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+@pytest.mark.parametrize("step", ["on_header", "on_body"])
+def test_an_error_that_nobody_expects_ends_the_connection(
+    http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    edge.otherwise = Reply(200, {"a": 1})
+    http.call("GET", "orders")
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswerReader, step, fail)
+        with pytest.raises(MemoryError):
+            http.call("GET", "orders")
+    assert http.call("GET", "orders").content == b'{"a": 1}'
+    first, failed, new = edge.ports
+    assert first == failed != new

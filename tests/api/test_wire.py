@@ -252,7 +252,8 @@ def by_h11(answer: bytes) -> tuple[int, dict[bytes, bytes], bytes, bool]:
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
     connection.send(h11.EndOfMessage())
     connection.receive_data(answer)
-    status, fields, body = 0, {}, bytearray()
+    status, body = 0, bytearray()
+    fields: dict[bytes, bytes] = {}
     ended = False
     while True:
         event: Any = connection.next_event()
