@@ -109,7 +109,7 @@ class Wire:
     ) -> None:
         self.timeout = timeout
         self._base_url = base_url
-        self._kept = kept
+        self.kept = kept
         self._headers = headers
         self._route: _Route | None = None
 
@@ -134,7 +134,7 @@ class Wire:
             raise
         response = Response(answer.status, Headers(answer.fields), content, request.token)
         # Nothing that closes the connection may follow: from here on another thread may have it.
-        if answer.reusable and len(route.idle) < self._kept:
+        if answer.reusable and len(route.idle) < self.kept:
             connection.used = True
             route.idle.append(connection)
         else:

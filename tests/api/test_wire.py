@@ -133,6 +133,7 @@ UNCLEAR = {
     "an empty coding": OK + b"Transfer-Encoding:\r\n\r\n{}",
     "a chunk without a length": CHUNKED + b"\r\n{}\r\n0\r\n\r\n",
     "a chunk longer than it says": CHUNKED + b"1\r\n{}\r\n0\r\n\r\n",
+    "a control character": OK + b"X-Id: \x1b[31m\r\nContent-Length: 2\r\n\r\n{}",
     "a space before the colon": OK + b"Content-Length : 2\r\n\r\n{}",
     "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{}",
     "a length in the trailers": CHUNKED + b"1\r\na\r\n0\r\nContent-Length: 9\r\n\r\n",

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from urllib3 import HTTPResponse
 
 from airflow_provider_feedamp.api.client import OrdersApi
 from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.wire import Response, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_provider_feedamp.api.wire import Request
 
 BASE_URL = "http://127.0.0.1:9/api/v1"
 
@@ -39,15 +40,16 @@ class FeedAmpEdge:
     def numbers(self) -> list[str]:
         return [json.loads(body)["mp_order_number"] for body in self.bodies]
 
-    def urlopen(self, method: str, url: str, body: bytes, headers: Any, **options: Any) -> HTTPResponse:
+    def exchange(self, request: Request) -> Response:
+        body = request.body or b""
         number = json.loads(body)["mp_order_number"]
         if number in self.failures:
             raise self.failures[number]
         known = number in self.numbers
         self.bodies.append(body)
         status, answer = self.answers.get(number, (200 if known else 201, json.loads(body)))
-        content = io.BytesIO(b"" if answer is None else json.dumps(answer).encode())
-        return HTTPResponse(content, {"Content-Type": "application/json"}, status, preload_content=False)
+        content = b"" if answer is None else json.dumps(answer).encode()
+        return Response(status, {"Content-Type": "application/json"}, content)
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def edge() -> FeedAmpEdge:
 
 @pytest.fixture
 def api(edge: FeedAmpEdge, monkeypatch: pytest.MonkeyPatch) -> OrdersApi:
-    monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", edge.urlopen)
+    monkeypatch.setattr(Wire, "exchange", lambda _, request: edge.exchange(request))
     return OrdersApi(Transport(Http(BASE_URL, OneToken(), retries=0)))
 
 
