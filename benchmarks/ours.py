@@ -25,7 +25,7 @@ from benchmarks.orders import order_line, write_orders
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.api.types import PlacedOrder
     from airflow_provider_feedamp.bulk.parse import SourceOrder
     from airflow_provider_feedamp.bulk.progress import Progress

@@ -138,8 +138,8 @@ def unreadable(scene: Scene) -> None:
 
 
 def too_long(scene: Scene) -> None:
-    scene.monkeypatch.setattr("airflow_provider_feedamp.api.connections.LONGEST_ANSWER", 9)
-    scene.monkeypatch.setattr("airflow_provider_feedamp.api.connections._PIECE", 9)
+    scene.monkeypatch.setattr("airflow_provider_feedamp.api.wire.LONGEST_ANSWER", 9)
+    scene.monkeypatch.setattr("airflow_provider_feedamp.api.wire._PIECE", 9)
     list(FeedAmpHook().client.orders.list())
 
 

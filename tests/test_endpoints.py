@@ -16,10 +16,8 @@ import pytest
 import requests
 
 import airflow_provider_feedamp
-from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.transport import Transport
-from airflow_provider_feedamp.api.unverified import Unverified
+from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
+from airflow_provider_feedamp.api.http import Http, Transport
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store

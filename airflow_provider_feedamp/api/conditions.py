@@ -1,24 +1,97 @@
 """What sensors and triggers wait for. Both ask the same object, so that no decision is made twice.
 
 Each condition is plain data that JSON can carry, asks FeedAMP when ``met`` is called, and keeps nothing but
-what it has said in the log already.
+the lines that it has logged already.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from airflow_provider_feedamp.api.types import FulfillmentFilter, FulfillmentStatus, OrderStatus, RefundStatus
-from airflow_provider_feedamp.api.waiting import NAMED, Notes, check_texts, instant_of, named
-from airflow_provider_feedamp.exceptions import InputError, NotFoundError
+from airflow_provider_feedamp.api.types import (
+    FulfillmentFilter,
+    FulfillmentStatus,
+    OrderStatus,
+    RefundStatus,
+    ReturnStatus,
+)
+from airflow_provider_feedamp.exceptions import InputError, NotFoundError, ReturnOverdueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.api.types import Order
+
+
+log = logging.getLogger(__name__)
+
+#: How many identifiers a message or a line of the log names.
+NAMED: Final = 10
+
+
+class Condition(Protocol):
+    """Something to wait for."""
+
+    def met(self, client: FeedAmpClient) -> list[Any] | None:
+        """Ask FeedAMP.
+
+        :return: The identifiers of what was waited for, or None: not yet.
+        """
+
+
+@dataclass(slots=True)
+class LoggedLines:
+    """The lines that a condition has logged already: it is asked every minute."""
+
+    logged: set[str] = field(default_factory=set)
+
+    def log(self, level: int, text: str) -> None:
+        """Log a line, unless it was logged before."""
+        if text not in self.logged:
+            self.logged.add(text)
+            log.log(level, text)
+
+
+def plain(condition: Any) -> dict[str, Any]:
+    """Return the arguments that make the same condition again, as JSON has them."""
+    arguments = {each.name: getattr(condition, each.name) for each in fields(condition) if each.init}
+    result: dict[str, Any] = json.loads(json.dumps(arguments))
+    return result
+
+
+def named(values: Sequence[str]) -> str:
+    """Return the first of some identifiers, and how many more there are."""
+    shown = ", ".join(values[:NAMED])
+    return shown if len(values) <= NAMED else f"{shown} and {len(values) - NAMED} more"
+
+
+def is_list(values: object) -> bool:
+    """Say whether something is a list; a text is none."""
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes)
+
+
+def check_texts(name: str, values: Sequence[Any]) -> None:
+    """Refuse what is not a list of identifiers."""
+    if not is_list(values) or not all(isinstance(value, str) and value.strip() for value in values):
+        raise InputError(f"{name} must be a list of texts that are not blank.")
+
+
+def instant_of(name: str, text: str) -> datetime:
+    """Return an instant from ISO 8601; one without an offset would mean New York's time to FeedAMP."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        instant = None
+    if instant is None or instant.utcoffset() is None:
+        raise InputError(
+            f"{name} must be an instant in ISO 8601 with an offset, as 2026-01-31T12:00:00Z, not {text!r}."
+        )
+    return instant
+
 
 #: The seller has nothing left to do with an order of these; the marketplace may still have to close it.
 _ENDED: Final = frozenset({OrderStatus.FULFILLED, OrderStatus.CANCELLED, OrderStatus.COMPLETE})
@@ -39,7 +112,7 @@ class FulfilledOrders:
 
     mp_order_numbers: Sequence[str]
     until: str = "complete"
-    _said: Notes = field(default_factory=Notes, init=False, repr=False, compare=False)
+    _logged: LoggedLines = field(default_factory=LoggedLines, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_texts("mp_order_numbers", self.mp_order_numbers)
@@ -57,7 +130,7 @@ class FulfilledOrders:
             return numbers
         state = "fulfilled" if self.until == "complete" else "begun"
         text = f"{len(waiting)} of {len(numbers)} orders are not {state} yet: {named(waiting)}"
-        self._said.say(logging.INFO, text)
+        self._logged.log(logging.INFO, text)
         return None
 
     def _read(self, client: FeedAmpClient, numbers: list[str]) -> dict[str, Order]:
@@ -92,11 +165,11 @@ class FulfilledOrders:
             return True
         if order.get("is_marketplace_fulfilled") is True:
             text = f"Order {number!r} is fulfilled by the marketplace itself: nothing to wait for"
-            self._said.say(logging.INFO, text)
+            self._logged.log(logging.INFO, text)
             return True
         if status in _OPEN:
             return False
-        self._said.say(
+        self._logged.log(
             logging.WARNING, f"Order {number!r} has the status {status!r}, which is not known here"
         )
         fulfilled = client.orders.fulfillments(number)
@@ -179,3 +252,120 @@ def _touched(lines: object) -> bool:
 def _check_until(until: str) -> None:
     if until not in ("complete", "started"):
         raise InputError(f"until must be 'complete' or 'started', not {until!r}.")
+
+
+#: How far a return can be, in this order.
+_STEPS: Final = tuple(ReturnStatus)
+#: FeedAMP does not say whose day ``respond_date`` is. Every day ends last twelve hours behind UTC.
+_LAST_ZONE: Final = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnsInStatus:
+    """All given returns have reached a status, or one behind it.
+
+    :param returns: Each with ``mp_order_number`` and ``mp_return_number``; none at all is done at once.
+    :param status: One of ``ReturnStatus``.
+    :param respond_dates: The day by which the seller has to respond, for each return (None: not known);
+        :meth:`dated` reads them. Default: no deadline.
+    """
+
+    returns: Sequence[Mapping[str, str]]
+    status: str = ReturnStatus.REFUNDED
+    respond_dates: Sequence[str | None] | None = None
+    _logged: LoggedLines = field(default_factory=LoggedLines, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = ("mp_order_number", "mp_return_number")
+        if not is_list(self.returns) or not all(isinstance(each, Mapping) for each in self.returns):
+            raise InputError(f"returns must be a list of objects with {' and '.join(names)}.")
+        for name in names:
+            check_texts(f"{name} in returns", [each.get(name) for each in self.returns])
+        if self.status not in _STEPS:
+            raise InputError(f"status must be one of {', '.join(_STEPS)}, not {self.status!r}.")
+
+    def dated(self, client: FeedAmpClient) -> ReturnsInStatus:
+        """Return the same condition with the deadlines that the returns have."""
+        held = [client.returns.get(*_return_key(each)) for each in self.returns]
+        return replace(self, respond_dates=[_text_or_none(each.get("respond_date")) for each in held])
+
+    def met(self, client: FeedAmpClient) -> list[Any] | None:
+        """Return the numbers, status and error codes of the returns once all have reached the status.
+
+        :raises ReturnOverdueError: A return has not, and its ``respond_date`` is over anywhere on earth.
+        :raises NotFoundError: There is no such return.
+        """
+        reached: list[dict[str, Any]] = []
+        waiting: list[str] = []
+        overdue: list[str] = []
+        for index, each in enumerate(self.returns):
+            known = self.respond_dates[index] if self.respond_dates else None
+            held: Mapping[str, Any] = client.returns.refunds(*_return_key(each))
+            late = not self._reached(each, held) and _over_everywhere(known)
+            if late:  # the date that we know may have been moved
+                held = client.returns.get(*_return_key(each))
+                late = _over_everywhere(_text_or_none(held.get("respond_date")) or known)
+            if self._reached(each, held):
+                reached.append(self._told(each, held))
+            else:
+                (overdue if late else waiting).append(_with_status(each, held))
+        if overdue:
+            raise ReturnOverdueError(
+                f"The respond_date of {len(overdue)} returns is over, and they have not reached "
+                f"{self.status}: {named(overdue)}. Ask the seller, or wait on with "
+                "respond_date_is_deadline=False."
+            )
+        if waiting:
+            of = f"{len(waiting)} of {len(self.returns)} returns"
+            self._logged.log(logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
+            return None
+        return reached
+
+    def _reached(self, each: Mapping[str, str], held: Mapping[str, Any]) -> bool:
+        status = held.get("status")
+        if status in _STEPS:
+            return _STEPS.index(ReturnStatus(status)) >= _STEPS.index(ReturnStatus(self.status))
+        text = f"Return {each['mp_return_number']!r} has the status {status!r}, which is not known here"
+        self._logged.log(logging.WARNING, text)
+        return False
+
+    def _told(self, each: Mapping[str, str], held: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the next task needs, also errors that the marketplace reported and nobody resolved."""
+        codes = _error_codes(held)
+        order_number, return_number = _return_key(each)
+        if codes:
+            text = f"Return {return_number!r} has unresolved errors: {named(codes)}"
+            self._logged.log(logging.WARNING, text)
+        return {
+            "mp_order_number": order_number,
+            "mp_return_number": return_number,
+            "status": str(held.get("status")),
+            "errors": codes,
+        }
+
+
+def _with_status(each: Mapping[str, str], held: Mapping[str, Any]) -> str:
+    return f"{each['mp_return_number']} ({', '.join([str(held.get('status')), *_error_codes(held)])})"
+
+
+def _error_codes(held: Mapping[str, Any]) -> list[str]:
+    errors = held.get("errors")
+    listed = errors if isinstance(errors, list) else []
+    return [str(error.get("code")) for error in listed if isinstance(error, Mapping)]
+
+
+def _return_key(each: Mapping[str, str]) -> tuple[str, str]:
+    return each["mp_order_number"], each["mp_return_number"]
+
+
+def _over_everywhere(day: str | None) -> bool:
+    """Say whether a day is over everywhere; what cannot be read as a day never is."""
+    try:
+        after = date.fromisoformat((day or "")[:10]) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        return False
+    return datetime.now(UTC) >= datetime(after.year, after.month, after.day, tzinfo=UTC) + _LAST_ZONE
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None

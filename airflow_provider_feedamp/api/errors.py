@@ -25,7 +25,7 @@ from airflow_provider_feedamp.retry_after import seconds_asked
 if TYPE_CHECKING:
     from urllib3.exceptions import HTTPError
 
-    from airflow_provider_feedamp.api.http import Response
+    from airflow_provider_feedamp.api.wire import Response
 
 #: Characters of FeedAMP's own words that an error keeps; more would be a body.
 _LONGEST_WORDS = 1000

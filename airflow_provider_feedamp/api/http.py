@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import logging
-import os
 import platform
 import random
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlencode
 
-import requests
-from requests.utils import default_headers
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
-    SSLError,
-)
-from urllib3.util import Timeout
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.api.connections import BoundedAdapter, closed_while_idle, content_of
+from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
 from airflow_provider_feedamp.api.pacing import Pause, backoff
-from airflow_provider_feedamp.exceptions import ConfigurationError, TokenError
+from airflow_provider_feedamp.api.wire import Request, Wire, closed_while_idle
+from airflow_provider_feedamp.exceptions import (
+    ApiError,
+    InputError,
+    TokenError,
+    forget_variables,
+)
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from urllib3.connectionpool import HTTPConnectionPool
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_feedamp.api.pacing import Pacer
     from airflow_provider_feedamp.api.types import TokenSource
+    from airflow_provider_feedamp.api.wire import Response
+
 
 log = logging.getLogger(__name__)
 
@@ -55,51 +53,23 @@ NOT_PROCESSED = frozenset({408, 425})
 #: Seconds of the pauses before a fresh token that was refused is tried again: replicas and clocks lag.
 FRESH_TOKEN_WAITS = (1.0, 3.0)
 _UNAUTHORIZED = 401
+_URLLIB3 = urllib3.__version__  # type: ignore[attr-defined]
 HEADERS = {
-    **default_headers(),
-    "User-Agent": f"airflow-provider-feedamp/{__version__} requests/{requests.__version__} "
+    "User-Agent": f"airflow-provider-feedamp/{__version__} urllib3/{_URLLIB3} "
     f"Python/{platform.python_version()}",
     "Accept": "application/json",
+    "Accept-Encoding": "gzip",  # what the wire unpacks
+    "Connection": "keep-alive",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One answer of FeedAMP's, read to its end.
-
-    :param status_code: HTTP status.
-    :param headers: Headers; their names are not case-sensitive.
-    :param content: The body, unpacked.
-    :param token: The access token that was sent.
-    :param proven: Whether the client has had a success before.
-    """
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes = field(repr=False)
-    token: str = field(default="", repr=False)
-    proven: bool = False
-
-
 @dataclass(slots=True)
-class _Call:
-    """What belongs to one call, over all its sendings."""
+class _Call(Request):
+    """A request with what belongs to all its sendings."""
 
-    method: str
-    target: str
-    body: bytes | None
-    token: str = field(repr=False)
     fresh: bool = False
     refusals: int = 0
     retries: int = 0
-
-
-class _Way(NamedTuple):
-    """How requests reach FeedAMP from this process, and what begins each of their targets."""
-
-    process: int
-    pool: HTTPConnectionPool
-    prefix: str
 
 
 class Http:
@@ -135,24 +105,23 @@ class Http:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        self.timeout = Timeout(connect=connect, read=read)  # by name: the first in order is the total
-        self._base_url = base_url.rstrip("/") + "/"
+        both = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        self.wire = Wire(base_url.rstrip("/") + "/", both, pool_size, HEADERS)
         self._tokens = tokens
         self._retries = retries
-        self._pool_size = pool_size
         self._sleep = sleep
         self._jitter = jitter
         self._pause = Pause(retries, clock=clock, sleep=sleep, jitter=jitter)
-        self._way: _Way | None = None
         self._accepted = ""
         self._proven = False
 
     def authorise(self) -> None:
         """Obtain the access token that the next call will use, and send nothing to the order API.
 
-        :raises TokenError: There is none to be had.
+        :raises ConfigurationError: The proxy or the certificates of the environment cannot be used.
+        :raises TokenError: There is no access token to be had.
         """
+        self.wire.prepare()
         sendable(self._tokens.token())
 
     def call(
@@ -177,62 +146,21 @@ class Http:
             if pacers:
                 self._pause.wait()  # a pause may have begun meanwhile
             try:
-                response = self._exchange(call)
+                response = self.wire.exchange(call)
             except HTTPError as error:
                 if not self._goes_on_without_answer(call, error):
                     raise
             else:
                 if not self._goes_on(call, response):
+                    response.proven = self._proven
                     return response
-
-    def _exchange(self, call: _Call) -> Response:
-        """Send a call once and read its answer."""
-        way = self._way
-        if way is None or way.process != os.getpid():
-            # A child process that used its parent's connections would read the parent's answers.
-            way = self._way = self._connect()
-        raw = way.pool.urlopen(
-            call.method,
-            way.prefix + call.target,
-            call.body,
-            _headers(call),  # in no variable of this frame, which Airflow may show with an error
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=self.timeout,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            content = content_of(raw, f"{call.method} {self._path(call)}")
-        except SSLError as error:  # no fault of a certificate: the connection was open
-            raise ProtocolError("The answer was cut off", error) from error
-        return Response(raw.status, raw.headers, content, call.token, self._proven)
-
-    def _connect(self) -> _Way:
-        """Find out about proxies and certificates once, with requests' own rules."""
-        adapter = BoundedAdapter(pool_connections=1, pool_maxsize=self._pool_size)
-        try:
-            base = requests.Request("GET", self._base_url).prepare()
-            url = str(base.url)
-            given = requests.Session().merge_environment_settings(url, {}, False, None, None)
-            verify, cert, proxies = given["verify"], given["cert"], given["proxies"]
-            pool = adapter.get_connection_with_tls_context(base, verify, proxies, cert)
-            adapter.cert_verify(pool, url, verify, cert)  # type: ignore[no-untyped-call]
-            return _Way(os.getpid(), pool, adapter.request_url(base, proxies))  # type: ignore[arg-type]
-        except (OSError, ValueError, HTTPError) as error:
-            # Neither the text nor the cause: they may show a proxy's password.
-            raise ConfigurationError(
-                f"No connection to FeedAMP can be set up ({type(error).__name__}). Check the proxy's URL "
-                "(HTTPS_PROXY) and that REQUESTS_CA_BUNDLE, if set, names a file that exists."
-            ) from None
 
     def _goes_on_without_answer(self, call: _Call, error: HTTPError) -> bool:
         """Decide after a missing answer whether to send the call again, and wait until then."""
         repeatable = call.method in RETRIED_METHODS
         if repeatable and closed_while_idle(error):
             text = "FeedAMP gave no answer (it closed a kept connection) to %s %s; trying again at once"
-            log.info(text, call.method, self._path(call))
+            log.info(text, call.method, self.wire.path(call))
             return True
         if isinstance(error, SSLError) or not (repeatable or never_sent(error)):
             return False
@@ -246,12 +174,14 @@ class Http:
         if call.token != self._accepted:
             self._accepted = call.token
             self._tokens.accepted(call.token)
-        asked = seconds_asked(response) or 0.0
         if status == TOO_MANY:
+            asked = seconds_asked(response) or 0.0
             return asked <= LONGEST_WAIT and self._pauses(call, asked)
         self._pause.reset()
         self._proven = self._proven or status < 300
-        return repeats(call.method, status) and self._waits(call, f"answered {status} to", asked)
+        return repeats(call.method, status) and self._waits(
+            call, f"answered {status} to", seconds_asked(response) or 0.0
+        )
 
     def _renews(self, call: _Call) -> bool:
         """Replace a refused token once; then pause and try the fresh one again."""
@@ -269,7 +199,7 @@ class Http:
         if seconds:
             log.info(
                 "FeedAMP answered %s to %s %s; all calls wait for %.1f s (pause %d of %d in a row)",
-                *(refusal, call.method, self._path(call), seconds, self._pause.pauses, self._retries),
+                *(refusal, call.method, self.wire.path(call), seconds, self._pause.pauses, self._retries),
             )
         return seconds is not None
 
@@ -281,18 +211,10 @@ class Http:
         call.retries += 1
         log.info(
             "FeedAMP %s %s %s; trying again in %.1f s (retry %d of %d)",
-            *(reason, call.method, self._path(call), seconds, call.retries, self._retries),
+            *(reason, call.method, self.wire.path(call), seconds, call.retries, self._retries),
         )
         self._sleep(seconds)
         return True
-
-    def _path(self, call: _Call) -> str:
-        return urlsplit(self._base_url + call.target).path
-
-
-def _headers(call: _Call) -> dict[str, str]:
-    kind = {} if call.body is None else {"Content-Type": "application/json"}
-    return {**HEADERS, **kind, "Authorization": f"Bearer {call.token}"}
 
 
 def repeats(method: str, status: int) -> bool:
@@ -315,3 +237,142 @@ def sendable(token: str) -> str:
             "The access token from FeedAMP is empty or holds characters that an HTTP header cannot carry."
         )
     return token
+
+
+class Answer(NamedTuple):
+    """A success: its status, and its body as parsed from JSON (None when there is none)."""
+
+    status: int
+    body: Any
+
+
+class Transport:
+    """Sends one call and returns its answer, or raises the error that says what went wrong.
+
+    :param http: Authorises and sends the calls, and repeats what is safe to repeat.
+    :param pacer: Spaces all calls; None sends them as they come.
+    :param list_pacer: Spaces the list calls further apart; None leaves them to ``pacer``.
+    """
+
+    def __init__(self, http: Http, pacer: Pacer | None = None, list_pacer: Pacer | None = None) -> None:
+        self._http = http
+        self._pacers = (pacer,) if pacer else ()
+        self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
+
+    def authorise(self) -> None:
+        """Obtain an access token, as :meth:`Http.authorise` does."""
+        self._http.authorise()
+
+    def request(
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        what: str,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: bytes | None = None,
+        listing: bool = False,
+    ) -> Answer:
+        """Send one call.
+
+        :param method: HTTP method.
+        :param path: The path's segments below the base URL, as they are; each is escaped here.
+        :param what: The call in words for errors, such as ``placing order '600A'``; no personal data.
+        :param params: Query parameters.
+        :param json: A value to send as JSON.
+        :param body: JSON to send byte for byte, instead of ``json``.
+        :param listing: Whether this asks for a page of a list, which has a pace of its own.
+        :return: The answer, when its status is 2xx.
+        :raises InputError: A segment or the value cannot be sent; nothing was sent.
+        :raises ApiError: FeedAMP refused, failed, or did not answer.
+        """
+        place = "/".join([_segment(value, what) for value in path])
+        target = f"{place}?{urlencode(params)}" if params else place
+        if json is not None:
+            body = _encoded(json, what)
+        pacers = self._list_pacers if listing else self._pacers
+        started = time.monotonic()
+        try:
+            response = self._http.call(method, target, body, pacers)
+        except HTTPError as error:
+            forget_variables(error)
+            repeatable = method in RETRIED_METHODS or never_sent(error)
+            unreached = unreachable(error, what, repeatable=repeatable)
+            raise unreached from unreached.__cause__
+        log.debug("%s %s: %s in %.3f s", method, place, response.status_code, time.monotonic() - started)
+        if not 200 <= response.status_code < 300:
+            raise error_from(response, what)
+        return Answer(response.status_code, _parsed(response, method, what))
+
+
+def _segment(value: str, what: str) -> str:
+    """Return a value as one path segment; requests and urllib3 leave what is escaped here as it is."""
+    try:
+        escaped = quote(value, safe="")
+    except (UnicodeEncodeError, TypeError):
+        escaped = ""
+    # "." and ".." mean a folder, escaped or not: clients and servers on the way take them out of a path.
+    if escaped in {"", ".", ".."}:
+        raise InputError(
+            f"{what!r} needs an identifier that a URL can carry; it is empty, '.', '..' or not text."
+        )
+    return escaped
+
+
+def _encoded(value: Any, what: str) -> bytes:
+    try:
+        return jsonlib.dumps(
+            value, allow_nan=False, separators=(",", ":"), default=_float_of_same_digits
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{what} was not sent, because it cannot be written as JSON: {error}") from error
+
+
+def _float_of_same_digits(value: object) -> float:
+    """Return a decimal from a database as the float that is written with the same digits."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        if Decimal(repr(number)) == value:
+            return number
+        raise ValueError("a Decimal has more digits than a JSON number keeps")
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+
+
+def _parsed(response: Response, method: str, what: str) -> Any:
+    """Return the body of a success; a write may be answered with nothing or a few words, a read may not."""
+    content = response.content
+    if content:
+        try:
+            return jsonlib.loads(content)
+        except (ValueError, RecursionError) as error:
+            if method == "GET" or is_html(response):
+                raise unreadable(response, what) from error
+    return None
+
+
+def an_object(answer: Answer, what: str) -> dict[str, Any]:
+    """Return the JSON object of an answer.
+
+    :param what: The call in words, for the error.
+    :raises ApiError: The answer holds something else.
+    """
+    if isinstance(answer.body, dict):
+        return answer.body
+    raise ApiError(
+        f"FeedAMP answered {what} with HTTP {answer.status} and no JSON object.", status=answer.status
+    )
+
+
+def objects_under(name: str, answer: Answer, what: str) -> list[dict[str, Any]]:
+    """Return the list of JSON objects that an answer holds under a name.
+
+    :param what: The call in words, for the error.
+    :raises ApiError: The answer holds something else.
+    """
+    found = answer.body.get(name) if isinstance(answer.body, dict) else None
+    if isinstance(found, list) and all(isinstance(entry, dict) for entry in found):
+        return found
+    raise ApiError(
+        f"FeedAMP answered {what} with HTTP {answer.status} and no list of {name}.", status=answer.status
+    )

@@ -8,16 +8,17 @@ import random
 import re
 import time
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from requests.exceptions import ChunkedEncodingError, ReadTimeout
-from urllib3 import Retry
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError, SSLError
 
-from airflow_provider_feedamp.api.auth import origin_of, rewind
-from airflow_provider_feedamp.api.connections import BoundedAdapter, content_of
+from airflow_provider_feedamp.api import wire
 from airflow_provider_feedamp.api.http import (
     DEFAULT_POOL_SIZE,
     DEFAULT_RETRIES,
@@ -25,18 +26,30 @@ from airflow_provider_feedamp.api.http import (
     HEADERS,
     LONGEST_WAIT,
     RETRIED_METHODS,
-    Response,
     repeats,
+    sendable,
 )
 from airflow_provider_feedamp.api.pacing import backoff
+from airflow_provider_feedamp.api.wire import (
+    BoundedHTTPConnection,
+    BoundedHTTPSConnection,
+    Response,
+    refuse_socks,
+    unusable,
+)
+from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Request
-    from requests.auth import AuthBase
+
+    from airflow_provider_feedamp.api.types import TokenSource
+
 
 log = logging.getLogger(__name__)
 
+#: Bytes that are read at a time. An older urllib3 unpacks them all at once, a thousandfold at worst.
+_PIECE = 32 * 1024
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -135,8 +148,31 @@ def _asked(response: Any) -> float:
     return (response and seconds_asked(Response(response.status, response.headers, b""))) or 0.0
 
 
-class _Adapter(BoundedAdapter):
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = BoundedHTTPConnection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = BoundedHTTPSConnection
+
+
+class _Adapter(HTTPAdapter):
     """Reads answers within their bounds, and sends a body that cannot be read twice only once."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Set up the connections that go straight to the server."""
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Set up the connections that go through a proxy.
+
+        :raises ConfigurationError: It is a SOCKS proxy.
+        """
+        refuse_socks(proxy)
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def send(
         self, request: PreparedRequest, stream: bool = False, *args: Any, **options: Any
@@ -159,3 +195,122 @@ class _Adapter(BoundedAdapter):
             raise ChunkedEncodingError(error, request=request) from error
         response._content_consumed = True  # type: ignore[attr-defined]
         return response
+
+
+_SCHEME = "Bearer "
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+_POOLS = {"http": _PlainPool, "https": _SecurePool}
+
+
+def content_of(raw: Any, asked: str) -> bytes:
+    """Return the unpacked body of an answer; of an error that is too long, its beginning.
+
+    :param raw: The answer as urllib3 hands it out unread.
+    :param asked: Method and path, for the error.
+    :raises ApiError: The answer is a success, and longer than an answer may be.
+    """
+    # Packed twice, a few bytes can be as many as they like at once.
+    what = "packed more than once" if "," in raw.headers.get("Content-Encoding", "") else ""
+    body = bytearray()
+    while not what and (piece := raw.read(_PIECE, decode_content=True)):
+        body += piece
+        if len(body) > wire.LONGEST_ANSWER:
+            if raw.status >= 400:
+                raw.close()
+                break
+            what = f"of more than {wire.LONGEST_ANSWER // 1024**2} MiB"
+    if what:
+        raw.close()
+        raise unusable(raw.status, asked, what)
+    return bytes(body)
+
+
+class BearerAuth(AuthBase):
+    """Authorises requests to one FeedAMP base URL with access tokens from a token source.
+
+    After a 401 the source is asked for another token once and the request is sent once more; a second 401 is
+    handed back as it is. One object serves any number of threads: what belongs to a request is kept on it.
+
+    :param tokens: Where access tokens come from.
+    :param base_url: The only origin (scheme, host, port) that the tokens are sent to.
+    """
+
+    def __init__(self, tokens: TokenSource, base_url: str) -> None:
+        self._tokens = tokens
+        self._origin = origin_of(base_url)
+        # A URL that begins with this goes to the base URL's origin; others have to be taken apart to say so.
+        self._same = "/".join(base_url.split("/", 3)[:3]) + "/"
+        self._accepted = ""
+
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """Add the bearer to a request.
+
+        :raises InputError: The request goes to another origin than the base URL's; nothing is sent.
+        """
+        if not str(r.url).startswith(self._same) and origin_of(r.url) != self._origin:
+            scheme, host, port = self._origin
+            raise InputError(
+                f"A FeedAMP access token is only sent to {scheme}://{host}:{port}, and this request goes "
+                "elsewhere. Use a URL relative to the connection's host, or a session of your own."
+            )
+        r.headers["Authorization"] = _SCHEME + sendable(self._tokens.token())
+        r.hooks["response"].append(self._renew_once)
+        return r
+
+    def _renew_once(self, response: requests.Response, **send_options: Any) -> requests.Response:
+        """Send a request that got a 401 once more with another token; requests calls this once per answer."""
+        request = response.request
+        sent = request.headers.get("Authorization", "")
+        if response.status_code != 401:
+            self._take_note(sent)
+            return response
+        # A redirect keeps its request's hooks, so this may be the answer of another party.
+        if not sent.startswith(_SCHEME) or origin_of(request.url) != self._origin:
+            return response
+        response.content  # noqa: B018  read, so that the connection is free while the token is renewed
+        response.close()
+        request.headers["Authorization"] = _SCHEME + sendable(
+            self._tokens.replace(sent.removeprefix(_SCHEME))
+        )
+        if not rewind(request):
+            return response
+        answer: requests.Response = response.connection.send(request, **send_options)
+        answer.history.append(response)
+        if answer.status_code != 401:
+            self._take_note(request.headers["Authorization"])
+        return answer
+
+    def _take_note(self, sent: str) -> None:
+        """Tell the token source once of each token that works: a later 401 is then about the token's end."""
+        if sent != self._accepted and sent.startswith(_SCHEME):
+            self._accepted = sent
+            self._tokens.accepted(sent.removeprefix(_SCHEME))
+
+
+def rewind(request: PreparedRequest) -> bool:
+    """Make a request's body ready to be sent once more; False when that is not possible."""
+    body: Any = request.body
+    if body is None or isinstance(body, bytes | str | bytearray):
+        return True
+    # Where requests found a file when it prepared the request.
+    start = getattr(request, "_body_position", None)
+    if not isinstance(start, int) or not hasattr(body, "seek"):
+        return False
+    body.seek(start)
+    return True
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port; two URLs with the same three are served by the same party."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def origin_of(url: str | None) -> Origin:
+    """Return the origin of a URL, with the scheme's own port where the URL names none."""
+    parts = urlsplit(url or "")
+    return Origin(parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme))

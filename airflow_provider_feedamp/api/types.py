@@ -1,10 +1,16 @@
-"""The words of the FeedAMP Order Source API as Python types; imports nothing but the standard library."""
+"""The words of the FeedAMP Order Source API as Python types, and its amounts of money."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any, Final, NotRequired, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NotRequired, Protocol, TypedDict
+
+from airflow_provider_feedamp.exceptions import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class TokenSource(Protocol):
@@ -298,3 +304,43 @@ class CreatedReturn:
     inserted: bool | None
     #: The return as FeedAMP holds it now, where the answer had it; it names a person, so ``repr`` hides it.
     return_: Return | None = field(repr=False)
+
+
+#: The amounts of a refund's line that go to the customer. ``discount_refund`` is not among them: nothing says
+#: whether it is to be added or taken off.
+REFUND_AMOUNTS = ("item_refund", "item_tax_refund", "shipping_refund", "shipping_tax_refund")
+
+
+def refund_total(refund: Mapping[str, Any], amounts: Sequence[str] = REFUND_AMOUNTS) -> dict[str, Decimal]:
+    """Return the sum of a refund's lines for each currency.
+
+    :param refund: The refund as FeedAMP gave it.
+    :param amounts: The fields of a line to add up.
+    :raises ApiError: An amount is not a number.
+    """
+    totals: dict[str, Decimal] = {}
+    for line in refund.get("merchant_refund_lines") or ():
+        currency = str(line.get("currency") or "")
+        for name in amounts:
+            totals[currency] = totals.get(currency, Decimal(0)) + decimal(line.get(name), name)
+    return totals
+
+
+def decimal(value: object, name: str) -> Decimal:
+    """Return an amount with the digits that it is written with; None is nothing.
+
+    :param value: A number as parsed from JSON, or a number written as text.
+    :param name: The field, for the error.
+    :raises ApiError: It is not a number.
+    """
+    try:
+        if value is None:
+            return Decimal(0)
+        if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+            # A float's text has the digits that FeedAMP sent; the float itself is a little beside them.
+            number = Decimal(str(value))
+            if number.is_finite():
+                return number
+    except InvalidOperation:
+        pass
+    raise ApiError(f"FeedAMP gave an amount that is not a number: {name}.")

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
-from airflow_provider_feedamp.api.order_check import check_order
+from airflow_provider_feedamp.api.checks import check_order
 from airflow_provider_feedamp.bulk.checkpoint import Checkpoints
 from airflow_provider_feedamp.bulk.progress import Notes, PlaceCounts, Progress, orders_in_words, orders_were
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
@@ -27,7 +27,7 @@ from airflow_provider_feedamp.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.bulk.checkpoint import CheckpointStore
     from airflow_provider_feedamp.bulk.parse import SourceOrder
     from airflow_provider_feedamp.bulk.progress import Observer

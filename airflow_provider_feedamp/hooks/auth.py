@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.api.auth import BearerAuth
+from airflow_provider_feedamp.api.session import BearerAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
 
 if TYPE_CHECKING:

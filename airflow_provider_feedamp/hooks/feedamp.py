@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
-    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.session import FeedAmpSession
-    from airflow_provider_feedamp.api.unverified import Unverified
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import AccessToken
 
@@ -162,8 +161,7 @@ class FeedAmpHook(BaseHook):
 
         Tokens are put in and renewed inside, a 401 is answered with one renewal and one more try.
         """
-        from airflow_provider_feedamp.api.auth import BearerAuth
-        from airflow_provider_feedamp.api.session import FeedAmpSession
+        from airflow_provider_feedamp.api.session import BearerAuth, FeedAmpSession
 
         timeout, pool_size = self._limits
         bearer = BearerAuth(HookTokens(self), self.config.base_url)
@@ -173,9 +171,8 @@ class FeedAmpHook(BaseHook):
     def client(self) -> FeedAmpClient:
         """Return the client for this seller's account: ``hook.client.orders.place(...)`` and so on."""
         from airflow_provider_feedamp.api.client import FeedAmpClient
-        from airflow_provider_feedamp.api.http import Http
+        from airflow_provider_feedamp.api.http import Http, Transport
         from airflow_provider_feedamp.api.pacing import pacer_for
-        from airflow_provider_feedamp.api.transport import Transport
 
         account = (self.config.base_url, self.config.client_id, self.seller)
         pacer = pacer_for(account, self._requests_per_second or self.config.requests_per_second)
@@ -381,7 +378,7 @@ def _seconds(option: str, default: float, *, at_most: float = 86400.0) -> float:
 
 def _unverified() -> Unverified:
     """Return the client's guesses, with those that the ``[feedamp]`` section replaces."""
-    from airflow_provider_feedamp.api.unverified import Unverified
+    from airflow_provider_feedamp.api.client import Unverified
 
     values = {option: conf.get(_SECTION, option, fallback=None) for option in _GUESSES}
     return Unverified(**{option: value.strip() for option, value in values.items() if value})

@@ -332,7 +332,7 @@ class ReportErrorsOperator(ForEachOperator):
         return groups
 
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        from airflow_provider_feedamp.api.reporting import not_held
+        from airflow_provider_feedamp.api.client import not_held
 
         key, errors = item
         held = self._fetch(hook, key)

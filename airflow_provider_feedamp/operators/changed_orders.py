@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_feedamp.api.watermark import ChangedOrder, Watermark
+    from airflow_provider_feedamp.api.changes import ChangedOrder, Watermark
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         self.overlap = overlap
 
     def _perform(self, context: Context) -> list[ChangedOrder]:
-        from airflow_provider_feedamp.api.watermark import Watermark, poll
+        from airflow_provider_feedamp.api.changes import Watermark, poll
 
         if not self.do_xcom_push:
             raise InputError(
@@ -142,7 +142,7 @@ class RunMarks:
         return kept
 
     def _mark(self, kept: dict[str, Any]) -> Watermark:
-        from airflow_provider_feedamp.api.watermark import Watermark
+        from airflow_provider_feedamp.api.changes import Watermark
 
         came_through = kept["after"] and self._state(kept["run_id"], kept["map_index"]) == "success"
         return Watermark.from_json(kept["after"] if came_through else kept["before"])

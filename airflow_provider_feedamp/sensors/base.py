@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         return found
 
     def _defer(self, context: Context) -> None:
-        from airflow_provider_feedamp.api.waiting import plain
+        from airflow_provider_feedamp.api.conditions import plain
         from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
         timeout = self._time_left(context)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
 
 
 class FeedAmpRefundsSensor(FeedAmpPollingSensor):

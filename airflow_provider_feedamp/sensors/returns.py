@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
 
 
 class FeedAmpReturnsSensor(FeedAmpPollingSensor):
@@ -60,7 +60,7 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         self.respond_date_is_deadline = respond_date_is_deadline
 
     def _make_condition(self, client: FeedAmpClient) -> Condition:
-        from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
+        from airflow_provider_feedamp.api.conditions import ReturnsInStatus
 
         deadline = flag("respond_date_is_deadline", self.respond_date_is_deadline)
         names = ("mp_order_number", "mp_return_number")

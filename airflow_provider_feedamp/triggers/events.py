@@ -28,7 +28,7 @@ except ImportError:  # Airflow 2 has no watchers, but its manifest names this mo
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_feedamp.api.watermark import Watermark
+    from airflow_provider_feedamp.api.changes import Watermark
 
     Found = tuple[list[dict[str, Any]], Watermark]
 
@@ -120,7 +120,7 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
         return found
 
     def _ask(self, mark: Watermark) -> Found:
-        from airflow_provider_feedamp.api.activity import activity
+        from airflow_provider_feedamp.api.changes import activity
 
         now = datetime.now(UTC)
         if self.resource != "authorization":
@@ -129,7 +129,7 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
 
     def _authorization(self, mark: Watermark, now: datetime) -> Found:
         """Return one entry when a person has to authorise the seller, and none again until that is done."""
-        from airflow_provider_feedamp.api.watermark import Watermark, digests
+        from airflow_provider_feedamp.api.changes import Watermark, digests
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
         try:
@@ -154,7 +154,7 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
 
     async def _kept(self) -> Watermark:
         """Return the mark to begin from: the one that was kept, or one of some time ago."""
-        from airflow_provider_feedamp.api.watermark import Watermark
+        from airflow_provider_feedamp.api.changes import Watermark
 
         look_back = _seconds("watch_look_back", 3600.0)
         store = self._store()

@@ -24,8 +24,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_feedamp import exceptions
-from airflow_provider_feedamp.api.conditions import FulfilledOrders, RefundsToProcess, SellerActivity
-from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
+from airflow_provider_feedamp.api.conditions import (
+    FulfilledOrders,
+    RefundsToProcess,
+    ReturnsInStatus,
+    SellerActivity,
+)
 from airflow_provider_feedamp.exceptions import FeedAmpError, TriggerEventError, forget_variables
 from airflow_provider_feedamp.tokens import shield
 
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.waiting import Condition
+    from airflow_provider_feedamp.api.conditions import Condition
 
 T = TypeVar("T")
 Key = tuple[str, str | None]

@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp.api import session as session_module
-from airflow_provider_feedamp.api.auth import BearerAuth
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.orders import OrdersApi
-from airflow_provider_feedamp.api.refunds import RefundsApi
-from airflow_provider_feedamp.api.returns import ReturnsApi
-from airflow_provider_feedamp.api.session import FeedAmpSession
-from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.api.client import OrdersApi, RefundsApi, ReturnsApi
+from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.session import BearerAuth, FeedAmpSession
 from tests.api.edge import Edge, Tokens
 from tests.tokens.conftest import certificate as certificate
 

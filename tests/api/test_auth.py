@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from airflow_provider_feedamp.api.auth import BearerAuth
-from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.session import BearerAuth, FeedAmpSession
 from airflow_provider_feedamp.exceptions import InputError, ReauthorizationRequiredError, TokenError
 from tests.api.edge import Edge, Reply, Tokens
 

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from urllib3.util import Timeout
 
-from airflow_provider_feedamp.api import connections
-from airflow_provider_feedamp.api.connections import LONGEST_ANSWER, Timed
+from airflow_provider_feedamp.api import wire
+from airflow_provider_feedamp.api.wire import LONGEST_ANSWER, Timed
 from airflow_provider_feedamp.exceptions import ApiError, ServerError, UnreachableError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.api.http import Http
+    from airflow_provider_feedamp.api.http import Http, Transport
     from airflow_provider_feedamp.api.session import FeedAmpSession
-    from airflow_provider_feedamp.api.transport import Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -32,14 +30,14 @@ PAUSE = 0.05
 @pytest.fixture
 def short(http: Http, session: FeedAmpSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an answer take 0.8 seconds in all, and a pause in it half of that."""
-    http.timeout, session.timeout = Timeout(connect=1.0, read=0.4), (1.0, 0.4)
-    monkeypatch.setattr(connections, "LEAST_TOTAL", 0.8)
+    http.wire.timeout = session.timeout = (1.0, 0.4)
+    monkeypatch.setattr(wire, "LEAST_TOTAL", 0.8)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an answer have 100,000 bytes."""
-    monkeypatch.setattr(connections, "LONGEST_ANSWER", 100_000)
+    monkeypatch.setattr(wire, "LONGEST_ANSWER", 100_000)
 
 
 def dripping(begin: bytes, drip: bytes, seconds: float = 5.0) -> Iterator[bytes]:
@@ -115,8 +113,8 @@ def test_a_users_own_request_is_cut_too_unless_it_is_a_stream(session: FeedAmpSe
 def test_twice_the_read_time_out_is_allowed_where_that_is_more(
     http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "LEAST_TOTAL", 0.1)
-    http.timeout = Timeout(connect=1.0, read=1.0)
+    monkeypatch.setattr(wire, "LEAST_TOTAL", 0.1)
+    http.wire.timeout = (1.0, 1.0)
     edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 10\r\n\r\n", b" ")))
     assert http.call("GET", "orders").content == b" " * 10
     assert len(edge.received) == 1
@@ -132,7 +130,7 @@ def test_by_default_it_is_two_minutes_and_without_a_read_time_out_for_ever(
             seen.append(self.ends)
             super().close()
 
-    monkeypatch.setattr(connections, "Timed", Listening)
+    monkeypatch.setattr(wire, "Timed", Listening)
     for timeout in ((1.0, 1.0), (1.0, 100.0), (1.0, None)):
         session.get("orders", timeout=timeout)
     left = [round(ends - time.monotonic()) if ends < 1e9 else ends for ends in seen]
@@ -145,7 +143,7 @@ def test_the_socket_keeps_its_time_out_for_the_next_request() -> None:
         ours.settimeout(9.0)
         theirs.sendall(b"x")
         timed = Timed(ours, "r")
-        timed.ends, timed.begun = time.monotonic() + 1.0, False
+        timed.ends = time.monotonic() + 1.0
         assert timed.readinto(bytearray(1)) == 1
         assert ours.gettimeout() == 9.0
 

@@ -6,7 +6,7 @@ from airflow_provider_feedamp.api.client import FeedAmpClient
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 
 def test_the_client_reaches_the_orders(transport: Transport, edge: Edge) -> None:

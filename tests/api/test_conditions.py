@@ -10,14 +10,18 @@ import pytest
 import time_machine
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.conditions import FulfilledOrders, RefundsToProcess, SellerActivity
-from airflow_provider_feedamp.api.return_conditions import ReturnsInStatus
-from airflow_provider_feedamp.api.waiting import plain
+from airflow_provider_feedamp.api.conditions import (
+    FulfilledOrders,
+    RefundsToProcess,
+    ReturnsInStatus,
+    SellerActivity,
+    plain,
+)
 from airflow_provider_feedamp.exceptions import NotFoundError, ReturnOverdueError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 SINCE = "2026-01-01T12:00:00+00:00"
 RETURN = {"mp_order_number": "A", "mp_return_number": "R"}

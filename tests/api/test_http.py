@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
+import ssl
 import time
 import traceback
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from requests import Request
 from urllib3.exceptions import ReadTimeoutError
 
-from airflow_provider_feedamp.api.connections import BoundedAdapter
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.api.http import Http, Transport
 from airflow_provider_feedamp.exceptions import ApiError, ConfigurationError, TokenError, UnreachableError
 from tests.api.edge import Edge, Reply, Tokens
 
@@ -222,47 +221,40 @@ def test_a_token_can_be_had_before_anything_is_sent(http: Http, edge: Edge) -> N
     assert edge.received == []
 
 
-class Wire:
-    """A socket that keeps what is sent, piece by piece."""
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What this process sends, piece by piece."""
+    sent: list[bytes] = []
+    for kind in (socket.socket, ssl.SSLSocket):
+        send = kind.sendall
 
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+        def keeping(self: Any, data: bytes, send: Any = send) -> None:
+            sent.append(bytes(data))
+            send(self, data)
 
-    def sendall(self, data: bytes) -> None:
-        self.pieces.append(data)
-
-    def settimeout(self, seconds: float | None) -> None:
-        """Take note of nothing."""
-
-
-def connection_to(url: str, proxies: dict[str, str], wire: Wire) -> Any:
-    """Return a connection of the adapter's, as far as it is connected to the wire."""
-    request = Request("GET", url).prepare()
-    pool: Any = BoundedAdapter().get_connection_with_tls_context(request, True, proxies)
-    connection = pool.ConnectionCls("127.0.0.1")
-    connection.sock = wire
-    return connection
+        monkeypatch.setattr(kind, "sendall", keeping, raising=False)
+    return sent
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "https://127.0.0.1:1/"])
-@pytest.mark.parametrize("proxies", [{}, {"http": "http://127.0.0.1:2", "https": "http://127.0.0.1:2"}])
-def test_head_and_body_are_sent_in_one_piece(url: str, proxies: dict[str, str]) -> None:
-    wire = Wire()
-    connection_to(url, proxies, wire).request("PUT", "/orders/A", b'{"a":1}', {"X": "y"})
-    [piece] = wire.pieces
-    assert piece.startswith(b"PUT /orders/A HTTP/1.1\r\n")
+@pytest.mark.parametrize("secure", [False, True])
+def test_head_and_body_are_sent_in_one_piece(
+    tokens: Tokens,
+    pieces: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    certificate: Certificate,
+    secure: bool,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    edge = Edge(certificate.context if secure else None)
+    Http(edge.base_url, tokens).call("PUT", "orders/A", b'{"a":1}')
+    edge.close()
+    [piece] = [piece for piece in pieces if piece.startswith(b"PUT")]
+    assert piece.startswith(b"PUT /api/v1/orders/A HTTP/1.1\r\n")
     assert piece.endswith(b'\r\n\r\n{"a":1}')
 
 
-def test_a_body_that_is_not_bytes_goes_as_it_comes() -> None:
-    wire = Wire()
-    connection_to("http://127.0.0.1:1/", {}, wire).request("PUT", "/", iter([b"a", b"b"]))
-    assert len(wire.pieces) > 2
-
-
-def test_of_a_request_that_cannot_be_written_nothing_is_sent() -> None:
-    wire = Wire()
-    connection = connection_to("http://127.0.0.1:1/", {}, wire)
-    with pytest.raises(ValueError, match="Invalid header"):
-        connection.request("PUT", "/", b"{}", {"X": "y\n"})
-    assert wire.pieces == []
+@pytest.mark.parametrize("target", ["orders/\r\nX: y", "orders/a b", "orders/\u00fc", "orders/\x7f"])
+def test_of_a_request_that_cannot_be_written_nothing_is_sent(http: Http, edge: Edge, target: str) -> None:
+    with pytest.raises(ValueError, match="cannot be written"):
+        http.call("GET", target)
+    assert edge.received == []

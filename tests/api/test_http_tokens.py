@@ -18,7 +18,7 @@ from airflow_provider_feedamp.hooks.feedamp import task_errors
 from tests.api.edge import Edge, Reply, Tokens
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 
 def bearers(edge: Edge) -> list[str | None]:

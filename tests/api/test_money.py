@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_feedamp.api.money import refund_total
+from airflow_provider_feedamp.api.types import refund_total
 from airflow_provider_feedamp.exceptions import ApiError
 
 pytestmark = pytest.mark.once

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_feedamp.api.order_check import check_order, order_problems
+from airflow_provider_feedamp.api.checks import check_order, order_problems
 from airflow_provider_feedamp.exceptions import InputError
 
 LINE: dict[str, Any] = {"mp_line_number": "1", "sku": "S", "quantity": 4, "unit_price": 59.99}

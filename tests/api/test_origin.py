@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_feedamp.api.auth import origin_of
+from airflow_provider_feedamp.api.session import origin_of
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.api.refunds import RefundsApi
+from airflow_provider_feedamp.api.client import RefundsApi, Unverified
 from airflow_provider_feedamp.api.types import RefundStatus
-from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.exceptions import ApiError, InputError, NotFoundError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 pytestmark = pytest.mark.once
 

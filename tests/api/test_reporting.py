@@ -21,7 +21,7 @@ from tests.api.edge import Edge, Reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 pytestmark = pytest.mark.once
 

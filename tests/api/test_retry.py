@@ -303,10 +303,8 @@ def test_a_connection_that_ended_unnoticed_is_replaced_at_once(
     secure: bool,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    # As when the end arrives after urllib3 has looked for it.
-    monkeypatch.setattr(
-        "urllib3.connectionpool.is_connection_dropped", lambda connection: not connection.sock
-    )
+    # As when the end arrives after the wire has looked for it.
+    monkeypatch.setattr("airflow_provider_feedamp.api.wire._Connection.idle", lambda _: True)
     edge = Edge(certificate.context if secure else None)
     edge.ends_idle = True
     http = Http(edge.base_url, tokens, sleep=slept.append)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_feedamp.api.return_check import check_return, return_problems
+from airflow_provider_feedamp.api.checks import check_return, return_problems
 from airflow_provider_feedamp.exceptions import InputError
 
 pytestmark = pytest.mark.once

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.api.returns import ReturnsApi
+from airflow_provider_feedamp.api.client import ReturnsApi, Unverified
 from airflow_provider_feedamp.api.types import CreatedReturn, ReturnStatus
-from airflow_provider_feedamp.api.unverified import Unverified
 from airflow_provider_feedamp.exceptions import ApiError, BadRequestError, InputError, NotFoundError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.transport import Transport
+    from airflow_provider_feedamp.api.http import Transport
 
 pytestmark = pytest.mark.once
 

@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.money import refund_total
-from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.types import refund_total
 from airflow_provider_feedamp.sandbox.server import serve
 from tests.api.edge import Tokens
 

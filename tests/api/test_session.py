@@ -9,9 +9,8 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.api.auth import BearerAuth
 from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT
-from airflow_provider_feedamp.api.session import FeedAmpSession
+from airflow_provider_feedamp.api.session import BearerAuth, FeedAmpSession
 from tests.api.edge import Edge, Reply, Tokens
 
 

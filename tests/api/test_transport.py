@@ -7,9 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_feedamp.api.http import Http
+from airflow_provider_feedamp.api.http import Answer, Http, Transport
 from airflow_provider_feedamp.api.pacing import Pacer
-from airflow_provider_feedamp.api.transport import Answer, Transport
 from airflow_provider_feedamp.exceptions import (
     ApiError,
     AuthenticationError,

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from airflow_provider_feedamp.api.client import READ_ONLY_ORDER_FIELDS
 from airflow_provider_feedamp.api.types import CreatedReturn, MarketplaceState, PlacedOrder
-from airflow_provider_feedamp.api.unverified import READ_ONLY_ORDER_FIELDS
 
 
 @pytest.mark.parametrize("heavy", ["requests", "pydantic", "sqlalchemy", "airflow"])

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from airflow_provider_feedamp.api.order_check import order_problems
+from airflow_provider_feedamp.api.checks import order_problems
 from benchmarks.__main__ import main, table
 from benchmarks.contestants import new_token
 from benchmarks.orders import number_of, order_line, write_orders

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import uuid
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
-from urllib3 import HTTPResponse
 
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.orders import OrdersApi
-from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.api.client import OrdersApi
+from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.wire import Response, Wire
 from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
@@ -22,6 +20,7 @@ from airflow_provider_feedamp.bulk.rejects import RejectsFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from airflow_provider_feedamp.api.wire import Request
     from airflow_provider_feedamp.bulk.progress import PlaceCounts
 
 BASE_URL = "http://127.0.0.1:9/api/v1"
@@ -65,22 +64,23 @@ class FeedAmpEdge:
         path = Path(str(self.rejects.path))
         return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
-    def urlopen(self, method: str, url: str, body: bytes, headers: Any, **options: Any) -> HTTPResponse:
+    def exchange(self, request: Request) -> Response:
+        body = request.body or b""
         number = json.loads(body)["mp_order_number"]
         if number in self.failures:
             raise self.failures[number]
         known = number in self.numbers
         self.bodies.append(body)
         status, answer = self.answers.get(number, (200 if known else 201, json.loads(body)))
-        content = io.BytesIO(b"" if answer is None else json.dumps(answer).encode())
-        return HTTPResponse(content, {"Content-Type": "application/json"}, status, preload_content=False)
+        content = b"" if answer is None else json.dumps(answer).encode()
+        return Response(status, {"Content-Type": "application/json"}, content)
 
 
 @pytest.fixture
 def edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FeedAmpEdge]:
     with RejectsFile(str(tmp_path / "rejects.ndjson")) as rejects:
         edge = FeedAmpEdge(rejects)
-        monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", edge.urlopen)
+        monkeypatch.setattr(Wire, "exchange", lambda _, request: edge.exchange(request))
         yield edge
 
 

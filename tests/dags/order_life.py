@@ -105,7 +105,7 @@ def unresolved(**context: Any) -> dict[str, int]:
 
 def pay(refund: dict[str, Any]) -> None:
     """Pay a refund that is within its bounds, and nothing else."""
-    from airflow_provider_feedamp.api.money import refund_total
+    from airflow_provider_feedamp.api.types import refund_total
 
     amounts = {currency: str(amount) for currency, amount in refund_total(refund).items()}
     assert amounts == {"USD": "59.99"}

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.transport import Transport
+from airflow_provider_feedamp.api.http import Http, Transport
 from airflow_provider_feedamp.bulk import checkpoint
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.source import FileInput

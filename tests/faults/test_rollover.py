@@ -25,7 +25,7 @@ from tests.tokens.custody import BusyEndpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.api.types import PlacedOrder
 
 pytestmark = pytest.mark.faults

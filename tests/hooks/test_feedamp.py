@@ -11,14 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
-from urllib3.connectionpool import HTTPConnectionPool
 
 from airflow_provider_feedamp.api import pacing
-from airflow_provider_feedamp.api.client import FeedAmpClient
+from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
 from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT, Http
 from airflow_provider_feedamp.api.pacing import pacer_for
 from airflow_provider_feedamp.api.session import FeedAmpSession
-from airflow_provider_feedamp.api.unverified import Unverified
+from airflow_provider_feedamp.api.wire import Request, Response, Wire
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
     ClientRefusedError,
@@ -181,15 +180,15 @@ def test_the_client_keeps_as_many_connections_open_as_asked_for(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, argument: int | None, kept: int
 ) -> None:
     seen: set[int] = set()
-    urlopen = HTTPConnectionPool.urlopen
+    exchange = Wire.exchange
 
-    def watched(pool: Any, *args: Any, **options: Any) -> Any:
-        seen.add(pool.pool.maxsize)
-        return urlopen(pool, *args, **options)
+    def watched(wire: Wire, request: Request) -> Response:
+        seen.add(wire.kept)
+        return exchange(wire, request)
 
     client = FeedAmpHook(pool_size=argument).client
     client.orders.authorise()
-    monkeypatch.setattr(HTTPConnectionPool, "urlopen", watched)
+    monkeypatch.setattr(Wire, "exchange", watched)
     list(client.orders.list())
     assert seen == {kept}
 

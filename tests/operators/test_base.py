@@ -358,7 +358,7 @@ def test_the_words_of_feedamp_stand_in_no_result_and_no_log(
     def refuse(*_: object) -> None:
         raise quoting
 
-    monkeypatch.setattr("airflow_provider_feedamp.api.orders.OrdersApi.set_state", refuse)
+    monkeypatch.setattr("airflow_provider_feedamp.api.client.OrdersApi.set_state", refuse)
 
     told = cancel("A", max_failures=1)
 

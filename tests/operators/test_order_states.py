@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.api.orders import OrdersApi
+from airflow_provider_feedamp.api.client import OrdersApi
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.order_states import (

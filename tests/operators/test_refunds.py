@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_feedamp.api.refunds import RefundsApi
+from airflow_provider_feedamp.api.client import RefundsApi
 from airflow_provider_feedamp.exceptions import (
     InputError,
     RefundsNotProcessedError,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_feedamp.api.returns import ReturnsApi
+from airflow_provider_feedamp.api.client import ReturnsApi
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
 from airflow_provider_feedamp.operators.returns import (
     FeedAmpCompleteReturnsOperator,

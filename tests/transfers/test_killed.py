@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.api.orders import OrdersApi
+from airflow_provider_feedamp.api.client import OrdersApi
 from airflow_provider_feedamp.exceptions import DestinationError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file

@@ -234,7 +234,7 @@ def test_a_filter_of_returns_holds_where_the_server_does_not_know_it(
     refunds_and_returns(feedamp)
     hook = FeedAmpHook()
     every = list(hook.client.returns.list())
-    monkeypatch.setattr("airflow_provider_feedamp.api.returns.ReturnsApi.list", lambda *_, **__: iter(every))
+    monkeypatch.setattr("airflow_provider_feedamp.api.client.ReturnsApi.list", lambda *_, **__: iter(every))
 
     assert exported("returns", **filters) == ["A2"]
 

@@ -12,8 +12,7 @@ from unittest.mock import patch
 import pytest
 import time_machine
 
-from airflow_provider_feedamp.api.activity import RESOURCES
-from airflow_provider_feedamp.api.watermark import Watermark
+from airflow_provider_feedamp.api.changes import RESOURCES, Watermark
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store

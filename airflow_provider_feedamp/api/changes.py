@@ -1,7 +1,7 @@
-"""Polling for what sellers changed: nothing is missed, and little is handed out twice.
+"""Polling for what sellers changed: nothing is missed, and little is returned twice.
 
 Orders carry no time of their last change, and FeedAMP's lists may lag behind. So a poll asks from the instant
-at which the poll before it began by our own clock, less an overlap; what that one has handed out already is
+at which the poll before it began by our own clock, less an overlap; what that one has returned already is
 known by a digest and left out.
 """
 
@@ -14,15 +14,15 @@ import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from airflow_provider_feedamp.api.types import OrderStatus
+from airflow_provider_feedamp.api.types import OrderStatus, RefundStatus, ReturnStatus
 from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from airflow_provider_feedamp.api.orders import OrdersApi
+    from airflow_provider_feedamp.api.client import FeedAmpClient, OrdersApi
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,16 @@ DEFAULT_OVERLAP: Final = timedelta(minutes=5)
 MOST_SEEN: Final = 10_000
 
 # Bytes of an entry in a mark that is kept: enough of them that no change is taken for one that is known.
-_KEY, _STATE = 8, 4
+_KEY_BYTES, _STATE_BYTES = 8, 4
 
-# What a seller does to an order; its status is what FeedAMP makes of that.
-_SELLERS = ("acknowledged", "fulfillments", "errors")
+# The fields of an order that a seller sets; FeedAMP derives its status from them.
+_SET_BY_SELLER = ("acknowledged", "fulfillments", "errors")
+
+#: What can be watched.
+RESOURCES: Final = ("fulfillments", "refunds", "returns")
+
+# A seller has acted on these returns, and the marketplace has not finished with them.
+_MOVED = (ReturnStatus.AUTHORIZED, ReturnStatus.REFUNDED)
 
 
 class ChangedOrder(TypedDict):
@@ -83,8 +89,11 @@ class Watermark:
         """
         try:
             at, seen = kept["at"], base64.b64decode(kept["seen"], validate=True)  # type: ignore[index]
-            pairs = [seen[start : start + _KEY + _STATE] for start in range(0, len(seen), _KEY + _STATE)]
-            return cls(datetime.fromisoformat(at), {pair[:_KEY]: pair[_KEY:] for pair in pairs})
+            pairs = [
+                seen[start : start + _KEY_BYTES + _STATE_BYTES]
+                for start in range(0, len(seen), _KEY_BYTES + _STATE_BYTES)
+            ]
+            return cls(datetime.fromisoformat(at), {pair[:_KEY_BYTES]: pair[_KEY_BYTES:] for pair in pairs})
         except (TypeError, KeyError, ValueError) as error:
             raise InputError(
                 "What is kept as a watermark is none: it needs `at`, an instant, and `seen`, base64."
@@ -116,7 +125,7 @@ def poll(
         number, status = order.get("mp_order_number"), order.get("status")
         if number is None:
             continue
-        key, state = digests([number, *map(order.get, _SELLERS)], status)
+        key, state = digests([number, *map(order.get, _SET_BY_SELLER)], status)
         # An order that the marketplace has closed in the meantime is not changed by the seller.
         if mark.seen.get(key) != state and (key not in mark.seen or status != OrderStatus.COMPLETE):
             changed.append({"mp_order_number": number, "status": str(status)})
@@ -126,9 +135,68 @@ def poll(
 
 def digests(what: object, state: object) -> tuple[bytes, bytes]:
     """Return an entry of a mark: short digests of two JSON values, the same for the same values."""
-    return _digest(what, _KEY), _digest(state, _STATE)
+    return _digest(what, _KEY_BYTES), _digest(state, _STATE_BYTES)
 
 
 def _digest(value: object, size: int) -> bytes:
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=size).digest()
+
+
+def activity(
+    client: FeedAmpClient,
+    resource: str,
+    mark: Watermark,
+    *,
+    now: datetime,
+    overlap: timedelta = DEFAULT_OVERLAP,
+) -> tuple[list[dict[str, Any]], Watermark]:
+    """Return what is new of a resource, as identifiers and statuses, and the mark for the next poll.
+
+    - ``fulfillments``: orders that the seller changed (shipped, cancelled, confirmed, mended).
+    - ``refunds``: refunds that have become ready to be paid.
+    - ``returns``: returns that the seller authorised, or entered or changed the amounts of.
+
+    Refunds and returns have no filter for changes. All that are open are listed each time, and the mark
+    knows them.
+
+    :param client: The seller's client.
+    :param resource: One of :data:`RESOURCES`.
+    :param mark: The mark of the poll before.
+    :param now: This process's clock, read before this call, with a time zone.
+    :param overlap: As for :func:`poll`.
+    """
+    if resource == "refunds":
+        return _new(_refunds(client), mark, now)
+    if resource == "returns":
+        return _new(_returns(client), mark, now)
+    orders, following = poll(client.orders, mark, now=now, overlap=overlap)
+    return [dict(order) for order in orders], following
+
+
+def _refunds(client: FeedAmpClient) -> Iterable[tuple[dict[str, Any], object]]:
+    for refund in client.refunds.list(refund_status=[RefundStatus.CREATED]):
+        if refund.get("status") == RefundStatus.CREATED:
+            yield {name: refund.get(name) for name in ("mp_order_number", "feedamp_refund_id")}, None
+
+
+def _returns(client: FeedAmpClient) -> Iterable[tuple[dict[str, Any], object]]:
+    for each in client.returns.list(return_status=list(_MOVED)):
+        # The filter's name is a guess: a server that does not know it may answer with all returns.
+        if each.get("status") in _MOVED:
+            entry = {name: each.get(name) for name in ("mp_order_number", "mp_return_number", "status")}
+            yield entry, [each.get(name) for name in ("merchant_refund_lines", "errors")]
+
+
+def _new(
+    entries: Iterable[tuple[dict[str, Any], object]], mark: Watermark, now: datetime
+) -> tuple[list[dict[str, Any]], Watermark]:
+    """Return the entries that were not there the last time as they are now."""
+    new, seen = [], {}
+    for entry, details in entries:
+        ids = {name: value for name, value in entry.items() if name != "status"}
+        key, state = digests(ids, [entry.get("status"), details])
+        seen[key] = state
+        if mark.seen.get(key) != state:
+            new.append(entry)
+    return new, Watermark(now, seen)

@@ -10,11 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_provider_feedamp.api import watermark
-from airflow_provider_feedamp.api.activity import activity
-from airflow_provider_feedamp.api.orders import OrdersApi
-from airflow_provider_feedamp.api.transport import Answer
-from airflow_provider_feedamp.api.watermark import DEFAULT_OVERLAP, Watermark, poll
+from airflow_provider_feedamp.api.changes import DEFAULT_OVERLAP, Watermark, activity, poll
+from airflow_provider_feedamp.api.client import OrdersApi
+from airflow_provider_feedamp.api.http import Answer
 from airflow_provider_feedamp.exceptions import ApiError, InputError
 
 pytestmark = pytest.mark.once
@@ -253,7 +251,7 @@ def test_a_burst_is_handed_out_once_and_each_poll_lists_once() -> None:
 def test_a_mark_has_at_most_so_many_digests_and_what_it_forgets_is_handed_out_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resource: str
 ) -> None:
-    monkeypatch.setattr(watermark, "MOST_SEEN", 3)
+    monkeypatch.setattr("airflow_provider_feedamp.api.changes.MOST_SEEN", 3)
     client: Any = AlwaysTheSame(8)
 
     first, mark = activity(client, resource, Watermark(NOON), now=NOON)
