@@ -460,10 +460,14 @@ def _redirect(sandbox: SandboxState, asked: models.Authorization, *, approved: b
 
 _TOKEN_BODY = {"schema": models.TokenRequest.model_json_schema()}
 _TOKEN_BODIES = {"required": True, "content": {"application/json": _TOKEN_BODY, FORM: _TOKEN_BODY}}
+_TOKEN_REFUSED: Json = {"description": "Refused (setting token_error_body)", "model": models.TokenError}
 
 
 @api.post(
-    "/access_token", tags=["oauth"], openapi_extra={"requestBody": _TOKEN_BODIES}, **_read(models.Tokens)
+    "/access_token",
+    tags=["oauth"],
+    openapi_extra={"requestBody": _TOKEN_BODIES},
+    responses={200: {"model": models.Tokens}, 400: _TOKEN_REFUSED, 401: _TOKEN_REFUSED},
 )
 async def access_token(request: Request) -> Response:
     """Access Token [D]: both grants; whether the old refresh token ends is unknown, setting `rotation`."""
@@ -598,7 +602,7 @@ def _complete(operation: Json, path: list[str]) -> None:
         operation["security"] = [{"bearer": []}]
     for status in ("400", "401", "404") if path else ("400", "401"):
         content = {"application/json": {"schema": {"$ref": _REF.format(model="Problems")}}}
-        answers[status] = {"description": _REFUSALS[status], "content": content}
+        answers.setdefault(status, {"description": _REFUSALS[status], "content": content})
 
 
 class RawPath:

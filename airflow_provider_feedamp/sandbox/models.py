@@ -301,6 +301,13 @@ class Tokens(Shape):
     expires_in: int
 
 
+class TokenError(Shape):
+    """OAuth's form of an error."""
+
+    error: str
+    error_description: str
+
+
 # --- queries (A5) -------------------------------------------------------------------------------------------
 
 
