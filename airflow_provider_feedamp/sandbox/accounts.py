@@ -607,7 +607,7 @@ def _given(
 
 def _refund_line(given: Json, ordered: Json, currency: str, reason: str) -> Json:
     """Return a refund's line; what is not given is the whole line at its unit price, and no more."""
-    quantity: int = given.get("refund_quantity", ordered["quantity"])
+    quantity: int = given["refund_quantity"] if "refund_quantity" in given else ordered["quantity"]
     total = float(Decimal(ordered.get("unit_price") or 0) * quantity)
     if not math.isfinite(total):
         raise bad_request("the line costs more than a number can hold")

@@ -560,7 +560,7 @@ def create_app(state: SandboxState) -> ASGIApp:
 
 def _description(app: FastAPI, state: SandboxState) -> Json:
     """Return the OpenAPI description: FastAPI's, what signatures do not say, and the control surface."""
-    about = {"title": app.title, "version": app.version, "description": app.description}
+    about: Json = {"title": app.title, "version": app.version, "description": app.description}
     found = get_openapi(routes=app.routes, separate_input_output_schemas=False, **about)
     schemas: Json = found["components"]["schemas"]
     schemas["Problems"] = TypeAdapter(list[Problem]).json_schema(ref_template=_REF)

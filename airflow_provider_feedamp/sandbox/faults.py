@@ -29,12 +29,12 @@ _HTML = "<!DOCTYPE html><html><head><title>Service</title></head><body>Something
 
 
 Target = Literal[
-    *("token", "data", "orders", "refunds", "returns"),
-    *("list_orders", "get_order", "place_order", "get_fulfillments", "report_order_errors"),
-    *("list_refunds", "get_order_refunds", "get_refund", "complete_refund", "report_refund_errors"),
-    *("list_returns", "get_order_returns", "get_return", "create_return", "get_return_refunds"),
-    *("complete_return", "report_return_errors"),
-]
+    "token", "data", "orders", "refunds", "returns",
+    "list_orders", "get_order", "place_order", "get_fulfillments", "report_order_errors",
+    "list_refunds", "get_order_refunds", "get_refund", "complete_refund", "report_refund_errors",
+    "list_returns", "get_order_returns", "get_return", "create_return", "get_return_refunds",
+    "complete_return", "report_return_errors",
+]  # fmt: skip
 
 
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))

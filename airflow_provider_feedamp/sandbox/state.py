@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -207,7 +207,10 @@ class _Named(BaseModel):
 @functools.cache
 def reader(action: str) -> TypeAdapter[Any]:
     """Return what checks the fields of an action's body and calls its method."""
-    return TypeAdapter(ACTIONS[action])
+    method = ACTIONS[action]
+    # Pydantic 2.11 looks for the names of annotations here, not where the method is written.
+    method.__annotations__ = get_type_hints(method, include_extras=True)
+    return TypeAdapter(method)
 
 
 def act(state: SandboxState, action: str, body: Any) -> Any:
