@@ -160,7 +160,7 @@ def gather(base_url: str) -> Figures:
         raise DemoError(f"the task {PLACE_TASK} returned no counts; see {shown(AIRFLOW_LOG)}")
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(urljoin(base_url, "/_sandbox/counters"), timeout=10)
+        answer = session.post(urljoin(base_url, "/_sandbox/counters"), json={}, timeout=10)
         answer.raise_for_status()
         seen = answer.json()
     return Figures(json.loads(counts), seen["token_posts"], sum(seen["calls"].values()))

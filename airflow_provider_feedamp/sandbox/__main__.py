@@ -11,12 +11,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.sandbox.settings import CHOICES, SandboxSettings
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
 _NEEDED = ("fastapi", "starlette", "uvicorn", "pydantic")
 
@@ -29,69 +28,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        settings = _settings(arguments)
-    except ValueError as error:
-        return _fail(str(error))
-    try:
-        from airflow_provider_feedamp.sandbox.server import serve
+        return _run(_settings(arguments), arguments)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         return _fail(f"The sandbox needs {error.name}: pip install 'airflow-provider-feedamp[sandbox]'")
-    return _run(serve, settings, arguments)
-
-
-def _run(serve: Callable[..., Any], settings: SandboxSettings, arguments: argparse.Namespace) -> int:
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: ended.set())
-    ready_file: Path | None = arguments.ready_file
-    try:
-        if ready_file is not None:
-            ready_file.unlink(missing_ok=True)
-        with serve(settings, port=arguments.port) as sandbox:
-            _announce(sandbox, settings, ready_file)
-            ended.wait()
-        if ready_file is not None:
-            ready_file.unlink(missing_ok=True)
+    except ValueError as error:
+        return _fail(str(error))
     except OSError as error:
         if error.filename is not None:
             return _fail(f"The sandbox cannot write {error.filename}: {error.strerror}")
         return _fail(
             f"The sandbox cannot serve on port {arguments.port}: {error.strerror}; port 0 takes a free one"
         )
+
+
+def _run(settings: SandboxSettings, arguments: argparse.Namespace) -> int:
+    from airflow_provider_feedamp.sandbox.server import serve
+
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    ready_file: Path | None = arguments.ready_file
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    with serve(settings, port=arguments.port) as sandbox:
+        _announce(sandbox, settings, ready_file)
+        ended.wait()
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = SandboxSettings()
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_feedamp.sandbox",
         description="Serve a local FeedAMP on 127.0.0.1 for tests and demos.",
     )
-    parser.add_argument(
-        "--port", type=_port, default=8470, help="port to listen on; 0 takes a free one (default 8470)"
-    )
-    parser.add_argument(
-        "--seller", action="append", help="a seller's name; repeat for more (default acme, globex)"
-    )
-    parser.add_argument("--client-id", default=defaults.client_id, help="default %(default)s")
-    parser.add_argument("--client-secret", default=defaults.client_secret, help="default %(default)s")
-    parser.add_argument("--rotation", choices=CHOICES["rotation"], default=defaults.rotation)
-    parser.add_argument(
-        "--token-ttl", type=int, default=defaults.access_token_ttl, help="seconds (default 3600)"
-    )
-    parser.add_argument("--approval", choices=CHOICES["approval"], default=defaults.approval)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other setting, for example cursor_end=empty",
-    )
-    parser.add_argument(
-        "--ready-file", type=Path, help="file to write when it serves: base URL and connections as JSON"
-    )
+    add = parser.add_argument
+    add("--port", type=_port, default=8470, help="port to listen on; 0 takes a free one (default 8470)")
+    add("--seller", action="append", dest="sellers", help="a seller's name; repeat it (default acme, globex)")
+    add("--client-id", help="default demo-client")
+    add("--client-secret", help="default demo-secret")
+    add("--rotation", choices=("static", "rotate", "revoke_family", "grace"), help="default rotate")
+    add("--token-ttl", type=int, dest="access_token_ttl", help="seconds (default 3600)")
+    add("--approval", choices=("page", "auto", "deny"), help="default page")
+    other = "any other setting, for example cursor_end=empty"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help=other)
+    add("--ready-file", type=Path, help="file to write when it serves: base URL and connections as JSON")
     return parser
 
 
@@ -102,27 +86,24 @@ def _port(text: str) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> SandboxSettings:
-    settings = SandboxSettings(
-        client_id=arguments.client_id,
-        client_secret=arguments.client_secret,
-        sellers=tuple(arguments.seller or SandboxSettings().sellers),
-        rotation=arguments.rotation,
-        access_token_ttl=arguments.token_ttl,
-        approval=arguments.approval,
+    from airflow_provider_feedamp.sandbox.settings import SandboxSettings, checked_settings
+
+    known = SandboxSettings.model_fields
+    settings = checked_settings(
+        {name: value for name, value in vars(arguments).items() if name in known and value is not None}
     )
-    settings.update(dict(_assignment(text) for text in arguments.set))
+    # The value is text for a setting that is a text, and JSON for all others.
+    pairs = [text.partition("=")[::2] for text in arguments.set]
+    texts = [name for name, _ in pairs if isinstance(getattr(settings, name, None), str)]
+    settings.update({name: value if name in texts else _json(value) for name, value in pairs})
     return settings
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; the value as the setting's own type wants it."""
-    name, _, value = text.partition("=")
-    if isinstance(getattr(SandboxSettings(), name, None), str):
-        return name, value
+def _json(text: str) -> Any:
     try:
-        return name, json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return name, value
+        return text
 
 
 def _announce(sandbox: RunningSandbox, settings: SandboxSettings, ready_file: Path | None) -> None:
@@ -134,11 +115,10 @@ def _announce(sandbox: RunningSandbox, settings: SandboxSettings, ready_file: Pa
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
     if ready_file is not None:
+        ready = json.dumps({"base_url": sandbox.base_url, "connections": connections})
         partial = ready_file.with_name(ready_file.name + ".partial")
         partial.touch(mode=0o600)
-        partial.write_text(
-            json.dumps({"base_url": sandbox.base_url, "connections": connections}), encoding="utf-8"
-        )
+        partial.write_text(ready, encoding="utf-8")
         partial.replace(ready_file)
 
 

@@ -1,20 +1,43 @@
-"""Faults that the sandbox commits on purpose, and the queue that decides which call meets which."""
+"""Faults that the sandbox commits on purpose, and the answers of calls, spoilt ones included."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from starlette.responses import JSONResponse, Response
+
+from airflow_provider_feedamp.sandbox.models import Json, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
-FaultKind = Literal["drop", "lose_answer", "slow", "http_error", "odd_body"]
-OddBody = Literal["json", "html", "empty", "truncated", "error", "list"]
-WaitStyle = Literal["seconds", "date", "reset"]
+    from starlette.types import Receive, Scope, Send
+
+#: Where the outermost application puts the connection, so that a response can cut it (see ``endpoints``).
+TRANSPORT = "feedamp_sandbox.transport"
+
+# One encoder for all answers: json.dumps would build another for each call with separators of its own.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=datetime.isoformat)
+_HTML = "<!DOCTYPE html><html><head><title>Service</title></head><body>Something went wrong</body></html>"
 
 
-@dataclass(slots=True)
+Target = Literal[
+    "token", "data", "orders", "refunds", "returns",
+    "list_orders", "get_order", "place_order", "get_fulfillments", "report_order_errors",
+    "list_refunds", "get_order_refunds", "get_refund", "complete_refund", "report_refund_errors",
+    "list_returns", "get_order_returns", "get_return", "create_return", "get_return_refunds",
+    "complete_return", "report_return_errors",
+]  # fmt: skip
+
+
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Fault:
     """One thing that goes wrong.
 
@@ -36,33 +59,24 @@ class Fault:
     :param seconds: Delay before the answer (or the cut), for every kind.
     :param replace: Fields to put into the JSON object of ``odd_body``.
     :param remove: Fields to take out of it.
+    :raises pydantic.ValidationError: when a value does not fit; it is a :class:`ValueError`.
     """
 
-    kind: FaultKind
-    on: str = "token"
-    times: int | None = 1
-    every: int = 1
+    kind: Literal["drop", "lose_answer", "slow", "http_error", "odd_body"]
+    on: Target = "token"
+    times: Annotated[int, Field(ge=1)] | None = 1
+    every: Annotated[int, Field(ge=1)] = 1
     seller: str | None = None
-    status: int = 503
-    body: OddBody = "json"
-    headers: dict[str, str] = field(default_factory=dict)
+    status: Annotated[int, Field(ge=400, le=599)] = 503
+    body: Literal["json", "html", "empty", "truncated", "error", "list"] = "json"
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     wait: float | None = None
-    wait_style: WaitStyle = "seconds"
+    wait_style: Literal["seconds", "date", "reset"] = "seconds"
     processed: bool = False
     seconds: float = 0.0
-    replace: dict[str, Any] = field(default_factory=dict)
+    replace: Json = dataclasses.field(default_factory=dict)
     remove: tuple[str, ...] = ()
-    seen: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        closed = (("kind", FaultKind), ("body", OddBody), ("wait_style", WaitStyle))
-        for name, choices in closed:
-            if getattr(self, name) not in get_args(choices):
-                raise ValueError(
-                    f"Fault {name} is {getattr(self, name)!r}: choose one of {', '.join(get_args(choices))}"
-                )
-        if self.every < 1 or (self.times is not None and self.times < 1) or not 400 <= self.status <= 599:
-            raise ValueError("Fault every and times must be 1 or more, and status from 400 to 599")
+    seen: int = dataclasses.field(default=0, init=False)
 
     def applies(self, names: Collection[str], seller: str | None) -> bool:
         """Say whether the fault is meant for a call that goes by these names."""
@@ -98,6 +112,108 @@ class FaultQueue:
             return fault
         return None
 
-    def waiting(self) -> list[dict[str, Any]]:
-        """Return what is still in the queue."""
-        return [dataclasses.asdict(fault) for fault in self._faults]
+
+async def deliver(fault: Fault | None, produce: Callable[[], Awaitable[Response]], style: str) -> Response:
+    """Process a call and answer it, with the fault that it meets.
+
+    :param fault: The fault, if any.
+    :param produce: Processes the call; not called when the fault comes first.
+    :param style: Form of injected error bodies.
+    """
+    if fault is None:
+        return await produce()
+    if fault.kind == "drop" or (fault.kind == "http_error" and not fault.processed):
+        await asyncio.sleep(fault.seconds)
+        return CutConnection() if fault.kind == "drop" else _fault_error(fault, style)
+    response = await produce()
+    await asyncio.sleep(fault.seconds)
+    if fault.kind == "lose_answer":
+        return CutConnection()
+    if fault.kind == "http_error":
+        return _fault_error(fault, style)
+    return _spoilt(response, fault) if fault.kind == "odd_body" else response
+
+
+class CutConnection(Response):
+    """No answer at all: the connection is closed without one byte."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Close the transport and wait until the server has noticed."""
+        scope[TRANSPORT].abort()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+class AsciiJSON(JSONResponse):
+    """A JSON response in ASCII only: half of a surrogate pair, which UTF-8 has not, can be sent back."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return _ENCODER.encode(content).encode("ascii")
+
+
+def error_response(status: int, problems: Sequence[Problem], style: str) -> Response:
+    """Return an error in one of the forms that it might have (A8: none is documented).
+
+    :param status: HTTP status.
+    :param problems: What does not fit.
+    :param style: A value of the ``error_body`` setting.
+    """
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    first, listed = problems[0], [each.model_dump() for each in problems]
+    bodies: Json = {
+        "list": listed,
+        "object": {"message": first.message, "errors": listed},
+        "oauth": {"error": first.code, "error_description": first.message},
+    }
+    if style in bodies:
+        return AsciiJSON(bodies[style], status, headers)
+    if style == "text":
+        return Response(
+            "; ".join(each.message for each in problems), status, headers, media_type="text/plain"
+        )
+    return Response(_HTML if style == "html" else "", status, headers, media_type="text/html")
+
+
+def _fault_error(fault: Fault, style: str) -> Response:
+    """Return the response of an ``http_error`` fault."""
+    problems = [Problem(code=f"INJECTED_{fault.status}", message="the sandbox was told to refuse this call")]
+    response = error_response(fault.status, problems, style)
+    if fault.body != "json":
+        response = _spoilt(response, fault)
+    response.headers.update(fault.headers)
+    response.headers.update(_wait_headers(fault))
+    return response
+
+
+def _spoilt(response: Response, fault: Fault) -> Response:
+    """Return the response with the body that the fault wants."""
+    status, content = response.status_code, bytes(response.body)
+    if fault.body == "html":
+        return Response(_HTML, status, media_type="text/html")
+    if fault.body == "empty":
+        return Response(b"", status, media_type="application/json")
+    if fault.body == "truncated":
+        return Response(content[: len(content) // 2], status, media_type="application/json")
+    if fault.body == "error":
+        return AsciiJSON({"error": "server_error", "error_description": "try again later"}, status)
+    body = json.loads(content) if content else {}
+    if fault.body == "list":
+        return AsciiJSON([body], status)
+    if isinstance(body, dict):
+        kept = {name: value for name, value in body.items() if name not in fault.remove}
+        return AsciiJSON({**kept, **fault.replace}, status)
+    return response
+
+
+def _wait_headers(fault: Fault) -> dict[str, str]:
+    """Return the headers that ask for a wait; by real time, for the caller's clock is not the sandbox's."""
+    if fault.wait is None:
+        return {}
+    until = datetime.now(UTC) + timedelta(seconds=fault.wait)
+    if fault.wait_style == "seconds":
+        return {"Retry-After": f"{fault.wait:g}"}
+    if fault.wait_style == "date":
+        return {"Retry-After": format_datetime(until, usegmt=True)}
+    reset = str(int(until.timestamp()))
+    return {"X-Rate-Limit-Group": "sandbox", "X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": reset}

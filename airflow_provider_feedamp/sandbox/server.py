@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from airflow_provider_feedamp.sandbox.app import create_app
 from airflow_provider_feedamp.sandbox.control import SandboxControl
-from airflow_provider_feedamp.sandbox.gateway import API_PREFIX
+from airflow_provider_feedamp.sandbox.endpoints import API_PREFIX, create_app
 from airflow_provider_feedamp.sandbox.state import SandboxState
 
 if TYPE_CHECKING:

@@ -1,48 +1,48 @@
-"""What the sandbox can be told to do differently: one switch for each thing that no FeedAMP page says."""
+"""The switches of the sandbox, one for each thing that no FeedAMP page says, and its clock."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from airflow_provider_feedamp.sandbox.models import INVALID_VALUE, Filled, Json, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
-Rotation = Literal["static", "rotate", "revoke_family", "grace"]
-TokenEncoding = Literal["both", "json", "form"]
-Approval = Literal["page", "auto", "deny"]
 ErrorBody = Literal["list", "object", "oauth", "text", "html", "empty"]
-CursorEnd = Literal["null", "missing", "empty"]
-WriteStatus = Literal["by_effect", "200", "201", "204"]
-WriteBody = Literal["resource", "empty"]
-
-#: The words that each setting with a closed vocabulary accepts.
-CHOICES: dict[str, tuple[str, ...]] = {
-    "rotation": get_args(Rotation),
-    "token_encoding": get_args(TokenEncoding),
-    "approval": get_args(Approval),
-    "error_body": get_args(ErrorBody),
-    "token_error_body": get_args(ErrorBody),
-    "cursor_end": get_args(CursorEnd),
-    "write_status": get_args(WriteStatus),
-    "write_body": get_args(WriteBody),
-}
-
-#: Settings that are one segment of a path.
-PATH_TAILS = frozenset({"refund_complete_path", "return_complete_path"})
 
 #: What only the start of a sandbox decides, because tokens and accounts are made from it.
 FIXED_AT_START = frozenset({"sellers", "seed"})
 
+_SELLERS = ("acme", "globex")
+_YEAR = 365 * 24 * 3600
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
-YEAR_SECONDS = 365 * 24 * 3600
-MOST_SECONDS = 10**9
 
 
-@dataclass(slots=True)
-class SandboxSettings:
+def _tail(value: str) -> str:
+    if not _SEGMENT.fullmatch(value) or value == "errors":
+        raise PydanticCustomError(
+            INVALID_VALUE, "must be letters, digits, - and _, and not errors, a path already"
+        )
+    return value
+
+
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise PydanticCustomError(INVALID_VALUE, "must be a list of different names")
+    return names
+
+
+Seconds = Annotated[int, Field(ge=0, le=10**9)]
+PathTail = Annotated[str, AfterValidator(_tail)]
+
+
+class SandboxSettings(BaseModel):
     """The switches of one sandbox; the defaults are the documented behaviour or the likeliest guess.
 
     :param client_id: The marketplace's Client ID.
@@ -73,90 +73,89 @@ class SandboxSettings:
         paused refund or a return without amounts, to report errors of what is complete, and to change a
         return on which the seller has acted.
     :param strict_fields: Refuse unknown and read-only fields and unknown query parameters.
+    :raises pydantic.ValidationError: when a value does not fit; it is a :class:`ValueError`.
     """
 
-    client_id: str = "demo-client"
-    client_secret: str = field(default="demo-secret", repr=False)
-    sellers: tuple[str, ...] = ("acme", "globex")
-    seed: str = "sandbox"
-    access_token_ttl: int = 3600
-    refresh_token_ttl: int = YEAR_SECONDS
-    code_ttl: int = 600
-    rotation: Rotation = "rotate"
-    grace_seconds: float = 30.0
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    client_id: Filled = "demo-client"
+    client_secret: Filled = Field(default="demo-secret", repr=False)
+    sellers: Annotated[tuple[Filled, ...], Field(strict=False), AfterValidator(_different)] = _SELLERS
+    seed: Filled = "sandbox"
+    access_token_ttl: Seconds = 3600
+    refresh_token_ttl: Seconds = _YEAR
+    code_ttl: Seconds = 600
+    rotation: Literal["static", "rotate", "revoke_family", "grace"] = "rotate"
+    grace_seconds: float = Field(default=30.0, ge=0, le=1e9)
     revoke_old_access_token: bool = False
-    token_encoding: TokenEncoding = "both"  # noqa: S105
-    token_error_status: int = 401
+    token_encoding: Literal["both", "json", "form"] = "both"  # noqa: S105
+    token_error_status: Literal[401, 400] = 401
     token_error_body: ErrorBody = "oauth"  # noqa: S105
-    approval: Approval = "page"
+    approval: Literal["page", "auto", "deny"] = "page"
     error_body: ErrorBody = "list"
-    cursor_end: CursorEnd = "null"
-    write_status: WriteStatus = "by_effect"
-    write_body: WriteBody = "resource"
-    refund_complete_path: str = "complete"
-    return_complete_path: str = "complete"
+    cursor_end: Literal["null", "missing", "empty"] = "null"
+    write_status: Literal["by_effect", "200", "201", "204"] = "by_effect"
+    write_body: Literal["resource", "empty"] = "resource"
+    refund_complete_path: PathTail = "complete"
+    return_complete_path: PathTail = "complete"
     seller_on_v2: bool = True
     strict_transitions: bool = False
     strict_fields: bool = False
 
-    def __post_init__(self) -> None:
-        if isinstance(self.sellers, list):
-            self.sellers = tuple(self.sellers)
-        for spec in dataclasses.fields(self):
-            problem = _problem(spec.name, getattr(self, spec.name), spec.default)
-            if problem:
-                raise ValueError(f"Sandbox setting {spec.name} {problem}")
-
-    def update(self, changes: Mapping[str, Any]) -> None:
+    def update(self, changes: Json) -> None:
         """Change several settings at once, all or none.
 
         :param changes: New values by name.
-        :raises ValueError: for an unknown name, a value that does not fit, or a setting fixed at the start.
+        :raises ValueError: for an unknown name, a value that does not fit, or a setting fixed at the start;
+            the message is one line and names the setting.
         """
-        known = {spec.name for spec in dataclasses.fields(self)}
         for name in changes:
-            if name not in known:
-                raise ValueError(
-                    f"The sandbox has no setting {name!r}: choose from {', '.join(sorted(known))}"
-                )
+            if name not in type(self).model_fields:
+                known = ", ".join(sorted(type(self).model_fields))
+                raise ValueError(f"The sandbox has no setting {name!r}: choose from {known}")
             if name in FIXED_AT_START:
                 raise ValueError(f"Sandbox setting {name} is fixed when the sandbox starts")
-        changed = dataclasses.replace(self, **changes)
+        changed = checked_settings({**self.model_dump(), **changes})
         for name in changes:
             setattr(self, name, getattr(changed, name))
 
-    def public(self) -> dict[str, Any]:
+    def public(self) -> Json:
         """Return all settings but the client's secret."""
-        values = dataclasses.asdict(self)
-        del values["client_secret"]
-        return values
+        return self.model_dump(exclude={"client_secret"})
 
 
-def _problem(name: str, value: object, default: object) -> str | None:
-    if name == "sellers":
-        return _sellers_problem(value)
-    if name in CHOICES:
-        return None if value in CHOICES[name] else f"is {value!r}: choose one of {', '.join(CHOICES[name])}"
-    if name in PATH_TAILS:
-        return _tail_problem(value)
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "must be true or false"
-    if isinstance(default, str):
-        return None if isinstance(value, str) and value else "must be a text that is not empty"
-    if name == "token_error_status":
-        return None if value in (400, 401) else "must be 400 or 401"
-    kinds = (int, float) if isinstance(default, float) else (int,)
-    fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS
-    return None if fits else f"must be a number from 0 to {MOST_SECONDS}, whole unless it is grace_seconds"
+def checked_settings(values: Json) -> SandboxSettings:
+    """Return settings with these values.
+
+    :param values: Values by name; the defaults hold for all others.
+    :raises ValueError: in one line, when a value does not fit.
+    """
+    try:
+        return SandboxSettings.model_validate(values)
+    except ValidationError as error:
+        found = [f"{each['loc'][0]} {in_words(each)[1]}" for each in error.errors(include_url=False)]
+        raise ValueError(f"Sandbox setting {'; '.join(found)}") from None
 
 
-def _tail_problem(value: object) -> str | None:
-    fits = isinstance(value, str) and _SEGMENT.fullmatch(value) and value != "errors"
-    return None if fits else "must be letters, digits, - and _, and not errors, which is a path already"
+class SandboxClock:
+    """Tell the time of the sandbox, which can be moved forward.
 
+    :param now: Where time comes from, as timezone-aware datetimes; real time when None.
+    """
 
-def _sellers_problem(value: object) -> str | None:
-    names = list(value) if isinstance(value, tuple) else [None]
-    if all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names):
-        return None
-    return "must be a list of different names, none of them empty"
+    def __init__(self, now: Callable[[], datetime] | None = None) -> None:
+        self._now = now
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """Return the present instant in UTC."""
+        present = self._now().astimezone(UTC) if self._now else datetime.now(UTC)
+        return present + self._ahead
+
+    def advance(self, seconds: Annotated[float, Field(ge=0, le=1e9)]) -> datetime:
+        """Move the clock forward and return the new present instant.
+
+        :param seconds: How far, 0 or more.
+        """
+        self._ahead += timedelta(seconds=seconds)
+        return self.now()

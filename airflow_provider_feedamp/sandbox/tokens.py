@@ -1,15 +1,16 @@
-"""The sandbox's authorisation server without HTTP: codes, refresh tokens and families, access tokens."""
+"""The sandbox's authorisation server (feedamp-api.md A2): token requests, codes and tokens."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.sandbox.clock import SandboxClock
-    from airflow_provider_feedamp.sandbox.settings import SandboxSettings
+    from airflow_provider_feedamp.sandbox.settings import SandboxClock, SandboxSettings
 
 INVALID_CLIENT = "invalid_client"
 INVALID_GRANT = "invalid_grant"
@@ -60,7 +61,7 @@ class _AccessToken:
     expires_at: datetime
 
 
-class TokenDesk:
+class TokenIssuer:
     """Issue, rotate, expire and revoke the tokens of all sellers of one client.
 
     Tokens are derived from the seed, the seller and a count per seller, so that a run can be repeated exactly
@@ -94,6 +95,20 @@ class TokenDesk:
     def connect(self, seller: str) -> str:
         """Return the refresh token of a new authorisation, as if the seller had clicked through it."""
         return self._new_refresh(seller, self._new_family()).value
+
+    def grant(self, fields: TokenFields) -> Grant:
+        """Answer a token request.
+
+        :param fields: Its fields.
+        :raises GrantRefused: when something is missing, or the client, the code or the token is not good.
+        """
+        asked = fields.needed("grant_type")
+        self.check_client(fields.needed("client_id"), fields.needed("client_secret"))
+        if asked == "authorization_code":
+            return self.exchange(fields.needed("code"))
+        if asked == "refresh_token":
+            return self.refresh(fields.needed("refresh_token"))
+        raise GrantRefused(UNSUPPORTED_GRANT, f"grant_type must be {' or '.join(GRANTS)}")
 
     def exchange(self, code: str) -> Grant:
         """Spend an authorisation code.
@@ -211,3 +226,66 @@ class TokenDesk:
         count = self._counts[seller] = self._counts.get(seller, 0) + 1
         text = "\0".join((self._settings.seed, kind, seller, str(count)))
         return f"sbx-{kind}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:40]}"
+
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+_ENCODINGS = {"both": (JSON, FORM), "json": (JSON,), "form": (FORM,)}
+GRANTS = ("authorization_code", "refresh_token")
+
+
+class TokenFields(dict[str, str]):
+    """The fields of one token request."""
+
+    def needed(self, name: str) -> str:
+        """Return a field that must be there and not empty.
+
+        :raises GrantRefused: ``invalid_request``.
+        """
+        if not self.get(name):
+            raise GrantRefused(INVALID_REQUEST, f"{name} is required")
+        return self[name]
+
+    @property
+    def grant(self) -> str:
+        """The grant that is asked for, or ``unknown``."""
+        asked = self.get("grant_type", "")
+        return asked if asked in GRANTS else "unknown"
+
+
+def token_fields(body: bytes, content_type: str, encoding: str) -> TokenFields:
+    """Return the fields of a token request, in either of the two encodings that FeedAMP's pages show.
+
+    :param body: The body as it came.
+    :param content_type: Its Content-Type header.
+    :param encoding: The ``token_encoding`` setting.
+    :raises GrantRefused: ``invalid_request``.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in _ENCODINGS[encoding]:
+        raise GrantRefused(INVALID_REQUEST, f"send {' or '.join(_ENCODINGS[encoding])}")
+    fields = _json_fields(body) if kind == JSON else _form_fields(body)
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise GrantRefused(INVALID_REQUEST, f"{name} must be a string")
+    return TokenFields((name, str(value)) for name, value in fields.items())
+
+
+def _json_fields(body: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise GrantRefused(INVALID_REQUEST, "the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise GrantRefused(INVALID_REQUEST, "the body must be an object")
+    return value
+
+
+def _form_fields(body: bytes) -> dict[str, object]:
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise GrantRefused(INVALID_REQUEST, "the body is not a form") from error
+    if len(dict(pairs)) != len(pairs):
+        raise GrantRefused(INVALID_REQUEST, "a field is given twice")
+    return dict(pairs)

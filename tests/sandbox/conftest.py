@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.sandbox.clock import SandboxClock
-from airflow_provider_feedamp.sandbox.orders import OrderBook
-from airflow_provider_feedamp.sandbox.seller_actions import SellerActions
 from airflow_provider_feedamp.sandbox.server import serve
-from airflow_provider_feedamp.sandbox.settings import SandboxSettings
-from airflow_provider_feedamp.sandbox.tokens import TokenDesk
 from tests.sandbox.caller import Caller
 from tests.sandbox.returning import create
 
@@ -19,34 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-
-NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def settings() -> SandboxSettings:
-    return SandboxSettings()
-
-
-@pytest.fixture
-def clock() -> SandboxClock:
-    """Stand still at 2024-05-01T12:00:00Z until it is moved."""
-    return SandboxClock(lambda: NOON)
-
-
-@pytest.fixture
-def desk(settings: SandboxSettings, clock: SandboxClock) -> TokenDesk:
-    return TokenDesk(settings, clock)
-
-
-@pytest.fixture
-def book(settings: SandboxSettings, clock: SandboxClock) -> OrderBook:
-    return OrderBook(settings, clock)
-
-
-@pytest.fixture
-def seller(book: OrderBook, clock: SandboxClock) -> SellerActions:
-    return SellerActions(book, clock)
 
 
 @pytest.fixture(scope="session")

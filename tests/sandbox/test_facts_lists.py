@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.sandbox.operations import OPERATIONS
+from airflow_provider_feedamp.sandbox.endpoints import OPERATIONS
 from airflow_provider_feedamp.sandbox.server import serve
 from tests.sandbox.caller import Caller, order, return_, return_line
 

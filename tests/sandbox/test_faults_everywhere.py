@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from airflow_provider_feedamp.sandbox.operations import OPERATIONS
+from airflow_provider_feedamp.sandbox.endpoints import OPERATIONS
 from tests.sandbox.test_facts_lists import CALLS, body_of, fill
 
 if TYPE_CHECKING:
