@@ -5,27 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.sandbox.server import serve
 from tests.sandbox.caller import Caller
 from tests.sandbox.returning import create
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-
-
-@pytest.fixture(scope="session")
-def one_sandbox() -> Iterator[RunningSandbox]:
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
-def sandbox(one_sandbox: RunningSandbox) -> RunningSandbox:
-    """Begin again instead of starting another one: it is the same, and sooner there."""
-    one_sandbox.control.reset()
-    return one_sandbox
 
 
 @pytest.fixture
