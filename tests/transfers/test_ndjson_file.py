@@ -6,6 +6,7 @@ import json
 import os
 import tracemalloc
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,15 @@ def test_nothing_is_left_of_a_file_that_was_not_finished(
 
     assert read(path) is None
     assert "://" in place or os.listdir(place) == []
+
+
+def test_what_another_thread_adds_after_a_failure_goes_nowhere(place: str) -> None:
+    with suppress(ZeroDivisionError), ndjson_file(f"{place}/a.ndjson") as file:
+        raise ZeroDivisionError
+
+    file.add({"a": "x" * 300_000})
+
+    assert read(f"{place}/a.ndjson") is None
 
 
 def test_a_local_file_of_an_earlier_run_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
