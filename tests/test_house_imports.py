@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": TASK_SIDE | {"bulk", "sandbox"},
     "assets": GROUND | {"triggers"},
     # What a task is given is read the same way by all tasks.
-    "sensors": TASK_SIDE | {"triggers", "operators.base", "operators.parameters"},
-    "transfers": TASK_SIDE | {"bulk", "triggers", "operators.base", "operators.parameters"},
+    "sensors": TASK_SIDE | {"triggers", "operators.base"},
+    "transfers": TASK_SIDE | {"bulk", "triggers", "operators.base"},
     "sandbox": set(),
     "example_dags": {"operators", "sensors", "transfers", "hooks", "assets"},
 }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.operators.base import FeedAmpOperator
-from airflow_provider_feedamp.operators.parameters import duration
+from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import InputError
-from airflow_provider_feedamp.operators.base import FeedAmpOperator
-from airflow_provider_feedamp.operators.parameters import duration, given_instant
+from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, given_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

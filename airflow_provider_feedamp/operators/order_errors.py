@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from airflow_provider_feedamp.operators.base import ReportErrorsOperator
-from airflow_provider_feedamp.operators.parameters import Check, text
+from airflow_provider_feedamp.operators.base import Check, ReportErrorsOperator, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import InputError
-from airflow_provider_feedamp.operators.base import Failed, ForEachOrderOperator, Skipped
-from airflow_provider_feedamp.operators.parameters import flag
+from airflow_provider_feedamp.operators.base import Failed, ForEachOrderOperator, Skipped, flag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
-from airflow_provider_feedamp.operators.base import FeedAmpOperator
-from airflow_provider_feedamp.operators.parameters import flag, limit, rate, whole_number
+from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, limit, rate, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

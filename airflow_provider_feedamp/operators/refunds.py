@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.operators.base import (
+    Check,
     Failed,
     FeedAmpOperator,
     ForEachOperator,
     ReportErrorsOperator,
     Skipped,
+    given_filters,
+    given_objects,
+    refund_id,
+    text,
 )
-from airflow_provider_feedamp.operators.parameters import Check, given_filters, given_objects, refund_id, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

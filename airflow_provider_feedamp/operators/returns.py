@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_feedamp.exceptions import NotFoundError
 from airflow_provider_feedamp.operators.base import (
+    Check,
     FeedAmpOperator,
     ForEachOperator,
     ReportErrorsOperator,
     Skipped,
+    given_filters,
+    given_objects,
+    text,
 )
-from airflow_provider_feedamp.operators.parameters import Check, given_filters, given_objects, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

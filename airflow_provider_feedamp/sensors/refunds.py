@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.operators.parameters import given_instant, given_texts, nothing
+from airflow_provider_feedamp.operators.base import given_instant, given_texts, nothing
 from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:

@@ -181,7 +181,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
         :raises InputError: It names the resource or the filter that is not known, or cannot be read.
         """
-        from airflow_provider_feedamp.operators.parameters import flag, given_instant, given_texts, nothing
+        from airflow_provider_feedamp.operators.base import flag, given_instant, given_texts, nothing
 
         given = {name: getattr(self, name) for name in _FILTER_NAMES}
         given = {name: value for name, value in given.items() if not nothing(value) and value != ""}
