@@ -6,10 +6,9 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_feedamp.bulk.paths import loggable
 from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError
+from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, given_instant, given_texts, nothing
 from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ FILTERS: Final[dict[str, tuple[str, ...]]] = {
 _FILTER_NAMES = tuple(dict.fromkeys(name for names in FILTERS.values() for name in names))
 
 
-class FeedAmpToObjectStorageOperator(BaseOperator):
+class FeedAmpToObjectStorageOperator(FeedAmpOperator):
     """Write orders, fulfilments, refunds or returns of a seller to a file, one JSON object per line.
 
     The lists are streamed, so their length does not matter. The file is there when it is whole: a run that
@@ -74,8 +73,6 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("resource", "destination", *_FILTER_NAMES, "feedamp_conn_id", "seller")
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
-    ui_color = "#d7e8f7"
-
     #: The export under way in this process, to request its stop.
     _stop: Stop | None = None
 
@@ -99,7 +96,7 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.resource = resource
         self.destination = destination
         self.mp_order_numbers = mp_order_numbers
@@ -113,27 +110,17 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
         self.return_status = return_status
         self.requested_after = requested_after
         self.requested_before = requested_before
-        self.feedamp_conn_id = feedamp_conn_id
-        self.seller = seller
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Write the file and return what it is."""
-        from airflow_provider_feedamp.hooks.feedamp import task_errors
-
-        with task_errors():
-            return self._export(context)
 
     def on_kill(self) -> None:
         """Request a stop: the export ends after the line that it writes, and nothing of it is left."""
         if self._stop is not None:
             self._stop.request()
 
-    def _export(self, context: Context) -> dict[str, Any]:
+    def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.threads import Stop
-        from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
         filters = self._filters()
-        hook = FeedAmpHook(self.feedamp_conn_id, seller=self.seller)
+        hook = self._hook()
         entries = _entries(hook.client, self.resource, filters)
         origin = f"{self.resource} of seller {hook.seller!r} (connection {self.feedamp_conn_id})"
         log.info("Writing the %s to %s", origin, loggable(self.destination))
@@ -181,8 +168,6 @@ class FeedAmpToObjectStorageOperator(BaseOperator):
 
         :raises InputError: It names the resource or the filter that is not known, or cannot be read.
         """
-        from airflow_provider_feedamp.operators.base import flag, given_instant, given_texts, nothing
-
         given = {name: getattr(self, name) for name in _FILTER_NAMES}
         given = {name: value for name, value in given.items() if not nothing(value) and value != ""}
         if self.resource not in FILTERS:
