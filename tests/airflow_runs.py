@@ -165,7 +165,7 @@ def make_airflow(
 
 @cache
 def migrated_database(base: Path) -> Path:
-    """Return a new metadata database to copy: it is migrated once for all workers of a test run.
+    """Return a metadata database to copy, as ``airflow db migrate`` makes it; all workers share it.
 
     :param base: The base folder of this worker's temporary files.
     """
