@@ -30,7 +30,7 @@ class StoredOrder:
     sequence: int
     imported_at: datetime
     raw: bytes
-    body: Json
+    marketplace_state: str
     quantities: dict[str, int]
     acknowledged: bool = False
     seller_updated_at: datetime | None = None
@@ -39,9 +39,10 @@ class StoredOrder:
     errors: list[Json] = field(default_factory=list)
 
     @property
-    def marketplace_state(self) -> str:
-        """What the marketplace last set (A3.1)."""
-        return str(self.body["marketplace_state"])
+    def body(self) -> Json:
+        """What the marketplace placed; thousands of parsed orders would keep the garbage collector busy."""
+        body: Json = json.loads(self.raw)
+        return body
 
     def pending(self, line: str) -> int:
         """Return how much of a line is neither shipped nor cancelled."""
@@ -87,11 +88,15 @@ class StoredOrder:
             and (asked.has_errors is None or bool(self.errors) is asked.has_errors)
         )
 
-    def resource(self) -> Json:
-        """Return the order as the API shows it: what was placed, and over it what only FeedAMP sets."""
+    def resource(self, body: Json | None = None) -> Json:
+        """Return the order as the API shows it: what was placed, and over it what only FeedAMP sets.
+
+        :param body: The placed order as parsed, if it is at hand.
+        """
+        body = self.body if body is None else body
         return {
-            **self.body,
-            "is_marketplace_fulfilled": bool(self.body.get("is_marketplace_fulfilled")),
+            **body,
+            "is_marketplace_fulfilled": bool(body.get("is_marketplace_fulfilled")),
             "fulfillments": list(self._lines()) if self.has_activity else [],
             "acknowledged": self.acknowledged,
             "status": self.status,
@@ -295,7 +300,8 @@ class SellerAccount:
         quantities = {each.mp_line_number: each.quantity for each in order.order_lines}
         known = self.orders.get(number)
         if known is None:
-            known = StoredOrder(number, len(self.orders), self._clock.now(), raw, body, quantities)
+            state, now = order.marketplace_state, self._clock.now()
+            known = StoredOrder(number, len(self.orders), now, raw, state, quantities)
             self.orders[number] = known
             return known, True
         old = known.marketplace_state
@@ -304,7 +310,7 @@ class SellerAccount:
         for line in known.shipments.keys() | known.cancellations.keys():
             if quantities.get(line, 0) < known.quantities[line] - known.pending(line):
                 raise bad_request("'order_lines' has less than the seller shipped or cancelled")
-        known.raw, known.body, known.quantities = raw, body, quantities
+        known.raw, known.marketplace_state, known.quantities = raw, order.marketplace_state, quantities
         return known, False
 
     def report_order_errors(self, number: str, errors: Sequence[models.OrderError], body: list[Json]) -> None:

@@ -297,8 +297,9 @@ async def get_order(call: Call) -> Response:
 @api.put(_ORDER, tags=["orders"], **_write(models.Order))
 async def place_order(call: Call, order: models.NewOrder) -> Response:
     """Place Order [D]: inserts or updates; status and body of the answer are guessed."""
-    placed, created = call.account.place_order(call.order_number, order, await call.json(), call.raw)
-    return call.written(placed.resource(), created=created)
+    body = await call.json()
+    placed, created = call.account.place_order(call.order_number, order, body, call.raw)
+    return call.written(placed.resource(body), created=created)
 
 
 @api.get(_ORDER + "/fulfillments", tags=["orders"], **_read(models.Fulfillments))
