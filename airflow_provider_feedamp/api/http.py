@@ -140,11 +140,12 @@ class Http:
         """
         call = _Call(method, target, body, sendable(self._tokens.token()))
         while True:
-            self._pause.wait()
+            if self._pause.active:
+                self._pause.wait()
             for pacer in pacers:
                 pacer.wait()
-            if pacers:
-                self._pause.wait()  # a pause may have begun meanwhile
+            if pacers and self._pause.active:  # a pause may have begun meanwhile
+                self._pause.wait()
             try:
                 response = self.wire.exchange(call)
             except HTTPError as error:
@@ -177,7 +178,8 @@ class Http:
         if status == TOO_MANY:
             asked = seconds_asked(response) or 0.0
             return asked <= LONGEST_WAIT and self._pauses(call, asked)
-        self._pause.reset()
+        if self._pause.pauses:
+            self._pause.reset()
         self._proven = self._proven or status < 300
         return repeats(call.method, status) and self._waits(
             call, f"answered {status} to", seconds_asked(response) or 0.0
@@ -307,7 +309,7 @@ class Transport:
 
 
 def _segment(value: str, what: str) -> str:
-    """Return a value as one path segment; requests and urllib3 leave what is escaped here as it is."""
+    """Return a value as one path segment, escaped."""
     try:
         escaped = quote(value, safe="")
     except (UnicodeEncodeError, TypeError):

@@ -93,23 +93,25 @@ class Pause:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        #: Whether calls have to wait.
+        self.active = False
+        #: How many pauses there were in a row.
         self.pauses = 0
         self._most = most
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
         self._lock = threading.Lock()
-        self._paused = False
         self._opens = 0.0
         self._turn = 0.0
 
     def wait(self) -> None:
         """Wait until the pause is over, if there is one, and it is this call's turn."""
-        while self._paused:
+        while self.active:
             with self._lock:
                 now, opens, turn = self._clock(), self._opens, self._turn
                 if now >= opens:
-                    self._paused = False
+                    self.active = False
                     return
                 self._turn += _STEP
             self._sleep(turn - now)
@@ -137,13 +139,12 @@ class Pause:
             seconds = max(asked, backoff(self.pauses, self._jitter()))
             self.pauses += 1
             self._opens = self._turn = now + seconds
-            self._paused = True
+            self.active = True
             return seconds
 
     def reset(self) -> None:
         """Take note that FeedAMP has taken a call: the next pause begins a new row."""
-        if self.pauses:
-            self.pauses = 0
+        self.pauses = 0
 
 
 def backoff(tries: int, jitter: float) -> float:
