@@ -155,7 +155,7 @@ class Spender:
         if record.state is RecordState.REFRESHING and record.attempt is not None:
             self._wait_for_the_dead(record.attempt)
         self._check_time(lease)
-        # From the announcement on nothing cuts this; a stop before it means that nothing is announced or spent.
+        # From the announcement on nothing cuts this; after a stop before it nothing is announced or spent.
         with self.shield.section():
             intent = self._announce(record, lease)
             try:
