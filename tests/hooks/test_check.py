@@ -119,7 +119,7 @@ class LockedStore(MemoryStore):
     """A store whose record was encrypted under a key that is not here."""
 
     def read(self, key: TokenKey) -> TokenRecord | None:
-        return TokenRecord.from_json(Sealer().open("not-ours", key).text, key)
+        return TokenRecord.from_json(Sealer().open("not-ours", key)[0], key)
 
 
 @pytest.mark.parametrize(
