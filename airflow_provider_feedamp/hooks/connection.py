@@ -26,7 +26,7 @@ AIRFLOW_2_MASK = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
 #: What Airflow shows for a secret. Airflow 2.11 stores its own when somebody empties the only extra: spent as
 #: a new token, it would cost the seller a visit.
 _MASKS = ("***", AIRFLOW_2_MASK)
-#: Where tokens live, which can name code to import, is no decision of whoever may edit a connection.
+#: Where tokens live, which can name code to import, is for the deployment to decide, not for a connection.
 _DEPLOYMENTS_DECISIONS = ("token_store", "token_store_conn_id")
 
 

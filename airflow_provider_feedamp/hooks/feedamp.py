@@ -258,7 +258,7 @@ class FeedAmpHook(BaseHook):
         try:
             return check_connection(custodian_of(self.config, self.seller), self.config.base_url)
         except FeedAmpError as error:
-            # Airflow tests what stands in its form under an id that it makes up, which tells nobody anything.
+            # Airflow tests the fields of its form under an id that it makes up; no reader knows that id.
             return False, str(error).replace(
                 f"The Airflow connection {self.feedamp_conn_id!r}", "The connection"
             )

@@ -50,7 +50,7 @@ class TokenCustodian:
     :param seed: The refresh token that the connection holds for this seller, if it holds one.
     :param windows: When a token is renewed.
     :param lock_wait: Seconds to wait while another worker renews the token.
-    :param on_secret: Is handed every token as soon as it is safely stored, to have it masked.
+    :param on_secret: Called with every token as soon as it is safely stored, to mask it.
     :param now: Wall clock, epoch seconds.
     :param sleep: Waits between tries.
     """

@@ -52,7 +52,7 @@ _KNOWN_CODES = (
     *("server_error", "temporarily_unavailable", "rate_limit_exceeded"),
     *("invalid_payload", "missing_required_field", "field_invalid_value", "unknown_field_present"),
 )
-#: Where codes stand: OAuth's own place, that of FeedAMP's lists, and the usual envelopes around either.
+#: Where codes are found: OAuth's own place, that of FeedAMP's lists, and the usual envelopes around either.
 _CODE_FIELDS = ("error", "code", "errors")
 _DEEPEST_CODE = 4
 #: The server says that it did not look at the request: too early, too slow, too many.
@@ -278,7 +278,7 @@ class Watch:
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
         self._socket: socket.socket | None = None
-        #: Whether a connection stood, so that the request may have reached the server.
+        #: Whether a connection was open, so that the request may have reached the server.
         self.sent = False
 
     def left(self) -> float:
@@ -286,7 +286,7 @@ class Watch:
         return max(self._end - time.monotonic(), 0.1)
 
     def connected(self, sock: socket.socket) -> None:
-        """Take note that the connection stands, and refuse it when the time is up already."""
+        """Note that the connection is open, and refuse it when the time is up already."""
         # First the socket, then the look at the time: the end may come between the two. What TLS inside TLS
         # (an https proxy) gives for a socket only wraps the real one.
         self._socket = getattr(sock, "socket", sock)
@@ -310,12 +310,12 @@ class Watch:
         self._timer.cancel()
 
 
-#: The watch of the request that this thread makes; a connection asks for it when it stands.
+#: The watch of the request that this thread makes; a connection asks for it once it is open.
 _current = threading.local()
 
 
 class _Reporting(connection.HTTPConnection):
-    """A connection that reports to the current watch when it stands."""
+    """A connection that reports to the current watch once it is open."""
 
     def connect(self) -> None:
         super().connect()

@@ -78,7 +78,7 @@ _PROBES, _PROBES_APART = 24, 3600.0
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 #: Seconds between later tries: each order asks for the token, and a failing store may take its time to fail.
 _LATER = 30.0
-#: The lost-answer reason, told to the person who then has to authorise again.
+#: The reason shown to the person who then has to authorise again.
 _LOST = "an earlier answer of FeedAMP was lost, and with it the refresh token that it brought"
 
 
@@ -155,7 +155,7 @@ class Spender:
         if record.state is RecordState.REFRESHING and record.attempt is not None:
             self._wait_for_the_dead(record.attempt)
         self._check_time(lease)
-        # From the announcement on nothing cuts this; told to stop before, nothing is announced or spent.
+        # From the announcement on nothing cuts this; after a stop before it nothing is announced or spent.
         with self.shield.section():
             intent = self._announce(record, lease)
             try:

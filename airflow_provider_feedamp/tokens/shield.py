@@ -35,7 +35,7 @@ class Shield:
     """Defers signals in the main thread while it is ``up``; in other threads there is nothing to defer.
 
     As a context manager it puts its handlers in place, and begins ``up``. Where ``up`` is set by plain
-    assignment, no signal can come between the assignment and what stands before it.
+    assignment, no signal can come between the assignment and the statement before it.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Shield:
             for number in _SIGNALS:
                 former = signal.getsignal(number)
                 if former is None or former == signal.SIG_IGN:
-                    continue  # nobody's in Python, or nobody cares
+                    continue  # set outside Python, or ignored
                 self._former[number] = former
                 signal.signal(number, self._handle)
         except BaseException:

@@ -263,7 +263,7 @@ class SqlStore:
     ) -> Lease:
         deadline = time.monotonic() + wait
         # Nobody else is the usual case; everybody else looks before sending another UPDATE.
-        lease, told = self._try(key, nonce), False
+        lease, announced = self._try(key, nonce), False
         while lease is None:
             look = self._look(key)
             if enough is not None and enough(self._opened(key, look)):
@@ -272,8 +272,8 @@ class SqlStore:
                 self._insert_row(key)
             if look is None or look.owner is None:
                 lease = self._try(key, nonce)
-            elif wait and not told:
-                told = True
+            elif wait and not announced:
+                announced = True
                 owner = look.owner.partition(" ")[2]
                 log.info("Seller %r: %s renews the token. Waiting for it.", key.seller, owner)
             if lease is None:

@@ -113,14 +113,14 @@ class Timing:
 
 
 class Look(NamedTuple):
-    """What stands there: the lease, and the record beside it."""
+    """What is written: the lease, and the record beside it."""
 
     text: str | None
     record: TokenRecord | None
 
     @property
     def lease(self) -> dict[str, object]:
-        """The lease's fields; none of what cannot be read, which nobody ever releases."""
+        """The lease's fields; none of what cannot be read, which is never released."""
         try:
             fields = json.loads(self.text or "")
         except ValueError:
@@ -171,12 +171,12 @@ class LeaseSeeker:
 
     :param key: Whose lease.
     :param timing: The lease's times; the same for all workers.
-    :param register: Where the lease stands.
+    :param register: Where the lease is kept.
     """
 
     def __init__(self, key: TokenKey, timing: Timing, register: Register) -> None:
         self._key, self._timing, self._register = key, timing, register
-        #: The lease that stands there, since when it has, and the one that we wrote too late.
+        #: The lease that is written now, since when, and the one that we wrote too late.
         self._watched: str | None = None
         self._since = 0.0
         self._late = ""
@@ -245,7 +245,7 @@ class LeaseSeeker:
         except FeedAmpError:
             raise
         except BaseException:
-            # A signal: nobody else shall wait for the end of a lease that was written and not entered.
+            # A signal: no other worker shall wait for the end of a lease that was written and not entered.
             self._step_back(lease)
             raise
 
@@ -254,7 +254,7 @@ class LeaseSeeker:
         try:
             self._register.write(text)
         except TokenConflictError:
-            return None  # another worker was quicker by a moment: its lease stands, or will
+            return None  # another worker was quicker by a moment: its lease is written, or will be
         self._settled_at = clock() + timing.settle
         if (took := clock() - since) > timing.bound:
             self._late = lease.nonce

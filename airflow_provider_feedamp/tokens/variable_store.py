@@ -50,9 +50,9 @@ _RECORDS = "feedamp_token_"
 _CANARY = "feedamp_canary"
 #: How a Fernet token begins, which JSON never does.
 _FERNET = "gAAAA"
-#: Stands between a key's digest and its seller in a Variable's name.
+#: Comes between a key's digest and its seller in a Variable's name.
 _SEPARATOR = "."
-#: Names that stand there as they are: no letter that differs from another one by its case alone.
+#: Sellers whose names are written as they are: no letter that differs from another one by its case alone.
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 #: The longest name that Airflow takes has 250 characters; a longer seller's name is left out.
 _LONGEST = 250

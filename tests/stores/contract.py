@@ -180,7 +180,8 @@ class TokenStoreContract:
         """One seller's renewal never holds up the others."""
         store.write(full_record(_KEY), expected=None)
         with self._lock(store):
-            outcome = _in_thread(lambda: self._enter(self.peer(store), _OTHER, wait=0))
+            # Some time, since on a busy machine a first try may be too slow; less than any lease holds.
+            outcome = _in_thread(lambda: self._enter(self.peer(store), _OTHER, wait=1))
 
         assert outcome is None
 
