@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.place import import_orders
-from airflow_provider_feedamp.bulk.source import FileInput
+from airflow_provider_feedamp.bulk.source import FileInput, parse_order
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.sql_store import SqlStore
 from benchmarks.contestants import WARM_UP, Meter
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.api.types import PlacedOrder
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
     from airflow_provider_feedamp.bulk.progress import Progress
+    from airflow_provider_feedamp.bulk.source import SourceOrder
 
 Figures = dict[str, Any]
 _LOOKS = 20_000

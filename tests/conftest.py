@@ -38,14 +38,14 @@ def sandbox(one_sandbox: RunningSandbox) -> RunningSandbox:
 
 def forget() -> None:
     """Let this process forget tokens, stores, paces and the triggers' clients, as a new one would."""
-    from airflow_provider_feedamp.api import pacing
+    from airflow_provider_feedamp.api import http
     from airflow_provider_feedamp.tokens.cache import CACHE
     from airflow_provider_feedamp.tokens.store import open_store
     from airflow_provider_feedamp.triggers import polling
 
     CACHE.clear()
     open_store.cache_clear()
-    pacing._pacers.clear()
+    http._pacers.clear()
     polling._clients.clear()
 
 

@@ -26,10 +26,10 @@ from airflow_provider_feedamp.api.http import (
     HEADERS,
     LONGEST_WAIT,
     RETRIED_METHODS,
+    backoff,
     repeats,
     sendable,
 )
-from airflow_provider_feedamp.api.pacing import backoff
 from airflow_provider_feedamp.api.wire import (
     BoundedHTTPConnection,
     BoundedHTTPSConnection,

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import OrdersApi
     from airflow_provider_feedamp.bulk.checkpoint import CheckpointStore
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
     from airflow_provider_feedamp.bulk.progress import Observer
-    from airflow_provider_feedamp.bulk.source import OrderInput
+    from airflow_provider_feedamp.bulk.source import OrderInput, SourceOrder
     from airflow_provider_feedamp.bulk.threads import Answer
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from airflow_provider_feedamp.api.types import Order, OrderLine
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 

@@ -17,14 +17,21 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
-from airflow_provider_feedamp.bulk.parse import JsonText, UnfitError, json_of, parse_order
-from airflow_provider_feedamp.bulk.source import bounded, buffered, digest
+from airflow_provider_feedamp.bulk.source import (
+    JsonText,
+    UnfitError,
+    bounded,
+    buffered,
+    digest,
+    json_of,
+    parse_order,
+)
 from airflow_provider_feedamp.exceptions import ConfigurationError, InputError, SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
 
     #: A row as it is kept: what is wrong with it (None: nothing), and the JSON of its order.
     Written = tuple[str | None, bytes]

@@ -20,7 +20,7 @@ from airflow_provider_feedamp.exceptions import StoppedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
     from airflow_provider_feedamp.exceptions import FeedAmpError
 
     #: What became of an order: ``placed`` where FeedAMP did not say which; or why it is a reject.

@@ -171,8 +171,7 @@ class FeedAmpHook(BaseHook):
     def client(self) -> FeedAmpClient:
         """Return the client for this seller's account: ``hook.client.orders.place(...)`` and so on."""
         from airflow_provider_feedamp.api.client import FeedAmpClient
-        from airflow_provider_feedamp.api.http import Http, Transport
-        from airflow_provider_feedamp.api.pacing import pacer_for
+        from airflow_provider_feedamp.api.http import Http, Transport, pacer_for
 
         account = (self.config.base_url, self.config.client_id, self.seller)
         pacer = pacer_for(account, self._requests_per_second or self.config.requests_per_second)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Transport
-from airflow_provider_feedamp.api.pacing import Pacer
+from airflow_provider_feedamp.api.http import Pacer, Transport
 from airflow_provider_feedamp.exceptions import ApiError, InputError, UnreadableError
 from tests.api.edge import Edge, Reply
 

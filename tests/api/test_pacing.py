@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from airflow_provider_feedamp.api import pacing
-from airflow_provider_feedamp.api.pacing import Pacer, pacer_for
+from airflow_provider_feedamp.api import http
+from airflow_provider_feedamp.api.http import Pacer, pacer_for
 
 
 class Clock:
@@ -124,7 +124,7 @@ def test_the_latest_rate_of_a_key_holds() -> None:
 def test_a_child_process_does_not_wait_for_a_lock_that_its_parent_held() -> None:
     pacer = pacer_for("forked", 1000)
     assert pacer is not None
-    with pacer._lock, pacing._pacers_lock:
+    with pacer._lock, http._pacers_lock:
         child = os.fork()
         if child == 0:
             signal.alarm(10)  # a child that waits for ever is ended, and its status says so

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.api.http import Http, Transport
-from airflow_provider_feedamp.api.pacing import BACKOFF_CAP, Pacer, Pause
+from airflow_provider_feedamp.api.http import BACKOFF_CAP, Http, Pacer, Pause, Transport
 from airflow_provider_feedamp.exceptions import RateLimitError
 from tests.api.edge import Edge, Reply, Tokens
 

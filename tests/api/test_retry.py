@@ -12,8 +12,7 @@ import pytest
 import requests
 from urllib3.exceptions import NewConnectionError, ProtocolError, SSLError
 
-from airflow_provider_feedamp.api.http import LONGEST_WAIT, Http
-from airflow_provider_feedamp.api.pacing import BACKOFF_CAP
+from airflow_provider_feedamp.api.http import BACKOFF_CAP, LONGEST_WAIT, Http
 from airflow_provider_feedamp.retry_after import seconds_asked
 from tests.api.edge import Edge, Reply, Tokens
 

@@ -7,8 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_feedamp.api.http import Answer, Http, Transport
-from airflow_provider_feedamp.api.pacing import Pacer
+from airflow_provider_feedamp.api.http import Answer, Http, Pacer, Transport
 from airflow_provider_feedamp.exceptions import (
     ApiError,
     AuthenticationError,

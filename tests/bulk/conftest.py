@@ -13,9 +13,9 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from airflow_provider_feedamp.api.client import OrdersApi
 from airflow_provider_feedamp.api.http import Http, Transport
 from airflow_provider_feedamp.api.wire import Response, Wire
-from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import SourceOrder, order_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.bulk import place as place_module
-from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import SourceOrder, order_of
 from airflow_provider_feedamp.bulk.threads import Stop
 from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,

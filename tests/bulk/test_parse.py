@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
+from airflow_provider_feedamp.bulk.source import SourceOrder, order_of, parse_order
 
 
 def test_an_order_keeps_the_bytes_it_was_read_from() -> None:

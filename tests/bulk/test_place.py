@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from urllib3.exceptions import ProtocolError
 
-from airflow_provider_feedamp.bulk.parse import SourceOrder, order_of, parse_order
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
+from airflow_provider_feedamp.bulk.source import SourceOrder, order_of, parse_order
 from airflow_provider_feedamp.exceptions import (
     AuthenticationError,
     BadRequestError,

@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pytest
 
 from airflow_provider_feedamp.bulk import rejects as rejects_module
-from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.paths import open_storage
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import parse_order
 from airflow_provider_feedamp.exceptions import InputError, RejectsFileError
 from tests.bulk.feedamps import read_orders
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
 
 ORDER = parse_order(7, b'{"mp_order_number": "A-1", "p": 1.10}')
 

@@ -19,10 +19,9 @@ from airflow_provider_feedamp.bulk import place as place_module
 from airflow_provider_feedamp.bulk import rejects as rejects_module
 from airflow_provider_feedamp.bulk import source as source_module
 from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, checkpoint_of
-from airflow_provider_feedamp.bulk.parse import SourceOrder, parse_order
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
-from airflow_provider_feedamp.bulk.source import FileInput, ListInput
+from airflow_provider_feedamp.bulk.source import FileInput, ListInput, SourceOrder, parse_order
 from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.bulk.threads import Stop
 from airflow_provider_feedamp.exceptions import (

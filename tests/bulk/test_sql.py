@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_feedamp.bulk.parse import SourceOrder
+    from airflow_provider_feedamp.bulk.source import SourceOrder
     from tests.databases import DatabaseServer
 
 CONN_ID = "orders_db"

@@ -12,10 +12,9 @@ import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_feedamp.api import pacing
+from airflow_provider_feedamp.api import http
 from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
-from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT, Http
-from airflow_provider_feedamp.api.pacing import pacer_for
+from airflow_provider_feedamp.api.http import DEFAULT_TIMEOUT, Http, pacer_for
 from airflow_provider_feedamp.api.session import FeedAmpSession
 from airflow_provider_feedamp.api.wire import Request, Response, Wire
 from airflow_provider_feedamp.exceptions import (
@@ -227,7 +226,7 @@ def test_list_calls_have_a_pace_of_their_own(
     client = FeedAmpHook(list_requests_per_second=argument).client
     list(client.orders.list())
 
-    pacer = pacing._pacers[sandbox.base_url, "demo-client", "acme", "lists"]
+    pacer = http._pacers[sandbox.base_url, "demo-client", "acme", "lists"]
 
     assert pacer.requests_per_second == pace
     slot = pacer._next_slot
@@ -244,7 +243,7 @@ def test_list_calls_may_be_unpaced(
     set_connection(sandbox.connection("acme", list_requests_per_second=extra))
     list(FeedAmpHook(list_requests_per_second=argument).client.orders.list())
 
-    assert (sandbox.base_url, "demo-client", "acme", "lists") not in pacing._pacers
+    assert (sandbox.base_url, "demo-client", "acme", "lists") not in http._pacers
 
 
 # What FeedAMP does not document

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.bulk.parse import parse_order
 from airflow_provider_feedamp.bulk.paths import BLOCK
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
+from airflow_provider_feedamp.bulk.source import parse_order
 from airflow_provider_feedamp.exceptions import (
     DestinationError,
     FeedAmpError,
