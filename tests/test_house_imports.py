@@ -64,6 +64,7 @@ AIRFLOW: dict[str, set[str]] = {
     | {"airflow.__version__", "airflow.models.crypto.get_fernet"},
     "tokens/sql_store.py": TASK_NAMES,
     "tokens/crypto.py": {f"{SDK}.conf"},
+    "tokens/timed_lease.py": {f"{SDK}.conf"},
     "cli/main.py": {"airflow.cli.cli_config"},
 }
 

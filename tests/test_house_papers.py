@@ -119,7 +119,8 @@ def test_the_registry_entry_names_every_class_that_a_dag_uses(texts: dict[str, s
         role: sorted(
             f"{each.__module__}.{each.__name__}"
             for each in classes_of(role)
-            if not inspect.isabstract(each) and each.__name__.endswith(("Hook", "Operator", "Sensor"))
+            if re.fullmatch(r"FeedAmp\w+(Hook|Operator|Sensor)|FeedAmpHook", each.__name__)
+            and not inspect.isabstract(each)
         )
         for role in ("hooks", "operators", "sensors", "transfers")
     }

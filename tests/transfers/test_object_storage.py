@@ -272,7 +272,7 @@ def test_a_run_that_fails_in_the_middle_leaves_the_file_of_the_run_before(
     place(*(f"A{number}" for number in range(60)))
     path = tmp_path / "a.ndjson"
     path.write_bytes(b"of an earlier run\n")
-    feedamp.control.fault("http_error", on="list_orders", status=403, times=None, after=1)
+    feedamp.control.fault("http_error", on="list_orders", status=403, times=None, every=2)
 
     with pytest.raises(AuthenticationError):
         run(path)
