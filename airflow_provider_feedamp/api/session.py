@@ -244,6 +244,10 @@ class BearerAuth(AuthBase):
         self._same = "/".join(base_url.split("/", 3)[:3]) + "/"
         self._accepted = ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the token that FeedAMP has accepted last."""
+        return {**self.__dict__, "_accepted": ""}
+
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the bearer to a request.
 

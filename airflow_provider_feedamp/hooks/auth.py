@@ -1,8 +1,8 @@
-"""Authorises any code that speaks ``requests``: this provider's session, your own, Airflow's HttpOperator."""
+"""Authorises any code that speaks ``requests``: your own, and Airflow's HttpOperator."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_feedamp.api.session import BearerAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
@@ -32,10 +32,6 @@ class FeedAmpAuth(BearerAuth):
     ) -> None:
         self._hook = hook or FeedAmpHook(feedamp_conn_id, seller)
         self._bound = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the token that FeedAMP has accepted last."""
-        return {**self.__dict__, "_accepted": ""}
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the bearer to a request.

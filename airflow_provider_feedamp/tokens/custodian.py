@@ -36,7 +36,7 @@ T = TypeVar("T")
 _ADVISORY_PAUSE = 30.0
 #: Seconds between two looks at whether the waiting for another thread was called off.
 _SLICE = 0.1
-#: Seconds between two looks at the record while a store without eyes of its own waits for its lock.
+#: Seconds between two looks at the record while a store that does not read it itself waits for its lock.
 _LOOK = 0.5
 
 

@@ -85,8 +85,13 @@ class RecordState(StrEnum):
 
 #: What a record says of a refresh token that nobody has doubted yet.
 UNDOUBTED: dict[str, Any] = {
-    **{"state": RecordState.ACTIVE, "attempt": None, "reason": "", "imported": False},
-    **{"bare_since": 0.0, "probes": 0, "probed_at": 0.0},
+    "state": RecordState.ACTIVE,
+    "attempt": None,
+    "reason": "",
+    "imported": False,
+    "bare_since": 0.0,
+    "probes": 0,
+    "probed_at": 0.0,
 }
 
 

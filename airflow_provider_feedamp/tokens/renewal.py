@@ -413,10 +413,11 @@ class Spender:
     # An authorisation code
 
     def exchange_code(self, code: str, redirect_url: str | None, lease: Lease) -> AccessToken:
-        """Exchange a code, which the custodian describes, as a refresh token is spent.
+        """Exchange a code as a refresh token is spent: store proved first, answer stored before use.
 
-        The store is proved first, and the answer stored before use.
-
+        :param code: The code from the redirect; it works once.
+        :param redirect_url: Sent along when given (RFC 6749 section 4.1.3); FeedAMP's pages show none.
+        :param lease: Has to hold the request and the write after it.
         :raises CodeRefusedError: if FeedAMP did not give a token pair for it.
         """
         key = self.key

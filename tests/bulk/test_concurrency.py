@@ -151,6 +151,24 @@ def test_a_refused_order_lets_the_next_one_with_its_number_go() -> None:
     assert api.held["A"]["line"] == 3
 
 
+def test_rejects_are_kept_in_the_order_of_the_source() -> None:
+    kept: list[int] = []
+
+    class Kept(RejectsFile):
+        def add(self, order: SourceOrder, *args: Any, **words: Any) -> None:
+            kept.append(order.line)
+            super().add(order, *args, **words)
+
+    rng = random.Random(3)
+    pause = threading.Event()
+    api = Orders(lambda number: pause.wait(rng.random() / 500))
+    orders = [order(line, refuse=rng.random() < 0.5) for line in range(1, 200)]
+
+    place_orders(orders, api, Kept(None), max_workers=9)  # type: ignore[arg-type]
+
+    assert kept == [each.line for each in orders if each.order and each.order["refuse"]]
+
+
 def test_after_an_error_no_order_is_begun_and_those_under_way_are_waited_for() -> None:
     gate = Gate("N-2")
     counts = PlaceCounts()

@@ -243,6 +243,10 @@ def test_a_query_that_is_of_no_use_is_refused_at_once(database: str, query: str,
     assert reason in str(caught.value)
 
 
+def test_its_name_in_the_log_is_the_connection_and_not_its_text() -> None:
+    assert QueryInput("select 'Jane'", "shop").name == "the query on connection shop"
+
+
 def test_a_second_statement_is_not_run(on_postgresql: None) -> None:
     with closing(connect()) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept (n int)")

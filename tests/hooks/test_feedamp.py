@@ -424,6 +424,16 @@ def test_pickled_authorisation_holds_no_secret_and_works_again(feedamp: RunningS
     requests.get(f"{feedamp.base_url}/orders", auth=again, timeout=10).raise_for_status()
 
 
+def test_a_pickled_session_holds_no_secret(feedamp: RunningSandbox) -> None:
+    session = FeedAmpHook(seller="acme").get_conn()
+    session.get("orders").raise_for_status()
+
+    pickled = pickle.dumps(session)
+
+    for secret in ("demo-secret", *feedamp.control.access_tokens("acme")):
+        assert secret.encode() not in pickled
+
+
 def test_the_authorisation_url_is_the_documented_one(
     sandbox: RunningSandbox, set_connection: SetConnection
 ) -> None:

@@ -428,9 +428,10 @@ def test_any_other_error_is_raised_at_once() -> None:
     assert len(seen) == 1
 
 
-pytestmark = pytest.mark.once
+# How parameters are read as templates render them
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("value", "found"), [(True, True), ("True", True), (" false ", False), (False, False)]
 )
@@ -438,16 +439,19 @@ def test_a_flag_is_read_as_what_it_is(value: Any, found: bool) -> None:
     assert flag("allow_empty", value) is found
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("value", "found"), [(16, 16), ("16", 16), (" 1 ", 1), (256, 256)])
 def test_a_whole_number_is_read_as_what_it_is(value: Any, found: int) -> None:
     assert whole_number("max_workers", value, least=1, most=256) == found
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("value", "found"), [(0, 0), ("7", 7), (None, None), ("None", None)])
 def test_a_limit_is_a_number_or_none(value: Any, found: int | None) -> None:
     assert limit("max_failures", value) == found
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("value", "found"), [(2, 2.0), ("0.5", 0.5), (None, None), ("None", None), ("", None)]
 )
@@ -455,6 +459,7 @@ def test_a_rate_is_a_number_above_zero_or_none(value: Any, found: float | None) 
     assert rate("requests_per_second", value) == found
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("read", "value", "message"),
     [

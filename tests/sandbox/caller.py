@@ -49,10 +49,6 @@ def return_(*lines: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"return_lines": list(lines) or [return_line()], **changes}
 
 
-def raw_return(*lines: dict[str, Any], **changes: Any) -> bytes:
-    return json.dumps(return_(*lines, **changes)).encode()
-
-
 def raw_order(number: str = "600A", **changes: Any) -> bytes:
     return json.dumps(order(number, **changes)).encode()
 

@@ -147,7 +147,7 @@ def test_revoking_one_seller_leaves_the_others_alone(
 
 
 def test_the_same_run_gives_the_same_tokens_and_no_two_sellers_share_one() -> None:
-    names = ["acme", "a/b", "a__b", "ü", "x" * 500]
+    names = ["acme", "a/b", "a__b", "ü", "x" * 500, "\ud800"]
     runs = [[SandboxState().connect(name) for name in names] for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(set(runs[0])) == len(names)
