@@ -16,6 +16,7 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException, HTTPResponse
@@ -198,7 +199,7 @@ class Wire:
             while not answer.complete:
                 left = ends - time.monotonic()
                 if left < pause:
-                    sock.settimeout(max(left, 0.001))
+                    _wait_at_most(sock, left)
                     answer.reusable = False
                 answer.feed(sock.recv(_PIECE))
         except TimeoutError as error:
@@ -335,7 +336,7 @@ def _written(request: Request, route: _Route) -> bytes:
 class _Connection:
     """An open connection, and whether it has carried an answer before."""
 
-    __slots__ = ("_opened", "_poll", "sock", "used")
+    __slots__ = ("_opened", "_poll", "_received", "sock", "used")
 
     def __init__(self, opened: HTTPConnection) -> None:
         self._opened = opened
@@ -343,10 +344,12 @@ class _Connection:
         self.used = False
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
+        # TLS within a proxy's TLS: urllib3 takes from the outer one more than it hands on.
+        self._received: ssl.MemoryBIO | None = getattr(self.sock, "incoming", None)
 
     def idle(self) -> bool:
         """Whether nothing has come since the last answer: neither an end nor what nobody has asked for."""
-        return not self._poll.poll(0)
+        return not (self._received and self._received.pending) and not self._poll.poll(0)
 
     def close(self) -> None:
         """Close the connection."""
@@ -367,8 +370,9 @@ def _idle_connection(idle: deque[_Connection]) -> _Connection | None:
 
 
 def _close_all(idle: deque[_Connection]) -> None:
-    while idle:
-        idle.pop().close()
+    with suppress(IndexError):  # the last one; another thread may take it
+        while True:
+            idle.pop().close()
 
 
 class ClosedWhileIdle(ConnectionError):
@@ -378,6 +382,16 @@ class ClosedWhileIdle(ConnectionError):
 def closed_while_idle(error: HTTPError) -> bool:
     """Whether an error says that a server closed a connection that it had kept, and answered nothing."""
     return any(isinstance(each, ClosedWhileIdle) for each in error.args)
+
+
+def _wait_at_most(sock: Any, left: float) -> None:
+    """Let the next piece of an answer take no more than the seconds that are left for all of it.
+
+    :raises TimeoutError: None are left; a server that sends without a pause would be read on and on.
+    """
+    if left <= 0:
+        raise TimeoutError("the whole answer took too long")
+    sock.settimeout(left)
 
 
 def _not_connected(error: Exception) -> HTTPError:
