@@ -348,7 +348,7 @@ class _Connection:
         self._received: ssl.MemoryBIO | None = getattr(self.sock, "incoming", None)
 
     def idle(self) -> bool:
-        """Whether nothing has come since the last answer: neither an end nor what nobody has asked for."""
+        """Whether nothing has come since the last answer: neither the end nor an answer to no request."""
         return not (self._received and self._received.pending) and not self._poll.poll(0)
 
     def close(self) -> None:

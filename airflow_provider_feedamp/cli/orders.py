@@ -213,13 +213,13 @@ class Bar(logging.Handler):
 
 def bar_line(progress: Progress, columns: int) -> str:
     """Return the line with the bar, in words as short as they have to be."""
-    from airflow_provider_feedamp.bulk.progress import duration, orders_in_words
+    from airflow_provider_feedamp.bulk.progress import duration_in_words, orders_in_words
 
     left = progress.seconds_left
     pace = f"{progress.rate:,.0f}/s, {progress.rejected:,} rejected"
     if not progress.total or left is None:
         return f"{orders_in_words(progress.done)} done, {pace}"[: columns - 1]
-    words = f"{progress.done:,} of about {progress.total:,}, {pace}, {duration(left)} left"
+    words = f"{progress.done:,} of about {progress.total:,}, {pace}, {duration_in_words(left)} left"
     share = min(progress.done / progress.total, 1.0)
     width = max(min(_WIDEST, columns - len(words) - 10), 5)
     full = int(share * width)
