@@ -214,7 +214,7 @@ class Wire:
 
     def _content(self, answer: AnswerReader, request: Request) -> bytes:
         """Return the unpacked body of an answer; of an error that is too long, its beginning."""
-        content = b"".join(answer.pieces)
+        content = bytes(answer.body)
         packed = answer.fields.get(b"content-encoding", b"").lower()
         what = ""
         if b"," in packed:
@@ -441,9 +441,9 @@ class AnswerReader:
         "_size",
         "_until_close",
         "begun",
+        "body",
         "complete",
         "fields",
-        "pieces",
         "reusable",
         "status",
     )
@@ -451,7 +451,7 @@ class AnswerReader:
     def __init__(self, method: str) -> None:
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
-        self.pieces: list[bytes] = []
+        self.body = bytearray()
         self.begun = self.complete = False
         self.reusable = True
         self._fault = ""
@@ -529,7 +529,7 @@ class AnswerReader:
     def on_body(self, body: bytes) -> None:
         """Take in a piece of the body."""
         if not self.complete:
-            self.pieces.append(body)
+            self.body += body  # a list of pieces would take many times their bytes, if they are small
             self._size += len(body)
 
     def on_message_complete(self) -> None:
@@ -544,17 +544,23 @@ def _unpacked(content: bytes) -> bytes:
 
     :raises DecodeError: It is not packed by gzip, or its end is missing.
     """
-    unpacked = b""
-    while content and len(unpacked) <= LONGEST_ANSWER:
-        unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            unpacked += unpacking.decompress(content, LONGEST_ANSWER + 1 - len(unpacked))
-        except zlib.error as error:
-            raise DecodeError("The answer is not packed by gzip, as it says.", error) from error
-        if not unpacking.eof and len(unpacked) <= LONGEST_ANSWER:
-            raise DecodeError("The answer's packed body is cut off.")
-        content = unpacking.unused_data
-    return unpacked
+    unpacked = bytearray()
+    unpacking = None
+    # By pieces, as each of the parts that it may be packed in leaves a copy of what is behind it.
+    for start in range(0, len(content), _PIECE):
+        packed = content[start : start + _PIECE]
+        while packed and len(unpacked) <= LONGEST_ANSWER:
+            unpacking = unpacking or zlib.decompressobj(zlib.MAX_WBITS | 16)
+            try:
+                unpacked += unpacking.decompress(packed, LONGEST_ANSWER + 1 - len(unpacked))
+            except zlib.error as error:
+                raise DecodeError("The answer is not packed by gzip, as it says.", error) from error
+            packed = unpacking.unused_data
+            if unpacking.eof:
+                unpacking = None
+    if unpacking and len(unpacked) <= LONGEST_ANSWER:
+        raise DecodeError("The answer's packed body is cut off.")
+    return bytes(unpacked)
 
 
 def unusable(status: int, asked: str, what: str) -> ApiError:

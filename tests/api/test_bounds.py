@@ -209,6 +209,25 @@ def test_an_answer_that_is_too_long_is_an_error_and_asked_for_once(
     assert len(edge.received) == 2
 
 
+def test_a_body_in_tiny_pieces_takes_little_more_than_its_bytes() -> None:
+    answer = CHUNKED + b"2\r\n{}\r\n" * 300_000 + b"0\r\n\r\n"
+    reader = wire.AnswerReader("GET")
+    tracemalloc.start()
+    try:
+        reader.feed(answer)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+    assert (reader.complete, len(reader.body)) == (True, 600_000)
+
+
+def test_a_body_that_is_packed_in_many_parts_is_unpacked_at_once(http: Http, edge: Edge) -> None:
+    edge.will_reply(Reply(200, gzip.compress(b"") * 150_000, {"Content-Encoding": "gzip"}))
+    began = time.process_time()
+    assert http.call("GET", "orders").content == b""
+    assert time.process_time() - began < 5
+
+
 @pytest.mark.usefixtures("small")
 def test_a_body_that_is_packed_twice_is_not_unpacked(transport: Transport, edge: Edge) -> None:
     edge.will_reply(Reply(200, gzip.compress(gzip.compress(b"{}")), {"Content-Encoding": "gzip, gzip"}))

@@ -44,7 +44,7 @@ def read(pieces: Sequence[bytes], method: str = "GET") -> AnswerReader:
 
 
 def body_of(reader: AnswerReader) -> bytes:
-    return b"".join(reader.pieces)
+    return bytes(reader.body)
 
 
 ANSWERS = {
