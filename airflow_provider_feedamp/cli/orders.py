@@ -106,7 +106,7 @@ def import_orders(
     last: deque[Progress] = deque(maxlen=1)
     display = Bar(sys.stderr) if sys.stderr.isatty() else ProgressLog(LINE_EVERY)
     try:
-        with airflow(), _stopped_by_signals() as stop:
+        with airflow():
             from airflow_provider_feedamp.bulk.place import import_orders as run_import
 
             api = None
@@ -115,9 +115,10 @@ def import_orders(
                 pace = {"requests_per_second": requests_per_second, "pool_size": max_workers}
                 api = deployment.hook(seller, **pace).client.orders
             observers = (display, last.append)
-            counts = run_import(
-                source, api, rejects=rejects, max_workers=max_workers, observers=observers, stop=stop
-            )
+            with _stopped_by_signals() as stop:
+                counts = run_import(
+                    source, api, rejects=rejects, max_workers=max_workers, observers=observers, stop=stop
+                )
     except FeedAmpError as error:
         for reached in last:
             done = orders_in_words(reached.done)
