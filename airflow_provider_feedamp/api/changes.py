@@ -57,7 +57,7 @@ class Watermark:
     """How far polling has come; it names no order and no person, and its size is bounded.
 
     :param at: The instant to ask from, with a time zone.
-    :param seen: What was handed out and may be listed again: digests of states by digests of what has them.
+    :param seen: What was returned and may be listed again: the digest of each entry, and that of its state.
         At most ``MOST_SEEN`` are kept.
     """
 

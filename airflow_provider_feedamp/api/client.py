@@ -550,11 +550,6 @@ def not_held(reported: Sequence[Mapping[str, Any]], held: object) -> list[Mappin
     return missing
 
 
-def _stand(reported: Sequence[Mapping[str, Any]], held: object) -> bool | None:
-    # Without a list nothing is told: that an order has one is not documented.
-    return not not_held(reported, held) if isinstance(held, list) else None
-
-
 def _same(reported: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
     # Whether FeedAMP gives the line number back is not documented.
     return all(held.get(name) == reported[name] for name in ("code", "message")) and (

@@ -75,13 +75,21 @@ def is_list(values: object) -> bool:
 
 
 def check_texts(name: str, values: Sequence[Any]) -> None:
-    """Refuse what is not a list of identifiers."""
+    """Refuse what is not a list of identifiers.
+
+    :param name: The parameter, for the error.
+    :raises InputError: It is none, or an identifier is blank.
+    """
     if not is_list(values) or not all(isinstance(value, str) and value.strip() for value in values):
         raise InputError(f"{name} must be a list of texts that are not blank.")
 
 
 def instant_of(name: str, text: str) -> datetime:
-    """Return an instant from ISO 8601; one without an offset would mean New York's time to FeedAMP."""
+    """Return an instant from ISO 8601.
+
+    :param name: The parameter, for the error.
+    :raises InputError: It cannot be read, or has no offset: FeedAMP would take it for New York's time.
+    """
     try:
         instant = datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -194,7 +202,7 @@ class SellerActivity:
 
     def met(self, client: FeedAmpClient) -> list[Any] | None:
         """Return the numbers of those orders once there is one."""
-        # Shipped orders that are not closed stand here as well; under COMPLETE there are only closed ones.
+        # This filter finds shipped orders that are not closed, too; COMPLETE finds closed ones only.
         orders = client.orders.list(
             seller_updated_after=instant_of("since", self.since),
             fulfillment_status=[FulfillmentFilter.PARTIALLY_FULFILLED],

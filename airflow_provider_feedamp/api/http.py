@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.api.wire import Response
 
 
+log = logging.getLogger(__name__)
+
 #: Seconds of waiting that are worth a line in a task's log, and the least time between two such lines.
 _WORTH_A_LINE = 5.0
 _BETWEEN_LINES = 60.0
@@ -200,8 +202,6 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
-
-log = logging.getLogger(__name__)
 
 #: Seconds to connect, and between two pieces of an answer.
 DEFAULT_TIMEOUT = (10.0, 60.0)
@@ -396,7 +396,7 @@ def never_sent(error: HTTPError) -> bool:
 
 
 def sendable(token: str) -> str:
-    """Return a token that a header can carry; http.client would show another one in its own error.
+    """Return a token that a header can carry; another could end its line, or be shown in http.client's error.
 
     :raises TokenError: No header can carry it.
     """

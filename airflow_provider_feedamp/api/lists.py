@@ -24,7 +24,10 @@ _CHARACTERS_PER_CALL = 6500
 
 
 def page_size_filter(size: int) -> str:
-    """Return ``page_size`` as it is sent."""
+    """Return ``page_size`` as it is sent.
+
+    :raises InputError: There is no such page.
+    """
     if type(size) is int and SMALLEST_PAGE <= size <= LARGEST_PAGE:
         return str(size)
     raise InputError(
@@ -40,6 +43,7 @@ def instant_filter(name: str, instant: datetime, *, latest: bool = False) -> str
 
     :param name: The filter, for the error.
     :param latest: Whether the filter means "at or before".
+    :raises InputError: It has no time zone, or is too early or too late to be written.
     """
     if not isinstance(instant, datetime) or instant.utcoffset() is None:
         raise InputError(
@@ -56,7 +60,11 @@ def instant_filter(name: str, instant: datetime, *, latest: bool = False) -> str
 
 
 def list_filter(name: str, values: Sequence[str]) -> list[str]:
-    """Return the values of a comma-delimited filter, each once."""
+    """Return the values of a comma-delimited filter, each once.
+
+    :param name: The filter, for the error.
+    :raises InputError: They are no list of texts, or one cannot be sent.
+    """
     if isinstance(values, str) or not all(isinstance(value, str) and value.strip() for value in values):
         raise InputError(f"{name} must be a list of texts that are not blank.")
     for value in values:
@@ -72,6 +80,7 @@ def check_text(name: str, value: str) -> None:
     """Refuse a text that a URL cannot carry.
 
     :param name: The filter, for the error.
+    :raises InputError: It is one.
     """
     try:
         value.encode()

@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes that are read at a time. An older urllib3 unpacks them all at once, a thousandfold at worst.
 _PIECE = 32 * 1024
+_SCHEME = "Bearer "
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -156,6 +158,9 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = BoundedHTTPSConnection
 
 
+_POOLS = {"http": _PlainPool, "https": _SecurePool}
+
+
 class _Adapter(HTTPAdapter):
     """Reads answers within their bounds, and sends a body that cannot be read twice only once."""
 
@@ -195,13 +200,6 @@ class _Adapter(HTTPAdapter):
             raise ChunkedEncodingError(error, request=request) from error
         response._content_consumed = True  # type: ignore[attr-defined]
         return response
-
-
-_SCHEME = "Bearer "
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-_POOLS = {"http": _PlainPool, "https": _SecurePool}
 
 
 def content_of(raw: Any, asked: str) -> bytes:

@@ -16,6 +16,7 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException, HTTPResponse
@@ -198,7 +199,7 @@ class Wire:
             while not answer.complete:
                 left = ends - time.monotonic()
                 if left < pause:
-                    sock.settimeout(max(left, 0.001))
+                    _wait_at_most(sock, left)
                     answer.reusable = False
                 answer.feed(sock.recv(_PIECE))
         except TimeoutError as error:
@@ -213,7 +214,7 @@ class Wire:
 
     def _content(self, answer: AnswerReader, request: Request) -> bytes:
         """Return the unpacked body of an answer; of an error that is too long, its beginning."""
-        content = b"".join(answer.pieces)
+        content = bytes(answer.body)
         packed = answer.fields.get(b"content-encoding", b"").lower()
         what = ""
         if b"," in packed:
@@ -335,7 +336,7 @@ def _written(request: Request, route: _Route) -> bytes:
 class _Connection:
     """An open connection, and whether it has carried an answer before."""
 
-    __slots__ = ("_opened", "_poll", "sock", "used")
+    __slots__ = ("_opened", "_poll", "_received", "sock", "used")
 
     def __init__(self, opened: HTTPConnection) -> None:
         self._opened = opened
@@ -343,10 +344,12 @@ class _Connection:
         self.used = False
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
+        # TLS within a proxy's TLS: urllib3 takes from the outer one more than it hands on.
+        self._received: ssl.MemoryBIO | None = getattr(self.sock, "incoming", None)
 
     def idle(self) -> bool:
-        """Whether nothing has come since the last answer: neither an end nor what nobody has asked for."""
-        return not self._poll.poll(0)
+        """Whether nothing has come since the last answer: neither the end nor an answer to no request."""
+        return not (self._received and self._received.pending) and not self._poll.poll(0)
 
     def close(self) -> None:
         """Close the connection."""
@@ -367,8 +370,9 @@ def _idle_connection(idle: deque[_Connection]) -> _Connection | None:
 
 
 def _close_all(idle: deque[_Connection]) -> None:
-    while idle:
-        idle.pop().close()
+    with suppress(IndexError):  # the last one; another thread may take it
+        while True:
+            idle.pop().close()
 
 
 class ClosedWhileIdle(ConnectionError):
@@ -378,6 +382,16 @@ class ClosedWhileIdle(ConnectionError):
 def closed_while_idle(error: HTTPError) -> bool:
     """Whether an error says that a server closed a connection that it had kept, and answered nothing."""
     return any(isinstance(each, ClosedWhileIdle) for each in error.args)
+
+
+def _wait_at_most(sock: Any, left: float) -> None:
+    """Let the next piece of an answer take no more than the seconds that are left for all of it.
+
+    :raises TimeoutError: None are left; a server that sends without a pause would be read on and on.
+    """
+    if left <= 0:
+        raise TimeoutError("the whole answer took too long")
+    sock.settimeout(left)
 
 
 def _not_connected(error: Exception) -> HTTPError:
@@ -427,9 +441,9 @@ class AnswerReader:
         "_size",
         "_until_close",
         "begun",
+        "body",
         "complete",
         "fields",
-        "pieces",
         "reusable",
         "status",
     )
@@ -437,7 +451,7 @@ class AnswerReader:
     def __init__(self, method: str) -> None:
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
-        self.pieces: list[bytes] = []
+        self.body = bytearray()
         self.begun = self.complete = False
         self.reusable = True
         self._fault = ""
@@ -515,7 +529,7 @@ class AnswerReader:
     def on_body(self, body: bytes) -> None:
         """Take in a piece of the body."""
         if not self.complete:
-            self.pieces.append(body)
+            self.body += body  # a list of pieces would take many times their bytes, if they are small
             self._size += len(body)
 
     def on_message_complete(self) -> None:
@@ -530,17 +544,23 @@ def _unpacked(content: bytes) -> bytes:
 
     :raises DecodeError: It is not packed by gzip, or its end is missing.
     """
-    unpacked = b""
-    while content and len(unpacked) <= LONGEST_ANSWER:
-        unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            unpacked += unpacking.decompress(content, LONGEST_ANSWER + 1 - len(unpacked))
-        except zlib.error as error:
-            raise DecodeError("The answer is not packed by gzip, as it says.", error) from error
-        if not unpacking.eof and len(unpacked) <= LONGEST_ANSWER:
-            raise DecodeError("The answer's packed body is cut off.")
-        content = unpacking.unused_data
-    return unpacked
+    unpacked = bytearray()
+    unpacking = None
+    # By pieces, as each of the parts that it may be packed in leaves a copy of what is behind it.
+    for start in range(0, len(content), _PIECE):
+        packed = content[start : start + _PIECE]
+        while packed and len(unpacked) <= LONGEST_ANSWER:
+            unpacking = unpacking or zlib.decompressobj(zlib.MAX_WBITS | 16)
+            try:
+                unpacked += unpacking.decompress(packed, LONGEST_ANSWER + 1 - len(unpacked))
+            except zlib.error as error:
+                raise DecodeError("The answer is not packed by gzip, as it says.", error) from error
+            packed = unpacking.unused_data
+            if unpacking.eof:
+                unpacking = None
+    if unpacking and len(unpacked) <= LONGEST_ANSWER:
+        raise DecodeError("The answer's packed body is cut off.")
+    return bytes(unpacked)
 
 
 def unusable(status: int, asked: str, what: str) -> ApiError:

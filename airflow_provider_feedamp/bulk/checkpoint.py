@@ -106,6 +106,7 @@ class Checkpoints:
         """Save a checkpoint if the last one is old enough."""
         if self._every.is_over():
             self.save(counts, rejects)
+            self._every.begin()  # from its end on: where saving is slow, it must not be all that is done
 
     def save(self, counts: PlaceCounts, rejects: RejectsFile) -> None:
         """Save a checkpoint, if a retry could go on from it.

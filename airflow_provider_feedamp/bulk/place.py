@@ -93,7 +93,7 @@ def import_orders(
         counts = replace(start.counts) if start else PlaceCounts()
         orders = source.open(skip=counts.read)
         if start is None:
-            # Before the rejects are begun anew: an old checkpoint must not speak of a new file.
+            # Before the rejects are begun anew: an old checkpoint must not be used with a new file.
             saved.clear()
         began, before = time.monotonic(), counts.read
         with RejectsFile(rejects, counts.rejected, start.rejects_size if start else 0) as file:

@@ -111,7 +111,11 @@ class Interval:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._next = time.monotonic() + seconds
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the interval anew."""
+        self._next = time.monotonic() + self._seconds
 
     def is_over(self) -> bool:
         """Whether the interval is over; the next one then begins."""
@@ -239,11 +243,11 @@ def line_of(progress: Progress) -> str:
     done, left = orders_in_words(progress.done), progress.seconds_left
     if progress.total is not None:
         done = f"{progress.done:,} of about {orders_in_words(progress.total)}"
-    more = "" if left is None else f", about {duration(left)} left"
+    more = "" if left is None else f", about {duration_in_words(left)} left"
     return f"{done} done, {progress.rate:,.0f} per second, {progress.rejected:,} rejected{more}"
 
 
-def duration(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """Say a number of seconds as a person would."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"

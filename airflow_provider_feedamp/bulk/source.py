@@ -371,7 +371,7 @@ def digest(*values: object) -> str:
 
 def bounded(problem: str | None, body: bytes) -> tuple[str | None, bytes]:
     """Return a problem and a body; of a body that is too long only the beginning, and that as its problem."""
-    if len(body) < MAX_ORDER_BYTES:
+    if len(body) <= MAX_ORDER_BYTES:
         return problem, body
     problem = f"is longer than {MAX_ORDER_BYTES:,} bytes; only its beginning is kept here"
     return problem, body[:_KEPT_OF_A_LONG_ORDER]
@@ -432,9 +432,9 @@ def _check_encoding(stream: io.BufferedReader, what: str) -> None:
 
 def _lines(stream: io.BufferedReader, what: str, skip: int) -> Iterator[SourceOrder]:
     number = 0
-    while text := stream.readline(MAX_ORDER_BYTES):
+    while text := stream.readline(MAX_ORDER_BYTES + 1):
         number += 1
-        cut = len(text) == MAX_ORDER_BYTES and not text.endswith(b"\n")
+        cut = len(text) > MAX_ORDER_BYTES and not text.endswith(b"\n")
         if cut:
             while (rest := stream.readline(_PIECE)) and not rest.endswith(b"\n"):
                 """Pass over the rest of the line."""

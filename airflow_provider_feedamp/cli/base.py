@@ -105,7 +105,10 @@ def prompt_secret(prompt: str, *, twice: bool = False) -> str:
 
 
 def seller_name(value: str) -> str:
-    """Return a seller's name as it was given: any text that is not blank."""
+    """Return a seller's name as it was given: any text that is not blank.
+
+    :raises BadParameter: It is blank.
+    """
     if not value.strip():
         raise click.BadParameter("the seller's name is empty.")
     return value

@@ -106,7 +106,7 @@ def import_orders(
     last: deque[Progress] = deque(maxlen=1)
     display = Bar(sys.stderr) if sys.stderr.isatty() else ProgressLog(LINE_EVERY)
     try:
-        with airflow(), _stopped_by_signals() as stop:
+        with airflow():
             from airflow_provider_feedamp.bulk.place import import_orders as run_import
 
             api = None
@@ -115,9 +115,10 @@ def import_orders(
                 pace = {"requests_per_second": requests_per_second, "pool_size": max_workers}
                 api = deployment.hook(seller, **pace).client.orders
             observers = (display, last.append)
-            counts = run_import(
-                source, api, rejects=rejects, max_workers=max_workers, observers=observers, stop=stop
-            )
+            with _stopped_by_signals() as stop:
+                counts = run_import(
+                    source, api, rejects=rejects, max_workers=max_workers, observers=observers, stop=stop
+                )
     except FeedAmpError as error:
         for reached in last:
             done = orders_in_words(reached.done)
@@ -213,13 +214,13 @@ class Bar(logging.Handler):
 
 def bar_line(progress: Progress, columns: int) -> str:
     """Return the line with the bar, in words as short as they have to be."""
-    from airflow_provider_feedamp.bulk.progress import duration, orders_in_words
+    from airflow_provider_feedamp.bulk.progress import duration_in_words, orders_in_words
 
     left = progress.seconds_left
     pace = f"{progress.rate:,.0f}/s, {progress.rejected:,} rejected"
     if not progress.total or left is None:
         return f"{orders_in_words(progress.done)} done, {pace}"[: columns - 1]
-    words = f"{progress.done:,} of about {progress.total:,}, {pace}, {duration(left)} left"
+    words = f"{progress.done:,} of about {progress.total:,}, {pace}, {duration_in_words(left)} left"
     share = min(progress.done / progress.total, 1.0)
     width = max(min(_WIDEST, columns - len(words) - 10), 5)
     full = int(share * width)

@@ -219,10 +219,10 @@ def _check_older(stored: TokenRecord, record: TokenRecord) -> None:
 
     Generations count within one authorisation only; of two, the later one is in force.
     """
-    from airflow_provider_feedamp.bulk.progress import duration
+    from airflow_provider_feedamp.bulk.progress import duration_in_words
 
     later = stored.issued_at - record.issued_at
-    days = f"{later / _DAY:.0f} d" if later >= 2 * _DAY else duration(later)
+    days = f"{later / _DAY:.0f} d" if later >= 2 * _DAY else duration_in_words(later)
     older_by = f" ({days} older)" if later > 0 else ""
     if stored.family and stored.family == record.family:
         newer_by: float = stored.generation - record.generation

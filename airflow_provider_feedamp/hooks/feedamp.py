@@ -56,7 +56,7 @@ class FeedAmpHook(BaseHook):
         none. Default: the connection's, else 2.
     :param pool_size: Connections that are kept open, as many as threads use the client. Default: 32.
     :param unverified: What the client guesses where FeedAMP documents nothing. Default: the two paths of the
-        ``[feedamp]`` configuration, and otherwise what ``api.unverified`` says.
+        ``[feedamp]`` configuration, and otherwise what :class:`.Unverified` has.
     """
 
     conn_name_attr = "feedamp_conn_id"

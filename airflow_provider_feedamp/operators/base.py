@@ -316,6 +316,8 @@ class Account:
         """Fail if more failed than are allowed.
 
         :param max_failures: None for any number.
+        :raises TooManyFailuresError: More failed, and a retry would not help.
+        :raises RefundsNotProcessedError: More failed, and a retry may help.
         """
         if max_failures is None or len(self.failed) <= max_failures:
             return
@@ -405,11 +407,11 @@ class ForEachOperator(FeedAmpOperator):
 
     @abstractmethod
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
-        """Return the many by what each is called."""
+        """Return the items, each under the name that it has in the account."""
 
     @abstractmethod
     def _process_one(self, hook: FeedAmpHook, item: Any) -> Outcome:
-        """Do it to one."""
+        """Do the task's work for one item, and return what became of it."""
 
     def _perform(self, context: Context) -> Any:
         max_failures = limit("max_failures", self.max_failures)
@@ -428,7 +430,7 @@ class ForEachOperator(FeedAmpOperator):
         return account.result()
 
     def _process(self, hook: FeedAmpHook, items: Mapping[Any, Any], account: Account) -> None:
-        """Do it to each in a thread of its own: what a signal raises in the main thread cuts none in two."""
+        """Process the items in a thread of its own: a signal raises in the main thread, and cuts no item."""
         from airflow_provider_feedamp.bulk.threads import Stop, run_apart
 
         stop = Stop()

@@ -66,7 +66,12 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         return PokeReturnValue(found is not None, found)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> list[Any]:
-        """Return what the trigger has found, or raise what went wrong there."""
+        """Return what the trigger has found.
+
+        :raises AirflowSensorTimeout: It was not found in time.
+        :raises AirflowTaskTimeout: It was not found within ``execution_timeout``.
+        :raises FeedAmpError: What went wrong in the trigger.
+        """
         from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
         from airflow_provider_feedamp.hooks.feedamp import task_errors

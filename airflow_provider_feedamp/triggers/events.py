@@ -52,8 +52,8 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
     FeedAMP's errors do not end the watch: they are logged, and it goes on after longer and longer pauses. A
     seller who has to authorise again is logged once, and watched again from the poll after that.
 
-    Airflow takes two watchers of one asset for the same only if their arguments are the same. So these say
-    nothing but what the asset's URI says, and the configuration says how often FeedAMP is asked
+    Airflow takes two watchers of one asset for the same only if their arguments are the same. So these are
+    the parts of the asset's URI alone, and the configuration says how often FeedAMP is asked
     (``[feedamp] watch_interval`` and ``watch_look_back``).
 
     :param resource: What is watched: ``fulfillments``, ``refunds``, ``returns`` or ``authorization``.

@@ -223,7 +223,7 @@ async def pause(seconds: float) -> None:
 
 
 class _Ending:
-    """Stands before Airflow's own handler of a signal that ends the process, until renewals are stored.
+    """Holds a signal that ends the process back from Airflow's own handler until renewals are stored.
 
     Airflow's triggerer forks a runner, which runs the triggers in its main thread. Told to stop, the runner
     at once closes its channel to Airflow (3.2 on), through which Variables are written, or dies on the spot

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from urllib3.exceptions import ReadTimeoutError
 
 from airflow_provider_feedamp.api import wire
 from airflow_provider_feedamp.api.wire import LONGEST_ANSWER, Timed
@@ -78,6 +79,25 @@ def test_a_post_whose_answer_drips_is_not_repeated(transport: Transport, edge: E
     edge.will_reply(Reply(wire=dripping(*DRIPS[what])))
     with pytest.raises(UnreachableError, match=r"\(ReadTimeout\w*\).*may have received it"):
         transport.request("POST", ("orders", "A", "errors"), json=[], what="x")
+    assert len(edge.received) == 1
+
+
+@pytest.mark.usefixtures("short")
+def test_an_answer_that_comes_without_a_pause_is_cut_too(
+    http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = wire.AnswerReader.feed
+
+    def slowly(reader: wire.AnswerReader, data: bytes) -> None:
+        time.sleep(0.002)
+        feed(reader, data)
+
+    # What is read later than it comes is there at once, whatever the socket's time-out.
+    monkeypatch.setattr(wire, "_PIECE", 1)
+    monkeypatch.setattr(wire.AnswerReader, "feed", slowly)
+    edge.will_reply(Reply(200, b"x" * 2000))
+    with pytest.raises(ReadTimeoutError):
+        http.call("POST", "orders/A/errors", b"[]")
     assert len(edge.received) == 1
 
 
@@ -187,6 +207,25 @@ def test_an_answer_that_is_too_long_is_an_error_and_asked_for_once(
     assert "abc" not in str(caught.value)
     assert transport.request("GET", ("orders",), what="x").body == {}
     assert len(edge.received) == 2
+
+
+def test_a_body_in_tiny_pieces_takes_little_more_than_its_bytes() -> None:
+    answer = CHUNKED + b"2\r\n{}\r\n" * 300_000 + b"0\r\n\r\n"
+    reader = wire.AnswerReader("GET")
+    tracemalloc.start()
+    try:
+        reader.feed(answer)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+    assert (reader.complete, len(reader.body)) == (True, 600_000)
+
+
+def test_a_body_that_is_packed_in_many_parts_is_unpacked_at_once(http: Http, edge: Edge) -> None:
+    edge.will_reply(Reply(200, gzip.compress(b"") * 150_000, {"Content-Encoding": "gzip"}))
+    began = time.process_time()
+    assert http.call("GET", "orders").content == b""
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.usefixtures("small")

@@ -44,7 +44,7 @@ def read(pieces: Sequence[bytes], method: str = "GET") -> AnswerReader:
 
 
 def body_of(reader: AnswerReader) -> bytes:
-    return b"".join(reader.pieces)
+    return bytes(reader.body)
 
 
 ANSWERS = {
@@ -351,9 +351,47 @@ class TunnelProxy:
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            while data := source.recv(65536):
+            while data := self._take(source):
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
+
+    def _take(self, source: socket.socket) -> bytes:
+        return source.recv(65536)
+
+
+class GatheringProxy(TunnelProxy):
+    """Passes on in one piece what came in several."""
+
+    def _take(self, source: socket.socket) -> bytes:
+        data = source.recv(65536)
+        source.settimeout(0.2)
+        with suppress(TimeoutError):
+            while more := source.recv(65536):
+                data += more
+        source.settimeout(None)
+        return data
+
+
+def test_what_follows_an_answer_through_a_proxys_tls_is_not_the_next_one(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, certificate: Certificate
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+
+    def serve(client: socket.socket, count: int) -> None:
+        secure = certificate.context.wrap_socket(client, server_side=True)
+        secure.recv(65536)
+        answers = [ANSWERS["a length"][0], OK + b"Content-Length: 5\r\n\r\nwrong"]
+        for answer in [OK + b"Content-Length: 5\r\n\r\nright"] if count else answers:
+            secure.sendall(answer)
+        secure.recv(65536)
+
+    with serving(serve) as server, serving(GatheringProxy(server, certificate.context).serve) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", "https://"))
+        http = Http(server.replace("http://", "https://"), tokens)
+        assert http.call("PUT", "orders/A", b"{}").content == b'{"a":1}'
+        assert http.call("PUT", "orders/B", b"{}").content == b"right"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -11,7 +11,7 @@ from airflow_provider_feedamp.bulk.progress import (
     PlaceCounts,
     Progress,
     ProgressLog,
-    duration,
+    duration_in_words,
     line_of,
 )
 
@@ -77,7 +77,7 @@ def test_a_line_says_what_is_known(found: Progress, line: str) -> None:
     [(0, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7380, "2 h 3 min")],
 )
 def test_durations_are_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert duration_in_words(seconds) == words
 
 
 def test_a_line_comes_every_few_seconds_and_not_at_the_end(

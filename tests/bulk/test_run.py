@@ -10,17 +10,20 @@ import random
 import sqlite3
 import threading
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_feedamp.bulk import checkpoint as checkpoint_module
 from airflow_provider_feedamp.bulk import place as place_module
+from airflow_provider_feedamp.bulk import progress as progress_module
 from airflow_provider_feedamp.bulk import rejects as rejects_module
 from airflow_provider_feedamp.bulk import source as source_module
-from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, checkpoint_of
+from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, Checkpoints, checkpoint_of
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
+from airflow_provider_feedamp.bulk.rejects import RejectsFile
 from airflow_provider_feedamp.bulk.source import FileInput, ListInput, SourceOrder, parse_order
 from airflow_provider_feedamp.bulk.sql import QueryInput
 from airflow_provider_feedamp.bulk.threads import Stop
@@ -365,6 +368,25 @@ def test_a_checkpoint_that_cannot_be_kept_or_removed_costs_no_order(
     assert task.run(source, Orders()).placed == 23
     assert caplog.text.count("The checkpoint could not be kept (OSError)") == 1
     assert "The checkpoint could not be removed (OSError)" in caplog.text
+
+
+def test_time_passes_between_two_checkpoints_however_slow_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Slow(Memory):
+        def save(self, value: dict[str, Any]) -> None:
+            nonlocal now
+            super().save(value)
+            now += 20
+
+    monkeypatch.setattr(checkpoint_module, "SAVE_EVERY", 5.0)
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now))
+    memory = Slow()
+    saved = Checkpoints(memory, lambda _: "stamp", None)
+    for expected in (0, 1, 1, 2):
+        now += 4
+        saved.save_if_due(PlaceCounts(read=1, placed=1), RejectsFile(None))
+        assert memory.saves == expected
 
 
 def test_the_checkpoint_holds_numbers_and_a_digest_only(source: str, task: Task) -> None:

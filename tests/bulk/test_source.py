@@ -213,6 +213,14 @@ def test_a_line_over_the_limit_is_a_problem_of_bounded_size_and_the_others_go_on
 
 
 @pytest.mark.usefixtures("short_orders")
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_of_just_the_limit_is_an_order(write: Write, end: bytes) -> None:
+    [order] = read_orders(write("orders.ndjson", b'{"n": "' + b"x" * 4991 + b'"}' + end))
+
+    assert (order.problem, len(order.body or b"")) == (None, 5000)
+
+
+@pytest.mark.usefixtures("short_orders")
 def test_an_element_over_the_limit_is_a_clear_error(write: Write) -> None:
     orders = read_orders(write("orders.json", b'[{"n": 1}, "' + b"x" * 20_000 + b'"]'))
 
