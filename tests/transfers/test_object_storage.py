@@ -29,7 +29,7 @@ def place(*numbers: str, seller: str | None = None) -> None:
         FeedAmpHook(seller=seller).client.orders.place(good_order(number))
 
 
-def run(destination: object, resource: str = "orders", **arguments: Any) -> dict[str, Any]:
+def run(destination: object, resource: str = "orders", **arguments: Any) -> Any:
     task = FeedAmpToObjectStorageOperator(
         task_id="export", resource=resource, destination=str(destination), **arguments
     )
