@@ -39,8 +39,9 @@ def main() -> None:
         "import": place,
         "latency": latency,
         "memory": memory,
+        "call": warm_call,
         "token": warm_token,
-        "new-process": first_request,
+        "new-process": new_process,
     }
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=list(measures))
@@ -138,6 +139,18 @@ def memory(arguments: argparse.Namespace) -> Figures:
     return {"orders": counts.placed, "seconds": meter.seconds, "cpu": meter.cpu, "most_mb": most}
 
 
+def warm_call(arguments: argparse.Namespace) -> Figures:
+    """Place one order again and again, from the main thread alone."""
+    orders = FeedAmpHook().client.orders
+    order = json.loads(order_line(1))
+    for _ in range(WARM_UP):
+        orders.place(order)
+    with Meter() as meter:
+        for _ in range(arguments.count):
+            orders.place(order)
+    return {"orders": arguments.count, "seconds": meter.seconds, "cpu": meter.cpu}
+
+
 def warm_token(_: argparse.Namespace) -> Figures:
     """Compare a token that the process has with reading a dict under a lock."""
     hook = FeedAmpHook()
@@ -157,7 +170,7 @@ def warm_token(_: argparse.Namespace) -> Figures:
     return {**figures, "store_accesses": sum(accesses.values())}
 
 
-def first_request(_: argparse.Namespace) -> Figures:
+def new_process(_: argparse.Namespace) -> Figures:
     """Make a hook in this new process and send one authorised request."""
     accesses = count_store_accesses()
     with Meter() as meter:

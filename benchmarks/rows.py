@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.world import world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.world import World
 
 ROUND_TRIP = 0.025
 WORKERS = 32
+MANY_WORKERS = 256
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,29 @@ def speed(options: Options) -> list[Row]:
     network = f"workers / round trip: {limit:.0f}/s"
     return [
         Row(what, f"{rate:.0f}/s", against, times, "at least 28 times", times >= 28, figures),
-        Row(what, f"{rate:.0f}/s", network, share, "at least 0.90", share >= 0.9),
+        Row(what, f"{rate:.0f}/s", network, share, "at least 0.93", share >= 0.93),
+    ]
+
+
+def wide(options: Options) -> list[Row]:
+    """Orders per second with more workers than a processor can serve, against bare threads of urllib3."""
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "urllib3": []}
+    with world(round_trip=ROUND_TRIP) as place:
+        for _ in range(options.rounds):
+            found["ours"].append(import_with(place, 20_000, MANY_WORKERS))
+            found["urllib3"].append(place.contestant("urllib3", place.orders(20_000), MANY_WORKERS))
+    best = {name: max(map(per_second, results)) for name, results in found.items()}
+    ratio = best["ours"] / best["urllib3"]
+    return [
+        Row(
+            f"orders per second, {ROUND_TRIP * 1000:.0f} ms round trip, {MANY_WORKERS} workers",
+            f"{best['ours']:.0f}/s",
+            f"bare urllib3 with the same bytes and workers: {best['urllib3']:.0f}/s",
+            ratio,
+            "at least 1.5 times",
+            ratio >= 1.5,
+            found,
+        )
     ]
 
 
@@ -84,17 +109,54 @@ def processor(options: Options) -> list[Row]:
             for name in others:
                 found[name].append(place.contestant(name, place.orders(4000), WORKERS))
     best = {name: min(map(milliseconds_each, results)) for name, results in found.items()}
-    ratio = best["ours"] / best["urllib3"]
-    beside = ", ".join(f"{name} {best[name]:.2f} ms" for name in others)
+    figures = {"milliseconds": best, "runs": found}
+    to_urllib3, to_aiohttp = best["ours"] / best["urllib3"], best["ours"] / best["aiohttp"]
+    what = "processor time per order, reading, validation and accounting included"
+    result = f"{best['ours']:.2f} ms"
+    threads = f"bare loops with the same bytes and workers: {beside(best, 'urllib3', 'requests')}"
+    tasks = f"a bare loop with as many tasks: {beside(best, 'aiohttp')}"
+    return [
+        Row(what, result, threads, to_urllib3, "at most 0.45 of urllib3", to_urllib3 <= 0.45, figures),
+        Row(what, result, tasks, to_aiohttp, "less than aiohttp", to_aiohttp < 1),
+    ]
+
+
+def call(options: Options) -> list[Row]:
+    """Processor time of one warm call, against a bare PUT of urllib3 in one thread."""
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "urllib3": []}
+    with on_one_processor(), world() as place:
+        for _ in range(options.rounds):
+            found["ours"].append(place.ours("call", "--count", "4000"))
+            found["urllib3"].append(place.contestant("urllib3", place.orders(4000), 1))
+    best = {name: min(map(milliseconds_each, results)) * 1000 for name, results in found.items()}
     return [
         Row(
-            "processor time per order, reading, validation and accounting included",
-            f"{best['ours']:.2f} ms",
-            f"bare loops with the same bytes and workers: {beside}",
-            ratio,
-            "at most 1.3 times urllib3",
-            ratio <= 1.3,
-            {"milliseconds": best, "runs": found},
+            "processor time of a warm `client.orders.place(order)`, no round trip",
+            f"{best['ours']:.0f} microseconds",
+            f"bare PUT of urllib3: {best['urllib3']:.0f} microseconds",
+            best["ours"],
+            "at most 60 microseconds",
+            best["ours"] <= 60,
+            found,
+        )
+    ]
+
+
+def first_request(options: Options) -> list[Row]:
+    """Processor time of a new task from the beginning of ``execute`` until its one order is placed."""
+    with world() as place:
+        place.ours("token")  # so that the store has a record
+        found = [place.first_request() for _ in range(options.rounds)]
+    best = min(each["cpu"] for each in found) * 1000
+    return [
+        Row(
+            "processor time of `FeedAmpPlaceOrdersOperator.execute` in a new process, one order",
+            f"{best:.0f} ms",
+            "",
+            best,
+            "at most 300 ms",
+            best <= 300,
+            {"runs": found},
         )
     ]
 
@@ -107,7 +169,7 @@ def memory(options: Options) -> list[Row]:
     growth = many["most_mb"] - few["most_mb"]
     return [
         Row(
-            f"memory of an import of {options.many:,} orders ({many['seconds'] / 60:.0f} min)",
+            f"memory of an import of {options.many:,} orders ({many['seconds']:.0f} s)",
             f"{many['most_mb']:.0f} MB",
             f"10,000 orders: {few['most_mb']:.0f} MB",
             growth,
@@ -213,7 +275,10 @@ def imports(options: Options) -> list[Row]:
 
 ROWS: dict[str, Callable[[Options], list[Row]]] = {
     "speed": speed,
+    "wide": wide,
     "processor": processor,
+    "call": call,
+    "first-request": first_request,
     "memory": memory,
     "rollover": rollover,
     "token": token,
@@ -222,9 +287,27 @@ ROWS: dict[str, Callable[[Options], list[Row]]] = {
 }
 
 
-def import_with(place: World, orders: int) -> dict[str, Any]:
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keep this process and those that it starts on one processor, where the system can do that.
+
+    A caller that waits for each answer lets its processor fall asleep. Where it is woken from another one, a
+    call takes up to twice the processor time; whether that is so changes from run to run.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def import_with(place: World, orders: int, workers: int = WORKERS) -> dict[str, Any]:
     """Import so many orders with the provider."""
-    return place.ours("import", "--orders", str(place.orders(orders)), "--workers", str(WORKERS))
+    return place.ours("import", "--orders", str(place.orders(orders)), "--workers", str(workers))
 
 
 def per_second(run: dict[str, Any]) -> float:
@@ -235,6 +318,11 @@ def per_second(run: dict[str, Any]) -> float:
 def milliseconds_each(run: dict[str, Any]) -> float:
     """Return the processor time of each order of a run."""
     return float(run["cpu"] / run["orders"] * 1000)
+
+
+def beside(best: dict[str, float], *names: str) -> str:
+    """Return the milliseconds of some contestants in words."""
+    return ", ".join(f"{name} {best[name]:.2f} ms" for name in names)
 
 
 def import_time(modules: Sequence[str]) -> float:

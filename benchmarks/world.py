@@ -55,6 +55,10 @@ class World:
         options = ("--url", self.url, "--orders", str(orders), "--workers", str(workers))
         return self._run("benchmarks.contestants", name, *options)
 
+    def first_request(self) -> dict[str, Any]:
+        """Run the operator with one order in a new process."""
+        return self._run("benchmarks.first_request")
+
     def _run(self, *arguments: str) -> dict[str, Any]:
         answer = subprocess.run(
             [sys.executable, "-m", *arguments],

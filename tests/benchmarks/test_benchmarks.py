@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_feedamp.api.checks import order_problems
 from benchmarks.__main__ import main, table
-from benchmarks.contestants import new_token
+from benchmarks.contestants import WARM_UP, new_token
 from benchmarks.orders import number_of, order_line, write_orders
 from benchmarks.rows import ROWS, Row
 from benchmarks.world import World, world
@@ -69,6 +69,16 @@ def test_a_warm_token_costs_no_store_access_and_a_new_process_one_read_and_no_to
     posts = place.counts()["POST"]
     assert place.ours("new-process")["accesses"] == {"read": 1}
     assert place.counts()["POST"] == posts
+
+
+def test_warm_calls_and_a_task_place_what_is_measured(place: World) -> None:
+    before = place.counts()["PUT"]
+    assert place.ours("call", "--count", "5")["orders"] == 5
+    assert place.counts()["PUT"] - before == WARM_UP + 5
+    figures = place.first_request()
+    assert place.counts()["PUT"] - before == WARM_UP + 6
+    assert figures["orders"] == 1
+    assert 0 < figures["cpu"] < 60
 
 
 def test_the_table_has_a_line_for_each_row_and_says_where_it_was_measured() -> None:
