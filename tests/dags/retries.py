@@ -1,4 +1,4 @@
-"""Tasks that may be retried once: one works, one is refused for good, one gets no answer."""
+"""Tasks that may be retried once: one works, one is refused for good, one is asked to come back later."""
 
 from __future__ import annotations
 

@@ -176,15 +176,16 @@ def test_a_token_endpoint_that_asks_for_more_time_than_a_task_waits_is_left_to_r
 
 @pytest.fixture(scope="module")
 def retried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AirflowHome, RunningSandbox]]:
-    """Run tasks that may be retried once in a real Airflow: one works, one is refused, one gets no answer."""
-    with serve() as sandbox:
+    """Run tasks that may be retried once in a real Airflow: one works, one is refused, one has to wait."""
+    with serve() as sandbox, serve() as down:
+        # Longer than a task waits by itself, so that the next try is Airflow's.
+        down.control.fault("http_error", on="token", status=503, wait=300, times=None)
         connection = sandbox.connection("acme")
         no_such_token = {"refresh_token": "no-such-token", "seller": "globex"}
-        down = connection | {"host": "http://127.0.0.1:1/api/v1"}
         connections = {
             "feedamp_default": connection,
             "feedamp_revoked": connection | {"extra": no_such_token},
-            "feedamp_down": down,
+            "feedamp_down": down.connection("acme"),
         }
         home = make_airflow(tmp_path_factory, DAGS, connections)
         home.run({DAGS / "retries.py": {}})
