@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
 
+log = logging.getLogger(__name__)
+
+#: How many failures the log has, and how many an error's message names.
+_LOGGED = 20
+_NAMED = 10
+
 #: Returns why a value cannot be used, or nothing: "".
 Check = Callable[[object], str]
 
@@ -209,13 +215,6 @@ def _number(value: object) -> float:
 
 def _refuse(name: str, wanted: str, value: object) -> NoReturn:
     raise InputError(f"{name} must be {wanted}, not {value!r}.")
-
-
-log = logging.getLogger(__name__)
-
-#: How many failures the log has, and how many an error's message names.
-_LOGGED = 20
-_NAMED = 10
 
 
 class FeedAmpOperator(BaseOperator):

@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.store import open_store
-
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
@@ -15,8 +12,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
     """Make the sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
-    CACHE.clear()
-    open_store.cache_clear()
     connection = sandbox.connection("acme", list_requests_per_second="0")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))

@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.store import open_store
-from airflow_provider_feedamp.triggers import polling
 from tests.sandbox.caller import Caller
 
 if TYPE_CHECKING:
@@ -17,9 +14,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
     """Make the sandbox, with the orders A and B of acme, the connection feedamp_default."""
-    CACHE.clear()
-    open_store.cache_clear()
-    polling._clients.clear()
     marketplace = Caller(sandbox, "acme")
     for number in "AB":
         assert marketplace.place(number).ok

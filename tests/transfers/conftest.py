@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.sandbox.server import serve
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.store import open_store
 from tests import s3 as s3_server
 from tests.bulk.conftest import bucket  # noqa: F401 - a fixture
 
@@ -18,22 +15,13 @@ if TYPE_CHECKING:
     from tests.s3 import S3
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[RunningSandbox]:
-    with serve() as running:
-        yield running
-
-
 @pytest.fixture
-def feedamp(running: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
+def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
     """Make an empty sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
-    running.control.reset()
-    CACHE.clear()
-    open_store.cache_clear()
-    connection = running.connection("acme", list_requests_per_second="0")
+    connection = sandbox.connection("acme", list_requests_per_second="0")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
-    return running
+    return sandbox
 
 
 @pytest.fixture(scope="module")
