@@ -10,6 +10,8 @@ PYTHON ?= python3
 ARGS ?=
 # Cells of the matrix, such as CELLS=3.0-3.11 or CELLS="2.11 3.3"; empty means all.
 CELLS ?=
+# The tag that `make release-check` holds the checkout against; empty means that of the commit.
+export TAG ?=
 # Test processes at a time: many tests wait for other processes, so there are more than cores.
 WORKERS ?= 4
 BIN := .venv/bin
@@ -25,10 +27,10 @@ unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # Some images set it: then each of the many processes of the tests compiles all of Airflow again, 1.5 s or more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup test faults bench lint format matrix constraints demo house clean
+.PHONY: help setup test faults bench lint format matrix constraints demo house package release-check clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: ## Make .venv: the newest Airflow, this project, the tools (instant when nothing changed)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -69,5 +71,11 @@ house: setup ## Measure the package: files, lines, circles, the files that one o
 	@mkdir -p .airflow
 	@$(BIN)/python -m scripts.house $(ARGS)
 
+package: setup ## Build the package twice, check it, import README's first orders with it, write its bill of materials
+	@$(BIN)/python -m scripts.package
+
+release-check: setup ## Say what keeps this checkout from being released
+	@$(BIN)/python -m scripts.package release-check
+
 clean: ## Remove everything that these commands made
-	rm -rf .venv .matrix .airflow .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .matrix .airflow .demo .bench .package .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -23,8 +23,8 @@ from urllib.parse import urljoin
 
 import requests
 
+from airflow_provider_feedamp.sandbox.sample_orders import write_orders
 from scripts.demo_bar import following
-from scripts.demo_orders import write_orders
 from scripts.processes import started
 from scripts.versions import ROOT
 
@@ -201,7 +201,7 @@ def run() -> None:
     if DEMO == OWN_FOLDER:
         shutil.rmtree(DEMO, ignore_errors=True)
     DEMO.mkdir(exist_ok=True)
-    bad = write_orders(ORDERS)
+    bad = write_orders(ORDERS, 300, bad=True)
     print(f"Order file: {shown(ORDERS)}, {len(ORDERS.read_text().splitlines())} lines, {bad} of them bad")
     settings = airflow_settings()
     command = [*(str(BIN / "python"), "-m", "airflow_provider_feedamp.sandbox", "--port", "0")]

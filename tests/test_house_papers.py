@@ -218,8 +218,8 @@ def test_the_layout_in_contributing_names_every_folder_and_room(texts: dict[str,
 
 
 def test_contributing_has_every_command_of_the_makefile(texts: dict[str, str]) -> None:
-    targets = re.findall(r"^([a-z]+):.*##", texts["Makefile"], re.MULTILINE)
-    rows = re.findall(r"^\| `make ([a-z]+)` \|", texts["CONTRIBUTING.md"], re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*##", texts["Makefile"], re.MULTILINE)
+    rows = re.findall(r"^\| `make ([a-z-]+)` \|", texts["CONTRIBUTING.md"], re.MULTILINE)
 
     assert sorted(rows) == sorted(set(targets) - {"help"})
 

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_feedamp.cli.base import one_line
 from scripts import pythons
 from scripts.demo import essential
-from scripts.demo_orders import ORDERS, write_orders
+from airflow_provider_feedamp.sandbox.sample_orders import write_orders
 from scripts.house import entered
 from scripts.matrix import Cell, needed, picked, summary
 from scripts.processes import started
@@ -104,10 +104,10 @@ def test_the_demo_shows_the_essence_of_the_log(line: str, shown: str) -> None:
 
 
 def test_the_order_file_of_the_demo_is_the_same_every_time(tmp_path: Path) -> None:
-    bad = [write_orders(tmp_path / name) for name in ("a", "b")]
+    bad = [write_orders(tmp_path / name, 300, bad=True) for name in ("a", "b")]
 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert len((tmp_path / "a").read_text(encoding="utf-8").splitlines()) == ORDERS + bad[0]
+    assert len((tmp_path / "a").read_text(encoding="utf-8").splitlines()) == 300 + bad[0]
 
 
 def test_a_program_and_its_children_are_gone_after_the_block() -> None:

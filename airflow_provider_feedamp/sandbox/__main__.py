@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
 _NEEDED = ("fastapi", "starlette", "uvicorn", "pydantic")
+_SAMPLES = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: SandboxSettings, arguments: argparse.Namespace) -> int:
+    from airflow_provider_feedamp.sandbox.sample_orders import write_orders
     from airflow_provider_feedamp.sandbox.server import serve
 
     ended = threading.Event()
@@ -52,8 +54,10 @@ def _run(settings: SandboxSettings, arguments: argparse.Namespace) -> int:
     ready_file: Path | None = arguments.ready_file
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
+    if arguments.orders is not None:
+        write_orders(arguments.orders, _SAMPLES)
     with serve(settings, port=arguments.port) as sandbox:
-        _announce(sandbox, settings, ready_file)
+        _announce(sandbox, settings, arguments)
         ended.wait()
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
@@ -75,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--approval", choices=("page", "auto", "deny"), help="default page")
     other = "any other setting, for example cursor_end=empty"
     add("--set", action="append", default=[], metavar="NAME=VALUE", help=other)
+    add("--orders", type=Path, help=f"file to write {_SAMPLES} sample orders to, one JSON object a line")
     add("--ready-file", type=Path, help="file to write when it serves: base URL and connections as JSON")
     return parser
 
@@ -106,12 +111,15 @@ def _json(text: str) -> Any:
         return text
 
 
-def _announce(sandbox: RunningSandbox, settings: SandboxSettings, ready_file: Path | None) -> None:
+def _announce(sandbox: RunningSandbox, settings: SandboxSettings, arguments: argparse.Namespace) -> None:
+    ready_file: Path | None = arguments.ready_file
     connections = {seller: sandbox.connection(seller) for seller in settings.sellers}
     lines = [f"FeedAMP sandbox is ready on {sandbox.base_url} (end it with Ctrl-C)"]
     for seller, connection in connections.items():
         value = shlex.quote(json.dumps(connection))
         lines += [f"Connection of seller {seller}:", f"  export AIRFLOW_CONN_FEEDAMP_DEFAULT={value}"]
+    if arguments.orders is not None:
+        lines.append(f"Sample orders to import: {_SAMPLES} in {arguments.orders.resolve()}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
     if ready_file is not None:

@@ -1,4 +1,4 @@
-"""Make the order file of the demo: a few hundred orders of a marketplace, some of them bad."""
+"""Orders to try an import with: those of a marketplace, some of them bad if asked for."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-ORDERS = 300
 PRODUCTS = (("MUG-01", "Mug", 7.95), ("TEA-12", "Tea, 12 bags", 4.5), ("KET-03", "Kettle", 39.0))
 
 
-def write_orders(path: Path) -> int:
-    """Write the orders, one JSON object a line, and return how many of the lines are bad."""
+def write_orders(path: Path, count: int, *, bad: bool = False) -> int:
+    """Write orders, one JSON object a line; the same ones each time.
+
+    :param path: The file; one that is there is replaced.
+    :param count: How many good orders.
+    :param bad: Whether to put bad lines among them, of each kind that marketplaces really send.
+    :return: How many lines are bad.
+    """
     dice = random.Random(2026)  # noqa: S311  (the same file every time, nothing secret)
-    lines = [json.dumps(order(number, dice), ensure_ascii=False) for number in range(1, ORDERS + 1)]
-    bad = bad_lines(dice)
-    for line in bad:
+    lines = [json.dumps(order(number, dice), ensure_ascii=False) for number in range(1, count + 1)]
+    broken = bad_lines(dice) if bad else []
+    for line in broken:
         lines.insert(dice.randrange(len(lines)), line)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return len(bad)
+    return len(broken)
 
 
 def order(number: int, dice: random.Random) -> dict[str, Any]:
