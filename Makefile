@@ -27,7 +27,7 @@ unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # Some images set it: then each of the many processes of the tests compiles all of Airflow again, 1.5 s or more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup test faults bench lint format matrix constraints demo house package release-check clean
+.PHONY: help setup test faults bench lint format matrix constraints demo docs house package release-check clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -71,6 +71,10 @@ house: setup ## Measure the package: files, lines, circles, the files that one o
 	@mkdir -p .airflow
 	@$(BIN)/python -m scripts.house $(ARGS)
 
+docs: setup ## Build the documentation into .docs/html; a warning is an error (ARGS=links checks other sites' addresses)
+	@mkdir -p .airflow
+	@$(BIN)/python -m scripts.docs $(ARGS)
+
 package: setup ## Build the package twice, check it, import README's first orders with it, write its bill of materials
 	@$(BIN)/python -m scripts.package
 
@@ -78,4 +82,4 @@ release-check: setup ## Say what keeps this checkout from being released
 	@$(BIN)/python -m scripts.package release-check
 
 clean: ## Remove everything that these commands made
-	rm -rf .venv .matrix .airflow .demo .bench .package .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .matrix .airflow .demo .bench .docs .package .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_feedamp import __version__
-from scripts import package
+from scripts import docs, package
 from scripts.build_metadata import readme, urls
 from tests.house import ROOT
 
@@ -121,3 +121,16 @@ def test_the_bill_of_materials_names_no_host_of_an_index(
     assert package.bill_of_materials(tmp_path, tmp_path / "bill.json") == 1
     (part,) = json.loads((tmp_path / "bill.json").read_text())["components"]
     assert part["externalReferences"] == [kept]
+
+
+def test_python_on_a_page_that_nothing_has_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = "```python\n1\n```\n\n"
+    page = f"<!-- executed -->\n{block}<!-- example_dags/a.py b -->\n{block}{block}"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text(page)
+    monkeypatch.setattr(docs, "ROOT", tmp_path)
+    monkeypatch.setattr(docs, "DOCS", tmp_path / "docs")
+
+    assert docs.unproven() == ["docs/page.md:11: this code block is not from an executed example"]
