@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.databases import mariadb, postgresql
+from tests.databases import mariadb, missing, postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,14 @@ def forget() -> None:
     open_store.cache_clear()
     http._pacers.clear()
     polling._clients.clear()
+
+
+def pytest_report_header() -> list[str]:
+    """Say at the start what this machine leaves out, and how to bring it."""
+    lacking = "" if os.environ.get("FEEDAMP_TEST_DATABASES") == "no" else ", ".join(missing())
+    return (
+        [f"left out here: the tests of {lacking}. `bash scripts/databases.sh` brings them"] if lacking else []
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

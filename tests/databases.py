@@ -17,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -283,20 +284,33 @@ def mariadb() -> Iterator[MariadbServer]:
         yield server
 
 
+def missing() -> list[str]:
+    """Return the servers that this machine lacks, with their drivers, and whose tests are left out."""
+    needed = {
+        "PostgreSQL": (_postgresql("postgres"), "psycopg2"),
+        "pgbouncer": (_program("pgbouncer"), "psycopg2"),
+        "MariaDB": (_program("mariadbd"), "MySQLdb"),
+    }
+    return [name for name, (program, driver) in needed.items() if _lacking(program, driver)]
+
+
 def _need(program: str, driver: str) -> None:
     """Skip the test when a server or its driver is missing; where CI runs, that is a failure."""
     if os.environ.get("FEEDAMP_TEST_DATABASES") == "no":
         pytest.skip("FEEDAMP_TEST_DATABASES=no: other cells of the matrix test the database servers")
-    missing = [] if shutil.which(program) else [f"the program {program}"]
-    try:
-        __import__(driver)
-    except ImportError:
-        missing.append(f"the Python module {driver}")
-    if missing:
-        reason = f"This machine lacks {' and '.join(missing)}. {PACKAGES}"
+    if lacking := _lacking(program, driver):
+        reason = f"This machine lacks {' and '.join(lacking)}. {PACKAGES}"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def _lacking(program: str, driver: str) -> list[str]:
+    found = {
+        f"the program {program}": shutil.which(program),
+        f"the Python module {driver}": find_spec(driver),
+    }
+    return [name for name, there in found.items() if not there]
 
 
 def _postgresql(program: str) -> str:
