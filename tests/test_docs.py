@@ -66,7 +66,7 @@ def test_the_error_table_has_every_public_error() -> None:
         if issubclass(kind, exceptions.FeedAmpError) and kind is not exceptions.FeedAmpError
     }
     for name, kind in errors.items():
-        row = re.search(rf"^\| `{name}` \|[^|]*\| (\w+) \|", page, re.MULTILINE)
+        row = re.search(rf'^\| <a id="{name.lower()}"></a>`{name}` \|[^|]*\| (\w+) \|', page, re.MULTILINE)
         assert row is not None, name
         assert row[1] == ("yes" if kind.retryable else "no"), name
 
