@@ -17,7 +17,7 @@ import requests
 
 import airflow_provider_feedamp
 from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
@@ -157,7 +157,7 @@ def test_the_table_has_all_endpoints_in_their_order() -> None:
 
 
 def test_the_table_has_each_client_method_once_and_no_other() -> None:
-    client = FeedAmpClient(Transport(Http("http://127.0.0.1", HookTokens(FeedAmpHook()))))
+    client = FeedAmpClient(Http("http://127.0.0.1", HookTokens(FeedAmpHook())))
     there = {
         f"{resource}.{name}"
         for resource in ("orders", "refunds", "returns")

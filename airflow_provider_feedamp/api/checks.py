@@ -53,7 +53,7 @@ def check_order(order: object) -> None:
     except Exception as error:  # noqa: BLE001 - one order of millions must not end an import, whatever is in it
         problems = [f"it could not be checked: {type(error).__name__}"]
     if problems:
-        name = _shown(order.get("mp_order_number") if isinstance(order, Mapping) else None)
+        name = _quoted(order.get("mp_order_number") if isinstance(order, Mapping) else None)
         _refuse("An order without a number" if name is None else f"Order {name}", problems)
 
 
@@ -64,12 +64,12 @@ def check_return(mp_order_number: str, mp_return_number: str, return_: object) -
     """
     if problems := return_problems(mp_order_number, mp_return_number, return_):
         of_return, of_order = (
-            _shown(each) or "without a number" for each in (mp_return_number, mp_order_number)
+            _quoted(each) or "without a number" for each in (mp_return_number, mp_order_number)
         )
         _refuse(f"Return {of_return} of order {of_order}", problems)
 
 
-def _shown(number: object) -> str | None:
+def _quoted(number: object) -> str | None:
     return repr(number[:LONGEST_NUMBER]) if number and isinstance(number, str) else None
 
 

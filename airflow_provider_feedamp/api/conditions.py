@@ -1,7 +1,7 @@
 """What sensors and triggers wait for. Both ask the same object, so that no decision is made twice.
 
 Each condition is plain data that JSON can carry, asks FeedAMP when ``met`` is called, and keeps nothing but
-the lines that it has logged already.
+the lines that it has logged already: it is asked every minute.
 """
 
 from __future__ import annotations
@@ -43,17 +43,10 @@ class Condition(Protocol):
         """
 
 
-@dataclass(slots=True)
-class LoggedLines:
-    """The lines that a condition has logged already: it is asked every minute."""
-
-    logged: set[str] = field(default_factory=set)
-
-    def log(self, level: int, text: str) -> None:
-        """Log a line, unless it was logged before."""
-        if text not in self.logged:
-            self.logged.add(text)
-            log.log(level, text)
+def _log_once(logged: set[str], level: int, text: str) -> None:
+    if text not in logged:
+        logged.add(text)
+        log.log(level, text)
 
 
 def plain(condition: Any) -> dict[str, Any]:
@@ -120,7 +113,7 @@ class FulfilledOrders:
 
     mp_order_numbers: Sequence[str]
     until: str = "complete"
-    _logged: LoggedLines = field(default_factory=LoggedLines, init=False, repr=False, compare=False)
+    _logged: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_texts("mp_order_numbers", self.mp_order_numbers)
@@ -138,7 +131,7 @@ class FulfilledOrders:
             return numbers
         state = "fulfilled" if self.until == "complete" else "begun"
         text = f"{len(waiting)} of {len(numbers)} orders are not {state} yet: {named(waiting)}"
-        self._logged.log(logging.INFO, text)
+        _log_once(self._logged, logging.INFO, text)
         return None
 
     def _read(self, client: FeedAmpClient, numbers: list[str]) -> dict[str, Order]:
@@ -173,12 +166,14 @@ class FulfilledOrders:
             return True
         if order.get("is_marketplace_fulfilled") is True:
             text = f"Order {number!r} is fulfilled by the marketplace itself: nothing to wait for"
-            self._logged.log(logging.INFO, text)
+            _log_once(self._logged, logging.INFO, text)
             return True
         if status in _OPEN:
             return False
-        self._logged.log(
-            logging.WARNING, f"Order {number!r} has the status {status!r}, which is not known here"
+        _log_once(
+            self._logged,
+            logging.WARNING,
+            f"Order {number!r} has the status {status!r}, which is not known here",
         )
         fulfilled = client.orders.fulfillments(number)
         complete = fulfilled.get("status") == FulfillmentStatus.COMPLETE
@@ -281,7 +276,7 @@ class ReturnsInStatus:
     returns: Sequence[Mapping[str, str]]
     status: str = ReturnStatus.REFUNDED
     respond_dates: Sequence[str | None] | None = None
-    _logged: LoggedLines = field(default_factory=LoggedLines, init=False, repr=False, compare=False)
+    _logged: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = ("mp_order_number", "mp_return_number")
@@ -325,7 +320,7 @@ class ReturnsInStatus:
             )
         if waiting:
             of = f"{len(waiting)} of {len(self.returns)} returns"
-            self._logged.log(logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
+            _log_once(self._logged, logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
             return None
         return reached
 
@@ -334,7 +329,7 @@ class ReturnsInStatus:
         if status in _STEPS:
             return _STEPS.index(ReturnStatus(status)) >= _STEPS.index(ReturnStatus(self.status))
         text = f"Return {each['mp_return_number']!r} has the status {status!r}, which is not known here"
-        self._logged.log(logging.WARNING, text)
+        _log_once(self._logged, logging.WARNING, text)
         return False
 
     def _told(self, each: Mapping[str, str], held: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,7 +338,7 @@ class ReturnsInStatus:
         order_number, return_number = _return_key(each)
         if codes:
             text = f"Return {return_number!r} has unresolved errors: {named(codes)}"
-            self._logged.log(logging.WARNING, text)
+            _log_once(self._logged, logging.WARNING, text)
         return {
             "mp_order_number": order_number,
             "mp_return_number": return_number,

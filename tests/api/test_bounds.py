@@ -20,7 +20,7 @@ from tests.api.edge import Edge, Reply
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.api.http import Http, Transport
+    from airflow_provider_feedamp.api.http import Http
     from airflow_provider_feedamp.api.session import FeedAmpSession
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -65,20 +65,20 @@ DRIPS = {
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("what", DRIPS)
-def test_an_answer_that_drips_is_cut_and_counts_as_none(transport: Transport, edge: Edge, what: str) -> None:
+def test_an_answer_that_drips_is_cut_and_counts_as_none(http: Http, edge: Edge, what: str) -> None:
     edge.will_reply(Reply(wire=dripping(*DRIPS[what])), Reply(200, {"a": 1}))
     began = time.monotonic()
-    assert transport.request("GET", ("orders", "A"), what="x").body == {"a": 1}
+    assert http.request("GET", ("orders", "A"), what="x").body == {"a": 1}
     assert time.monotonic() - began < 4
     assert len(edge.received) == 2
 
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("what", ["header", "body"])
-def test_a_post_whose_answer_drips_is_not_repeated(transport: Transport, edge: Edge, what: str) -> None:
+def test_a_post_whose_answer_drips_is_not_repeated(http: Http, edge: Edge, what: str) -> None:
     edge.will_reply(Reply(wire=dripping(*DRIPS[what])))
     with pytest.raises(UnreachableError, match=r"\(ReadTimeout\w*\).*may have received it"):
-        transport.request("POST", ("orders", "A", "errors"), json=[], what="x")
+        http.request("POST", ("orders", "A", "errors"), json=[], what="x")
     assert len(edge.received) == 1
 
 
@@ -102,17 +102,17 @@ def test_an_answer_that_comes_without_a_pause_is_cut_too(
 
 
 @pytest.mark.usefixtures("short")
-def test_the_time_begins_anew_with_each_sending(transport: Transport, edge: Edge) -> None:
+def test_the_time_begins_anew_with_each_sending(http: Http, edge: Edge) -> None:
     for _ in range(3):
         edge.will_reply(Reply(wire=dripping(*DRIPS["body"])))
-    assert transport.request("PUT", ("orders", "A"), body=b"{}", what="x").status == 200
+    assert http.request("PUT", ("orders", "A"), body=b"{}", what="x").status == 200
     assert len(edge.received) == 4
 
 
 @pytest.mark.usefixtures("short")
-def test_the_time_begins_anew_on_a_connection_that_is_used_again(transport: Transport, edge: Edge) -> None:
+def test_the_time_begins_anew_on_a_connection_that_is_used_again(http: Http, edge: Edge) -> None:
     for _ in range(2):
-        transport.request("GET", ("orders", "A"), what="x")
+        http.request("GET", ("orders", "A"), what="x")
         time.sleep(1.0)
     assert len(edge.received) == 2
 
@@ -195,17 +195,15 @@ BOMBS = {
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("what", BOMBS)
-def test_an_answer_that_is_too_long_is_an_error_and_asked_for_once(
-    transport: Transport, edge: Edge, what: str
-) -> None:
+def test_an_answer_that_is_too_long_is_an_error_and_asked_for_once(http: Http, edge: Edge, what: str) -> None:
     edge.will_reply(Reply(wire=BOMBS[what]))
     with pytest.raises(
         ApiError, match=r"GET /api/v1/orders with HTTP 200 and a body of more than 0 MiB"
     ) as caught:
-        transport.request("GET", ("orders",), params={"cursor": "abc"}, what="x")
+        http.request("GET", ("orders",), params={"cursor": "abc"}, what="x")
     assert (caught.value.status, caught.value.retryable) == (200, False)
     assert "abc" not in str(caught.value)
-    assert transport.request("GET", ("orders",), what="x").body == {}
+    assert http.request("GET", ("orders",), what="x").body == {}
     assert len(edge.received) == 2
 
 
@@ -229,10 +227,10 @@ def test_a_body_that_is_packed_in_many_parts_is_unpacked_at_once(http: Http, edg
 
 
 @pytest.mark.usefixtures("small")
-def test_a_body_that_is_packed_twice_is_not_unpacked(transport: Transport, edge: Edge) -> None:
+def test_a_body_that_is_packed_twice_is_not_unpacked(http: Http, edge: Edge) -> None:
     edge.will_reply(Reply(200, gzip.compress(gzip.compress(b"{}")), {"Content-Encoding": "gzip, gzip"}))
     with pytest.raises(ApiError, match="packed more than once"):
-        transport.request("GET", ("orders",), what="x")
+        http.request("GET", ("orders",), what="x")
 
 
 @pytest.mark.usefixtures("small")
@@ -247,34 +245,34 @@ def test_a_users_own_request_is_bounded_too_unless_it_is_a_stream(
 
 
 @pytest.mark.usefixtures("small")
-def test_an_error_that_is_too_long_is_still_that_error(transport: Transport, edge: Edge) -> None:
+def test_an_error_that_is_too_long_is_still_that_error(http: Http, edge: Edge) -> None:
     edge.otherwise = Reply(503, ZEROS)
     with pytest.raises(ServerError):
-        transport.request("GET", ("orders",), what="x")
+        http.request("GET", ("orders",), what="x")
     assert len(edge.received) == 1 + 3
 
 
-def test_a_bomb_takes_no_more_memory_than_an_answer_may_have(transport: Transport, edge: Edge) -> None:
+def test_a_bomb_takes_no_more_memory_than_an_answer_may_have(http: Http, edge: Edge) -> None:
     bomb = gzip.compress(bytes(8 * LONGEST_ANSWER))
     edge.will_reply(Reply(200, bomb, {"Content-Encoding": "gzip"}))
     tracemalloc.start()
     try:
         with pytest.raises(ApiError, match="more than 32 MiB"):
-            transport.request("GET", ("orders",), what="x")
+            http.request("GET", ("orders",), what="x")
         assert tracemalloc.get_traced_memory()[1] < 3 * LONGEST_ANSWER
     finally:
         tracemalloc.stop()
 
 
-def test_an_answer_as_long_as_it_may_be_is_taken(transport: Transport, edge: Edge) -> None:
+def test_an_answer_as_long_as_it_may_be_is_taken(http: Http, edge: Edge) -> None:
     body = b'{"a":"' + b"x" * (LONGEST_ANSWER - 8) + b'"}'
     edge.will_reply(Reply(200, body))
-    assert len(transport.request("GET", ("orders",), what="x").body["a"]) == LONGEST_ANSWER - 8
+    assert len(http.request("GET", ("orders",), what="x").body["a"]) == LONGEST_ANSWER - 8
 
 
-def test_a_length_that_promises_more_than_comes_is_a_missing_answer(transport: Transport, edge: Edge) -> None:
+def test_a_length_that_promises_more_than_comes_is_a_missing_answer(http: Http, edge: Edge) -> None:
     for length in (50, 50_000, 50_000_000):
         edge.will_reply(
             Reply(wire=whole(f"Content-Length: {length}", body=b'{"a": 1}')), Reply(200, {"b": 2})
         )
-        assert transport.request("GET", ("orders",), what="x").body == {"b": 2}
+        assert http.request("GET", ("orders",), what="x").body == {"b": 2}

@@ -21,15 +21,15 @@ from airflow_provider_feedamp.exceptions import NotFoundError, ReturnOverdueErro
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 SINCE = "2026-01-01T12:00:00+00:00"
 RETURN = {"mp_order_number": "A", "mp_return_number": "R"}
 
 
 @pytest.fixture
-def client(transport: Transport) -> FeedAmpClient:
-    return FeedAmpClient(transport)
+def client(http: Http) -> FeedAmpClient:
+    return FeedAmpClient(http)
 
 
 def order(number: str, status: str | None, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from urllib3.exceptions import ReadTimeoutError
 
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.exceptions import ApiError, ConfigurationError, TokenError, UnreachableError
 from tests.api.edge import Edge, Reply, Tokens
 
@@ -43,18 +43,18 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_redirect_is_an_error_and_not_followed(
-    transport: Transport, edge: Edge, elsewhere: Edge, status: int, method: str
+    http: Http, edge: Edge, elsewhere: Edge, status: int, method: str
 ) -> None:
     edge.will_reply(Reply(status, headers={"Location": f"{elsewhere.base_url}/orders"}))
     with pytest.raises(ApiError, match="redirects the call"):
-        transport.request(method, ("orders", "A"), what="x")
+        http.request(method, ("orders", "A"), what="x")
     assert (len(edge.received), len(elsewhere.received)) == (1, 0)
 
 
-def test_a_redirect_within_the_origin_is_not_followed_either(transport: Transport, edge: Edge) -> None:
+def test_a_redirect_within_the_origin_is_not_followed_either(http: Http, edge: Edge) -> None:
     edge.will_reply(Reply(307, headers={"Location": "/api/v1/moved"}))
     with pytest.raises(ApiError, match="redirects the call"):
-        transport.request("GET", ("orders", "A"), what="x")
+        http.request("GET", ("orders", "A"), what="x")
     assert len(edge.received) == 1
 
 
@@ -101,7 +101,7 @@ def test_a_tunnel_that_the_proxy_refuses_blames_the_proxy_and_shows_no_login(
     edge.otherwise = Reply(407)
     base_url = "https://feedamp.invalid/api/v1"
     with pytest.raises(UnreachableError, match="The proxy failed: check HTTPS_PROXY") as caught:
-        Transport(Http(base_url, tokens, retries=0)).request("GET", ("orders",), what="x")
+        Http(base_url, tokens, retries=0).request("GET", ("orders",), what="x")
     assert "something" not in "".join(traceback.format_exception(caught.value))
     [tunnel] = edge.received
     assert (tunnel.method, tunnel.target) == ("CONNECT", "feedamp.invalid:443")
@@ -135,13 +135,13 @@ def test_it_trusts_the_certificates_that_the_environment_names(
     edge = Edge(certificate.context)
     if trusted:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    transport = Transport(Http(edge.base_url, tokens))
+    http = Http(edge.base_url, tokens)
     try:
         if trusted:
-            assert transport.request("GET", ("orders",), what="x").body == {}
+            assert http.request("GET", ("orders",), what="x").body == {}
         else:
             with pytest.raises(UnreachableError, match=r"TLS failed.*certificate.*REQUESTS_CA_BUNDLE"):
-                transport.request("GET", ("orders",), what="x")
+                http.request("GET", ("orders",), what="x")
     finally:
         edge.close()
     assert len(edge.received) == trusted
@@ -191,9 +191,9 @@ def test_an_answer_that_does_not_come_in_time_is_none(
         Http(edge.base_url, tokens, timeout, retries=0).call("GET", "orders")
 
 
-def test_a_compressed_answer_is_read(transport: Transport, edge: Edge) -> None:
+def test_a_compressed_answer_is_read(http: Http, edge: Edge) -> None:
     edge.will_reply(Reply(200, gzip.compress(b'{"a":1}'), {"Content-Encoding": "gzip"}))
-    assert transport.request("GET", ("orders", "A"), what="x").body == {"a": 1}
+    assert http.request("GET", ("orders", "A"), what="x").body == {"a": 1}
 
 
 def test_its_connection_is_free_for_the_next_call(http: Http, edge: Edge) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -16,9 +15,6 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.hooks.feedamp import task_errors
 from tests.api.edge import Edge, Reply, Tokens
-
-if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.http import Transport
 
 
 def bearers(edge: Edge) -> list[str | None]:
@@ -57,11 +53,11 @@ def test_a_fresh_token_that_is_refused_is_waited_for_and_tried_again(
 
 
 def test_a_fresh_token_that_stays_refused_is_an_error_that_a_later_try_cannot_heal(
-    edge: Edge, transport: Transport, tokens: Tokens, slept: list[float]
+    edge: Edge, http: Http, tokens: Tokens, slept: list[float]
 ) -> None:
     edge.otherwise = Reply(401, {"message": "no"})
     with pytest.raises(AuthenticationError, match="fresh access token was refused") as caught, task_errors():
-        transport.request("GET", ("orders",), what="x")
+        http.request("GET", ("orders",), what="x")
     assert caught.value.retryable is False
     assert isinstance(caught.value, AirflowFailException)
     assert bearers(edge) == ["Bearer first-token"] + ["Bearer second-token"] * 3
@@ -70,22 +66,22 @@ def test_a_fresh_token_that_stays_refused_is_an_error_that_a_later_try_cannot_he
 
 @pytest.mark.parametrize(("earlier", "retryable"), [(200, True), (404, False)])
 def test_a_client_that_had_a_success_before_may_have_one_later(
-    edge: Edge, transport: Transport, http: Http, earlier: int, retryable: bool
+    edge: Edge, http: Http, earlier: int, retryable: bool
 ) -> None:
     edge.will_reply(Reply(earlier, {}))
     http.call("GET", "orders")
     edge.otherwise = Reply(401)
     with pytest.raises(AuthenticationError) as caught, task_errors():
-        transport.request("PUT", ("orders", "A"), what="x")
+        http.request("PUT", ("orders", "A"), what="x")
     assert caught.value.retryable is retryable
     assert isinstance(caught.value, AirflowFailException) is not retryable
 
 
-def test_a_403_stays_final_whatever_was_before(edge: Edge, transport: Transport) -> None:
+def test_a_403_stays_final_whatever_was_before(edge: Edge, http: Http) -> None:
     edge.will_reply(Reply(200, {}), Reply(403))
-    transport.request("GET", ("orders",), what="x")
+    http.request("GET", ("orders",), what="x")
     with pytest.raises(AuthenticationError) as caught:
-        transport.request("GET", ("orders",), what="x")
+        http.request("GET", ("orders",), what="x")
     assert caught.value.retryable is False
 
 

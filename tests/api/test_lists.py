@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Pacer, Transport
+from airflow_provider_feedamp.api.http import Pacer
 from airflow_provider_feedamp.exceptions import ApiError, InputError, UnreadableError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_feedamp.api.http import Http
 
 pytestmark = pytest.mark.once
@@ -30,8 +32,8 @@ every_list = pytest.mark.parametrize("name", KEYS)
 
 
 @pytest.fixture
-def client(transport: Transport) -> FeedAmpClient:
-    return FeedAmpClient(transport)
+def client(http: Http) -> FeedAmpClient:
+    return FeedAmpClient(http)
 
 
 def entry(name: str, number: int) -> dict[str, Any]:
@@ -201,9 +203,11 @@ def test_a_list_of_something_else_is_an_error(client: FeedAmpClient, edge: Edge,
         list(getattr(client, name).list())
 
 
-def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(http: Http, edge: Edge) -> None:
+def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(
+    new_http: Callable[..., Http], edge: Edge
+) -> None:
     waited: list[float] = []
-    client = FeedAmpClient(Transport(http, None, Pacer(2.0, clock=lambda: 0.0, sleep=waited.append)))
+    client = FeedAmpClient(new_http(list_pacer=Pacer(2.0, clock=lambda: 0.0, sleep=waited.append)))
     edge.will_reply(page("orders", 1, cursor="a"), page("orders", 2), page("refunds"), page("returns"))
     for found in (client.orders.list(), client.refunds.list(), client.returns.list()):
         list(found)

@@ -17,7 +17,7 @@ from airflow_provider_feedamp.exceptions import (
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 ORDER: dict[str, Any] = {
     "mp_order_number": "600A",
@@ -117,8 +117,8 @@ def test_setting_a_state_puts_the_order_back_without_what_feedamp_sets(orders: O
     assert json.loads(put.body) == kept | {"marketplace_state": "SHIPPED"}
 
 
-def test_further_fields_can_be_left_out_of_what_is_put_back(transport: Transport, edge: Edge) -> None:
-    orders = OrdersApi(transport, Unverified(read_only_order_fields={"imported_at"}))
+def test_further_fields_can_be_left_out_of_what_is_put_back(http: Http, edge: Edge) -> None:
+    orders = OrdersApi(http, Unverified(read_only_order_fields={"imported_at"}))
     edge.will_reply(Reply(200, ORDER | {"imported_at": "2024-05-01T00:00:00Z"}), Reply(200))
     orders.set_state("600A", "CANCELLED")
     assert json.loads(edge.received[1].body) == ORDER | {"marketplace_state": "CANCELLED"}

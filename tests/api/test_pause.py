@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_feedamp.api.http import BACKOFF_CAP, Http, Pacer, Pause, Transport
+from airflow_provider_feedamp.api.http import BACKOFF_CAP, Http, Pacer, Pause
 from airflow_provider_feedamp.exceptions import RateLimitError
 from tests.api.edge import Edge, Reply, Tokens
 
@@ -41,7 +41,7 @@ def pause(clock: Clock) -> Pause:
 def waiting_in_vain(pause: Pause, calls: int) -> list[float]:
     """Let so many calls wait while time stands still, and return how long each would have slept."""
     slept: list[float] = []
-    pause._sleep = slept.append
+    pause.sleep = slept.append
     threads = [threading.Thread(target=pause.wait) for _ in range(calls)]
     for thread in threads:
         thread.start()
@@ -101,7 +101,7 @@ def test_a_call_that_waits_goes_on_waiting_when_an_earlier_one_is_refused_again(
         if len(clock.slept) == 1:
             pause.begin(20)
 
-    pause._sleep = sleep
+    pause.sleep = sleep
     pause.wait()
     assert clock.slept == [10, 20]
 
@@ -153,9 +153,9 @@ def test_all_calls_of_a_session_pause_together_and_the_log_says_so_once(
         released.wait(10)
 
     edge.will_reply(Reply(429, headers={"Retry-After": "9"}))
-    transport = Transport(Http(edge.base_url, tokens, sleep=sleep))
+    http = Http(edge.base_url, tokens, sleep=sleep)
     threads = [
-        threading.Thread(target=transport.request, args=("PUT", ("orders", "A")), kwargs={"what": "x"})
+        threading.Thread(target=http.request, args=("PUT", ("orders", "A")), kwargs={"what": "x"})
         for _ in range(6)
     ]
     threads[0].start()
@@ -210,36 +210,38 @@ def test_a_session_whose_calls_are_taken_in_between_never_gives_up(
 def test_one_call_that_is_never_taken_ends_in_an_error(edge: Edge, http: Http, slept: list[float]) -> None:
     edge.otherwise = Reply(429)
     with pytest.raises(RateLimitError):
-        Transport(http).request("POST", ("orders",), what="x", json=[])
+        http.request("POST", ("orders",), what="x", json=[])
     assert slept == [1, 2, 4]
     assert len(edge.received) == 4
 
 
-def test_a_repeated_call_keeps_to_the_pace(edge: Edge, http: Http) -> None:
+def test_a_repeated_call_keeps_to_the_pace(edge: Edge, new_http: Callable[..., Http]) -> None:
     paced: list[float] = []
-    transport = Transport(http, Pacer(2, clock=lambda: 0.0, sleep=paced.append))
+    http = new_http(pacer=Pacer(2, clock=lambda: 0.0, sleep=paced.append))
     edge.will_reply(Reply(503), Reply(429), Reply(401), Reply(200))
-    transport.request("GET", ("orders", "A"), what="x")
+    http.request("GET", ("orders", "A"), what="x")
     assert paced == [0.5, 1.0, 1.5]  # the first one did not wait
 
 
-def test_a_list_call_waits_for_the_pace_of_lists_and_for_that_of_all_calls(http: Http) -> None:
+def test_a_list_call_waits_for_the_pace_of_lists_and_for_that_of_all_calls(
+    new_http: Callable[..., Http],
+) -> None:
     paced: list[str] = []
     every = Pacer(2, clock=lambda: 0.0, sleep=lambda seconds: paced.append(f"all {seconds}"))
     lists = Pacer(1, clock=lambda: 0.0, sleep=lambda seconds: paced.append(f"list {seconds}"))
-    transport = Transport(http, every, lists)
+    http = new_http(pacer=every, list_pacer=lists)
     for listing in (True, False, True):
-        transport.request("GET", ("orders",), what="x", listing=listing)
+        http.request("GET", ("orders",), what="x", listing=listing)
     assert paced == ["all 0.5", "list 1.0", "all 1.0"]
 
 
 def test_a_call_that_waited_for_its_pace_still_waits_for_a_pause_that_began_meanwhile(
-    edge: Edge, http: Http, slept: list[float]
+    edge: Edge, new_http: Callable[..., Http], slept: list[float]
 ) -> None:
     def meanwhile(seconds: float) -> None:
         http._pause.begin(9)
 
-    transport = Transport(http, Pacer(2, clock=lambda: 0.0, sleep=meanwhile))
+    http = new_http(pacer=Pacer(2, clock=lambda: 0.0, sleep=meanwhile))
     for _ in range(2):
-        transport.request("GET", ("orders", "A"), what="x")
+        http.request("GET", ("orders", "A"), what="x")
     assert slept == [9]

@@ -11,7 +11,7 @@ from airflow_provider_feedamp.exceptions import ApiError, InputError, NotFoundEr
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 pytestmark = pytest.mark.once
 
@@ -107,6 +107,6 @@ def test_any_success_marks_a_refund_as_complete(refunds: RefundsApi, edge: Edge,
         ("/", "/api/v1/orders/A/refunds/7"),
     ],
 )
-def test_the_guessed_path_can_be_replaced(transport: Transport, edge: Edge, tail: str, target: str) -> None:
-    RefundsApi(transport, Unverified(refund_complete_path=tail)).complete("A", 7)
+def test_the_guessed_path_can_be_replaced(http: Http, edge: Edge, tail: str, target: str) -> None:
+    RefundsApi(http, Unverified(refund_complete_path=tail)).complete("A", 7)
     assert edge.received[0].target == target

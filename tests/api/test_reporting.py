@@ -21,7 +21,7 @@ from tests.api.edge import Edge, Reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 pytestmark = pytest.mark.once
 
@@ -84,8 +84,8 @@ each_unclear_failure = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def client(transport: Transport) -> FeedAmpClient:
-    return FeedAmpClient(transport)
+def client(http: Http) -> FeedAmpClient:
+    return FeedAmpClient(http)
 
 
 def sent(edge: Edge) -> list[str]:

@@ -13,7 +13,7 @@ from airflow_provider_feedamp.exceptions import ApiError, BadRequestError, Input
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 pytestmark = pytest.mark.once
 
@@ -54,13 +54,13 @@ def test_the_filters_are_sent_under_their_guessed_names(returns: ReturnsApi, edg
     }
 
 
-def test_the_guessed_names_of_filters_can_be_replaced(transport: Transport, edge: Edge) -> None:
+def test_the_guessed_names_of_filters_can_be_replaced(http: Http, edge: Edge) -> None:
     names = Unverified(
         returns_by_order="orders", returns_by_status="status", returns_after="from", returns_before="to"
     )
     edge.otherwise = Reply(200, {"returns": []})
     numbers = [str(number) for number in range(60)]
-    found = ReturnsApi(transport, names).list(
+    found = ReturnsApi(http, names).list(
         mp_order_numbers=numbers, return_status=["X"], requested_after=INSTANT, requested_before=INSTANT
     )
     assert list(found) == []
@@ -204,6 +204,6 @@ def test_creating_is_repeated_like_any_put(returns: ReturnsApi, edge: Edge) -> N
         ("/", "/api/v1/orders/A/returns/R"),
     ],
 )
-def test_the_guessed_path_can_be_replaced(transport: Transport, edge: Edge, tail: str, target: str) -> None:
-    ReturnsApi(transport, Unverified(return_complete_path=tail)).complete("A", "R")
+def test_the_guessed_path_can_be_replaced(http: Http, edge: Edge, tail: str, target: str) -> None:
+    ReturnsApi(http, Unverified(return_complete_path=tail)).complete("A", "R")
     assert edge.received[0].target == target

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.types import refund_total
 from airflow_provider_feedamp.sandbox.server import serve
 from tests.api.edge import Tokens
@@ -86,7 +86,7 @@ def control_and_client() -> Iterator[tuple[SandboxControl, FeedAmpClient]]:
         }
         token = requests.post(f"{sandbox.base_url}/access_token", json=asked, timeout=10).json()
         http = Http(sandbox.base_url, Tokens(token["access_token"]))
-        yield sandbox.control, FeedAmpClient(Transport(http))
+        yield sandbox.control, FeedAmpClient(http)
 
 
 @pytest.fixture(scope="module")
