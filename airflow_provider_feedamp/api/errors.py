@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,12 +74,19 @@ def error_from(response: Response, what: str) -> ApiError:
     status = response.status_code
     found = next((found for name in _REQUEST_ID_HEADERS if (found := response.headers.get(name))), "")
     request_id = _NOT_OF_AN_ID.sub("", found)[:128] or None  # of harmless characters only: it is shown
-    problems = list(_problems(_body_without_token(response)))
+    text = response.content.decode(errors="replace")
+    if response.token:  # a server may quote the bearer that it refuses
+        text = text.replace(response.token, "***")
+    problems: list[Problem] = []
+    with suppress(ValueError, RecursionError):
+        problems = list(_problems(json.loads(text)))
     codes = list(dict.fromkeys(each.code for each in problems if each.code))[:_MOST]
     fields = list(dict.fromkeys(each.field for each in problems if each.field))[:_MOST]
     kind = _CLASSES.get(status, BadRequestError)
     if status < 400 or status >= 500:
         kind = ServerError if status >= 500 else ApiError
+    parts = dict.fromkeys(": ".join(filter(None, problem)) for problem in problems)
+    words = " ".join("; ".join(parts).split())
     said = ", ".join(codes) or _described(response)
     said += f" (fields: {', '.join(fields)})" if fields else ""
     where = f"HTTP {status}" + (f", request id {request_id}" if request_id else "")
@@ -90,7 +98,7 @@ def error_from(response: Response, what: str) -> ApiError:
         codes=codes,
         request_id=request_id,
         retry_after=seconds_asked(response),
-        server_message=_words(problems),
+        server_message=words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}…",
     )
     # A client that has been let in before is not shut out for good by a server that lags behind.
     error.retryable = error.retryable or (status == 401 and response.proven)
@@ -144,17 +152,6 @@ def _hint(kind: type[ApiError], response: Response) -> str:
     return _HINTS.get(kind, "")
 
 
-def _body_without_token(response: Response) -> Any:
-    """Return the parsed body or None; a server may quote the bearer that it refuses."""
-    text = response.content.decode(errors="replace")
-    if response.token:
-        text = text.replace(response.token, "***")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _problems(body: Any, depth: int = 0) -> Iterator[Problem]:
     """Find codes, fields and messages in the shapes that error bodies have."""
     if depth > 3:
@@ -197,13 +194,6 @@ def _by_field(errors: object, depth: int) -> Iterator[Problem]:
 def _first_text(body: Mapping[Any, Any], *names: str) -> str:
     found = (body.get(name) for name in names)
     return next((str(value) for value in found if isinstance(value, str | int) and value), "")
-
-
-def _words(problems: list[Problem]) -> str:
-    """Return what FeedAMP said as one line, shortened."""
-    parts = (": ".join(filter(None, problem)) for problem in problems)
-    line = " ".join("; ".join(dict.fromkeys(parts)).split())
-    return line if len(line) <= _LONGEST_WORDS else line[:_LONGEST_WORDS] + "…"
 
 
 def _described(response: Response) -> str:

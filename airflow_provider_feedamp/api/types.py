@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -327,25 +328,18 @@ def refund_total(refund: Mapping[str, Any], amounts: Sequence[str] = REFUND_AMOU
     for line in refund.get("merchant_refund_lines") or ():
         currency = str(line.get("currency") or "")
         for name in amounts:
-            totals[currency] = totals.get(currency, Decimal(0)) + decimal(line.get(name), name)
+            totals[currency] = totals.get(currency, Decimal(0)) + _amount(line.get(name), name)
     return totals
 
 
-def decimal(value: object, name: str) -> Decimal:
-    """Return an amount with the digits that it is written with; None is nothing.
-
-    :param value: A number as parsed from JSON, or a number written as text.
-    :param name: The field, for the error.
-    :raises ApiError: It is not a number.
-    """
-    try:
-        if value is None:
-            return Decimal(0)
-        if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+def _amount(value: object, name: str) -> Decimal:
+    """Return an amount with the digits that it is written with; None is nothing."""
+    if value is None:
+        return Decimal(0)
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        with suppress(InvalidOperation):
             # A float's text has the digits that FeedAMP sent; the float itself is a little beside them.
             number = Decimal(str(value))
             if number.is_finite():
                 return number
-    except InvalidOperation:
-        pass
     raise ApiError(f"FeedAMP gave an amount that is not a number: {name}.")

@@ -59,13 +59,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(slots=True)
 class Request:
-    """One request to FeedAMP.
-
-    :param method: HTTP method.
-    :param target: What follows the base URL, escaped.
-    :param body: JSON to send.
-    :param token: The access token to send.
-    """
+    """One request to FeedAMP: ``target`` is what follows the base URL, escaped; ``body`` is JSON."""
 
     method: str
     target: str
@@ -75,19 +69,14 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One answer of FeedAMP's, read to its end.
-
-    :param status_code: HTTP status.
-    :param headers: Headers; their names are not case-sensitive.
-    :param content: The body, unpacked.
-    :param token: The access token that was sent.
-    :param proven: Whether the client has had a success before.
-    """
+    """One answer of FeedAMP's, read to its end: ``content`` is its body, unpacked."""
 
     status_code: int
     headers: Mapping[str, str]
     content: bytes = field(repr=False)
+    #: The access token that was sent.
     token: str = field(default="", repr=False)
+    #: Whether the client has had a success before.
     proven: bool = False
 
 

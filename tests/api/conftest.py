@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.api import session as session_module
-from airflow_provider_feedamp.api.client import OrdersApi, RefundsApi, ReturnsApi
+from airflow_provider_feedamp.api.client import FeedAmpClient, OrdersApi, RefundsApi, ReturnsApi
 from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.session import BearerAuth, FeedAmpSession
 from tests.api.edge import Edge, Tokens
@@ -14,6 +14,8 @@ from tests.tokens.conftest import certificate as certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.tokens.conftest import Certificate
 
 
 @pytest.fixture
@@ -27,6 +29,15 @@ def edge() -> Iterator[Edge]:
 def elsewhere() -> Iterator[Edge]:
     """Another origin: the same host on another port."""
     server = Edge()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def secure_edge(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
+    """An edge that speaks TLS, with a certificate that the environment names."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    server = Edge(certificate.context)
     yield server
     server.close()
 
@@ -46,10 +57,10 @@ def slept() -> list[float]:
 def new_http(edge: Edge, tokens: Tokens, slept: list[float]) -> Callable[..., Http]:
     """Make the client's side, with other options where a test says so."""
 
-    def made(**options: Any) -> Http:
+    def made(base_url: str = edge.base_url, **options: Any) -> Http:
         # Time goes on when somebody sleeps.
         usual = {"sleep": slept.append, "jitter": lambda: 1.0, "clock": lambda: sum(slept), "retries": 3}
-        return Http(edge.base_url, tokens, **usual | options)
+        return Http(base_url, options.pop("tokens", tokens), **usual | options)
 
     return made
 
@@ -83,3 +94,8 @@ def refunds(http: Http) -> RefundsApi:
 @pytest.fixture
 def returns(http: Http) -> ReturnsApi:
     return ReturnsApi(http)
+
+
+@pytest.fixture
+def client(http: Http) -> FeedAmpClient:
+    return FeedAmpClient(http)
