@@ -109,10 +109,7 @@ class _Resource:
         self._unverified = unverified or Unverified()
 
     def _read(self, path: Sequence[str], words: str) -> dict[str, Any]:
-        """Return what is found under a path.
-
-        :param words: It in words for errors, such as ``order '600A'``.
-        """
+        """Return what is found under a path; ``words`` name it in errors, such as ``order '600A'``."""
         what = f"reading {words}"
         status, body = self._http.request("GET", path, what=what)
         if isinstance(body, dict):
@@ -120,7 +117,6 @@ class _Resource:
         raise ApiError(f"FeedAMP answered {what} with HTTP {status} and no JSON object.", status=status)
 
     def _report(self, path: Sequence[str], words: str, errors: Sequence[Mapping[str, Any]]) -> None:
-        """Report errors of what is found under a path."""
         reported = check_errors(errors, words)
 
         def held() -> bool | None:
@@ -131,11 +127,7 @@ class _Resource:
         self._post([*path, "errors"], f"reporting errors of {words}", reported, held)
 
     def _complete(self, path: Sequence[str], words: str, tail: str, complete: str) -> None:
-        """Mark what is found under a path as complete.
-
-        :param tail: What follows the path, such as ``complete`` or ``actions/complete``: it is a guess.
-        :param complete: The status that says that it is.
-        """
+        """Mark what is found under a path as complete; ``tail`` is the guess of what follows the path."""
         guessed = [segment for segment in tail.split("/") if segment]
         what = f"marking {words} as complete"
         self._post([*path, *guessed], what, None, lambda: self._read(path, words).get("status") == complete)
@@ -345,9 +337,8 @@ class RefundsApi(_Resource):
 
 def _refund(mp_order_number: str, feedamp_refund_id: int | str) -> tuple[builtins.list[str], str]:
     """Return a refund's path and its name in words; its id is a number in answers and a text in paths."""
-    digits = feedamp_refund_id if isinstance(feedamp_refund_id, str) else ""
-    if type(feedamp_refund_id) is int:
-        digits = str(feedamp_refund_id)
+    is_id = isinstance(feedamp_refund_id, int | str) and not isinstance(feedamp_refund_id, bool)
+    digits = str(feedamp_refund_id) if is_id else ""
     if digits.isascii() and digits.isdigit():
         path = ["orders", mp_order_number, "refunds", digits]
         return path, f"refund {feedamp_refund_id} of order {mp_order_number!r}"
@@ -472,7 +463,6 @@ class ReturnsApi(_Resource):
 
 
 def _return(mp_order_number: str, mp_return_number: str) -> tuple[builtins.list[str], str]:
-    """Return a return's path and its name in words."""
     path = ["orders", mp_order_number, "returns", mp_return_number]
     return path, f"return {mp_return_number!r} of order {mp_order_number!r}"
 

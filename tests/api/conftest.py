@@ -59,8 +59,8 @@ def new_http(edge: Edge, tokens: Tokens, slept: list[float]) -> Callable[..., Ht
 
     def made(base_url: str = edge.base_url, **options: Any) -> Http:
         # Time goes on when somebody sleeps.
-        usual = {"sleep": slept.append, "jitter": lambda: 1.0, "clock": lambda: sum(slept), "retries": 3}
-        return Http(base_url, options.pop("tokens", tokens), **usual | options)
+        usual: dict[str, Any] = {"sleep": slept.append, "clock": lambda: sum(slept), "jitter": lambda: 1.0}
+        return Http(base_url, options.pop("tokens", tokens), **{"retries": 3} | usual | options)
 
     return made
 

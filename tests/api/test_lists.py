@@ -142,7 +142,8 @@ def test_a_page_is_asked_for_when_it_is_needed(client: FeedAmpClient, edge: Edge
 @every_list
 def test_a_choice_of_nothing_finds_nothing(client: FeedAmpClient, edge: Edge, name: str) -> None:
     nothing: dict[str, list[str]] = {STATUS[name]: []}
-    for filters in ({"mp_order_numbers": []}, nothing, nothing | {"mp_order_numbers": ["A"]}):
+    nowhere: dict[str, list[str]] = {"mp_order_numbers": []}
+    for filters in (nowhere, nothing, nothing | {"mp_order_numbers": ["A"]}):
         assert list(getattr(client, name).list(**filters)) == []
     assert edge.received == []
 
@@ -166,7 +167,8 @@ def test_a_bad_filter_is_refused_when_the_list_is_asked_for(
 def test_a_page_without_a_list_of_objects_is_an_error(
     client: FeedAmpClient, edge: Edge, name: str, entries: Any
 ) -> None:
-    for body in ({name: entries}, {"list": []}, [], entries):
+    bodies: list[Any] = [{name: entries}, {"list": []}, [], entries]
+    for body in bodies:
         edge.will_reply(Reply(200, body))
         with pytest.raises(ApiError, match=f"no list of {name}"):
             list(getattr(client, name).list())
