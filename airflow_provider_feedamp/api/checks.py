@@ -119,7 +119,7 @@ def return_problems(mp_order_number: object, mp_return_number: object, return_: 
 def _of_fields(kind: type, given: Mapping[str, object], in_words: _Words) -> list[str]:
     problems = []
     for name, rule, holds, needed in _checked_fields(kind):
-        value = given.get(name, _MISSING)
+        value = given.get(name, _MISSING)  # a price may be left out, but not be null
         if (value is _MISSING or (value is None and rule != "price")) and not needed:
             continue
         if not holds(value):
@@ -162,7 +162,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_order_number(value: object) -> bool:
-    """Say whether a URL can carry a number too, which it cannot a dot alone and half a character."""
+    """Say whether a number can also stand in a URL: a dot alone and half a character cannot."""
     if not isinstance(value, str) or not _is_number(value) or value in {".", ".."}:
         return False
     return value.isascii() or value.encode(errors="ignore").decode() == value

@@ -219,8 +219,6 @@ class BearerAuth(AuthBase):
     def __init__(self, tokens: TokenSource, base_url: str) -> None:
         self._tokens = tokens
         self._origin = origin_of(base_url)
-        # A URL that begins with this goes to the base URL's origin; others have to be taken apart to say so.
-        self._same = "/".join(base_url.split("/", 3)[:3]) + "/"
         self._accepted = ""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -232,7 +230,7 @@ class BearerAuth(AuthBase):
 
         :raises InputError: The request goes to another origin than the base URL's; nothing is sent.
         """
-        if not str(r.url).startswith(self._same) and origin_of(r.url) != self._origin:
+        if origin_of(r.url) != self._origin:
             scheme, host, port = self._origin
             raise InputError(
                 f"A FeedAMP access token is only sent to {scheme}://{host}:{port}, and this request goes "
