@@ -36,14 +36,8 @@ if TYPE_CHECKING:
     from tests.tokens.conftest import Certificate
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
 CODED = OK + b"Transfer-Encoding: chunked\r\n"
-
-
 CHUNKED = CODED + b"\r\n"
-
-
 TWO = b"2\r\n{}\r\n0\r\n\r\n"
 
 
@@ -81,12 +75,11 @@ UNTIL_CLOSE = OK + b"Content-Type: text/plain\r\n\r\nabcdef"
 
 @pytest.mark.parametrize("what", ANSWERS)
 def test_an_answer_is_the_same_wherever_it_is_cut(what: str) -> None:
-    answer, status, body, reusable = ANSWERS[what]
-    for at in range(len(answer)):
-        reader = read([answer[:at], answer[at:]])
-        assert (reader.status, bytes(reader.body), reader.reusable) == (status, body, reusable)
-    reader = read([answer[at : at + 1] for at in range(len(answer))])
-    assert (reader.status, bytes(reader.body), reader.reusable) == (status, body, reusable)
+    answer, *expected = ANSWERS[what]
+    byte_by_byte = [answer[at : at + 1] for at in range(len(answer))]
+    for pieces in (byte_by_byte, *([answer[:at], answer[at:]] for at in range(len(answer)))):
+        reader = read(pieces)
+        assert [reader.status, bytes(reader.body), reader.reusable] == expected
 
 
 @pytest.mark.parametrize("what", ANSWERS)
@@ -231,11 +224,7 @@ def test_a_packed_answer_is_unpacked_or_none(
 
 
 NAMES = st.text("abcXYZ-_09", min_size=1, max_size=8).map(lambda name: f"X-{name}".encode())
-
-
 VALUES = st.text('abc XYZ,;="/\t~!', max_size=12).map(lambda value: value.strip().encode())
-
-
 BODIES = st.binary(max_size=60)
 
 
@@ -626,8 +615,6 @@ def chunks(body: bytes) -> bytes:
 
 
 ZEROS = bytes(5_000_000)
-
-
 BOMBS = {
     "gzip": whole("Content-Encoding: gzip", body=gzip.compress(ZEROS)),
     "gzip with a length": whole(
