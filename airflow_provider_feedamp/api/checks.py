@@ -168,22 +168,14 @@ def _is_order_number(value: object) -> bool:
     return value.isascii() or value.encode(errors="ignore").decode() == value
 
 
-def _is_instant(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(_INSTANT.fullmatch(value) and datetime.fromisoformat(value))
-    except ValueError:
-        return False
+def _written_as(form: re.Pattern[str], read: Callable[[str], object]) -> Callable[[object], bool]:
+    def holds(value: object) -> bool:
+        try:
+            return isinstance(value, str) and bool(form.fullmatch(value) and read(value))
+        except ValueError:
+            return False
 
-
-def _is_date(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(_DATE.fullmatch(value) and date.fromisoformat(value))
-    except ValueError:
-        return False
-
-
-def _is_price(value: object) -> bool:
-    return isinstance(value, _PRICE) and not isinstance(value, bool) and math.isfinite(value)
+    return holds
 
 
 #: The rules by name: whether a value can be sent, and what it must be.
@@ -209,15 +201,18 @@ _RULES: dict[str, tuple[Callable[[Any], object], str]] = {
         f"be one of {', '.join(ReturnType)}",
     ),
     "instant": (
-        _is_instant,
+        _written_as(_INSTANT, datetime.fromisoformat),
         "be a time in UTC with a Z, such as 2024-05-01T23:52:01Z",
     ),
-    "date": (_is_date, "be a date, such as 2024-05-10"),
+    "date": (_written_as(_DATE, date.fromisoformat), "be a date, such as 2024-05-10"),
     "quantity": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
         "be a whole number of at least 1",
     ),
-    "price": (_is_price, "be a number"),
+    "price": (
+        lambda value: isinstance(value, _PRICE) and not isinstance(value, bool) and math.isfinite(value),
+        "be a number",
+    ),
     "yes or no": (lambda value: isinstance(value, bool), "be true or false"),
 }
 

@@ -299,7 +299,9 @@ class ReturnsInStatus:
             if late:  # the date that we know may have been moved
                 held = client.returns.get(*_numbers_of(each))
                 late = _over_everywhere(_text_or_none(held.get("respond_date")) or known)
-            codes, status = _error_codes(held), str(held.get("status"))
+            errors, status = held.get("errors"), str(held.get("status"))
+            listed = errors if isinstance(errors, list) else []
+            codes = [str(error.get("code")) for error in listed if isinstance(error, Mapping)]
             if not self._reached(each, held):
                 shown = ", ".join([status, *codes])
                 (overdue if late else waiting).append(f"{each['mp_return_number']} ({shown})")
@@ -332,12 +334,6 @@ class ReturnsInStatus:
 
 def _numbers_of(each: Mapping[str, str]) -> tuple[str, str]:
     return each["mp_order_number"], each["mp_return_number"]
-
-
-def _error_codes(held: Mapping[str, Any]) -> list[str]:
-    errors = held.get("errors")
-    listed = errors if isinstance(errors, list) else []
-    return [str(error.get("code")) for error in listed if isinstance(error, Mapping)]
 
 
 def _over_everywhere(day: str | None) -> bool:
