@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol
@@ -55,12 +56,8 @@ def _seconds(value: str | None, now: float) -> float | None:
 
 def _instant(value: str | None) -> float | None:
     """Return the seconds since 1970 of an HTTP date or an ISO 8601 instant."""
-    if not value:
-        return None
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            instant = parse(value)
-        except ValueError:
-            continue
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+        with suppress(ValueError):
+            instant = parse(value or "")
+            return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
     return None

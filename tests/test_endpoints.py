@@ -17,10 +17,10 @@ import requests
 
 import airflow_provider_feedamp
 from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, HookTokens
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.store import open_store
+from tests.api import edge as orders
+from tests.conftest import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,22 +37,13 @@ BASES = {"FeedAmpPollingSensor"}
 OF_HOOK = "FeedAmpHook."
 PREFIX = "/api/v1"
 
-ORDER: dict[str, Any] = {
-    "mp_order_number": "A/1",
-    "sales_channel": "US",
-    "customer": {},
-    "purchase_date": "2024-05-01T23:52:01Z",
-    "currency": "USD",
-    "shipping_address": {},
-    "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 9.99}],
-    "marketplace_state": "AWAITING_SHIPMENT",
-}
+ORDER = orders.ORDER | {"mp_order_number": "A/1"}
 RETURN: dict[str, Any] = {
     "return_lines": [
         {
             "mp_return_line_number": "R-1",
             "mp_order_line_number": "1",
-            "sku": "S-1",
+            "sku": "S",
             "quantity": 1,
             "currency": "USD",
             "requested_refund_principal": 9.99,
@@ -120,11 +111,9 @@ def find(client: FeedAmpClient, path: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process() -> Iterator[None]:
-    CACHE.clear()
-    open_store.cache_clear()
+    forget()
     yield
-    CACHE.clear()
-    open_store.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -157,7 +146,7 @@ def test_the_table_has_all_endpoints_in_their_order() -> None:
 
 
 def test_the_table_has_each_client_method_once_and_no_other() -> None:
-    client = FeedAmpClient(Transport(Http("http://127.0.0.1", HookTokens(FeedAmpHook()))))
+    client = FeedAmpClient(Http("http://127.0.0.1", HookTokens(FeedAmpHook())))
     there = {
         f"{resource}.{name}"
         for resource in ("orders", "refunds", "returns")

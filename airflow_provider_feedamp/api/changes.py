@@ -166,12 +166,17 @@ def activity(
     :param now: This process's clock, read before this call, with a time zone.
     :param overlap: As for :func:`poll`.
     """
-    if resource == "refunds":
-        return _new(_refunds(client), mark, now)
-    if resource == "returns":
-        return _new(_returns(client), mark, now)
-    orders, following = poll(client.orders, mark, now=now, overlap=overlap)
-    return [dict(order) for order in orders], following
+    if resource == "fulfillments":
+        orders, following = poll(client.orders, mark, now=now, overlap=overlap)
+        return [dict(order) for order in orders], following
+    new, seen = [], {}
+    for entry, details in _refunds(client) if resource == "refunds" else _returns(client):
+        ids = {name: value for name, value in entry.items() if name != "status"}
+        key, state = digests(ids, [entry.get("status"), details])
+        seen[key] = state
+        if mark.seen.get(key) != state:
+            new.append(entry)
+    return new, Watermark(now, seen)
 
 
 def _refunds(client: FeedAmpClient) -> Iterable[tuple[dict[str, Any], object]]:
@@ -186,17 +191,3 @@ def _returns(client: FeedAmpClient) -> Iterable[tuple[dict[str, Any], object]]:
         if each.get("status") in _MOVED:
             entry = {name: each.get(name) for name in ("mp_order_number", "mp_return_number", "status")}
             yield entry, [each.get(name) for name in ("merchant_refund_lines", "errors")]
-
-
-def _new(
-    entries: Iterable[tuple[dict[str, Any], object]], mark: Watermark, now: datetime
-) -> tuple[list[dict[str, Any]], Watermark]:
-    """Return the entries that were not there the last time as they are now."""
-    new, seen = [], {}
-    for entry, details in entries:
-        ids = {name: value for name, value in entry.items() if name != "status"}
-        key, state = digests(ids, [entry.get("status"), details])
-        seen[key] = state
-        if mark.seen.get(key) != state:
-            new.append(entry)
-    return new, Watermark(now, seen)

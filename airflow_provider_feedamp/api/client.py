@@ -6,16 +6,15 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow_provider_feedamp.api.checks import check_errors, check_order, check_return
-from airflow_provider_feedamp.api.http import an_object
 from airflow_provider_feedamp.api.lists import (
     LARGEST_PAGE,
     calls_for,
     check_text,
     instant_filter,
+    instant_filters,
     listed,
     listed_of_order,
     page_size_filter,
@@ -45,36 +44,25 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from datetime import datetime
 
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 log = logging.getLogger(__name__)
 
 
 class FeedAmpClient:
-    """The FeedAMP Order Source API of one seller's account; the transport's access token says which.
+    """The FeedAMP Order Source API of one seller's account; the access token says which.
 
-    :param transport: Sends the calls.
+    :param http: Sends the calls.
     :param unverified: What FeedAMP does not document, guessed; pass another one to change a guess.
     """
 
-    def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
-        self._transport = transport
-        self._unverified = unverified or Unverified()
-
-    @cached_property
-    def orders(self) -> OrdersApi:
-        """The orders that the marketplace places, and what the seller does with them."""
-        return OrdersApi(self._transport, self._unverified)
-
-    @cached_property
-    def refunds(self) -> RefundsApi:
-        """The refunds that the seller asks the marketplace to pay."""
-        return RefundsApi(self._transport, self._unverified)
-
-    @cached_property
-    def returns(self) -> ReturnsApi:
-        """The returns that customers ask for, and what the seller does with them."""
-        return ReturnsApi(self._transport, self._unverified)
+    def __init__(self, http: Http, unverified: Unverified | None = None) -> None:
+        #: The orders that the marketplace places, and what the seller does with them.
+        self.orders = OrdersApi(http, unverified)
+        #: The refunds that the seller asks the marketplace to pay.
+        self.refunds = RefundsApi(http, unverified)
+        #: The returns that customers ask for, and what the seller does with them.
+        self.returns = ReturnsApi(http, unverified)
 
 
 #: What FeedAMP sets on an order and does not take back in a PUT. ``is_marketplace_fulfilled`` is not among
@@ -114,26 +102,21 @@ class Unverified:
 
 
 class _Resource:
-    """What orders, refunds and returns have in common.
+    """What orders, refunds and returns have in common; its arguments are those of :class:`FeedAmpClient`."""
 
-    :param transport: Sends the calls.
-    :param unverified: What is not documented, guessed.
-    """
-
-    def __init__(self, transport: Transport, unverified: Unverified | None = None) -> None:
-        self._transport = transport
+    def __init__(self, http: Http, unverified: Unverified | None = None) -> None:
+        self._http = http
         self._unverified = unverified or Unverified()
 
     def _read(self, path: Sequence[str], words: str) -> dict[str, Any]:
-        """Return what is found under a path.
-
-        :param words: It in words for errors, such as ``order '600A'``.
-        """
+        """Return what is found under a path; ``words`` name it in errors, such as ``order '600A'``."""
         what = f"reading {words}"
-        return an_object(self._transport.request("GET", path, what=what), what)
+        status, body = self._http.request("GET", path, what=what)
+        if isinstance(body, dict):
+            return body
+        raise ApiError(f"FeedAMP answered {what} with HTTP {status} and no JSON object.", status=status)
 
     def _report(self, path: Sequence[str], words: str, errors: Sequence[Mapping[str, Any]]) -> None:
-        """Report errors of what is found under a path."""
         reported = check_errors(errors, words)
 
         def held() -> bool | None:
@@ -144,11 +127,7 @@ class _Resource:
         self._post([*path, "errors"], f"reporting errors of {words}", reported, held)
 
     def _complete(self, path: Sequence[str], words: str, tail: str, complete: str) -> None:
-        """Mark what is found under a path as complete.
-
-        :param tail: What follows the path, such as ``complete`` or ``actions/complete``: it is a guess.
-        :param complete: The status that says that it is.
-        """
+        """Mark what is found under a path as complete; ``tail`` is the guess of what follows the path."""
         guessed = [segment for segment in tail.split("/") if segment]
         what = f"marking {words} as complete"
         self._post([*path, *guessed], what, None, lambda: self._read(path, words).get("status") == complete)
@@ -160,44 +139,42 @@ class _Resource:
 
         :param held: Whether FeedAMP holds what was sent; None when it does not say.
         """
-        sends = 2
-        for send in range(1, sends + 1):
+        for send in (1, 2):
             try:
-                self._transport.request("POST", path, json=json, what=what)
+                self._http.request("POST", path, json=json, what=what)
+                return
             except (UnreachableError, ServerError, UnreadableError) as error:
                 unclear = error
-            else:
-                return
             log.info("Nobody knows whether %s has worked; looking", what)
             try:
                 arrived = held()
             except ApiError:
                 # The first failure says what was being done, and the look says nothing.
                 raise unclear from unclear.__cause__
+            if arrived is None or (send == 2 and not arrived):
+                raise unclear from unclear.__cause__
             if arrived:
                 log.info("It has: %s is done", what)
                 return
-            if arrived is None or send == sends:
-                raise unclear from unclear.__cause__
             log.info("It has not: %s once more", what)
 
 
 class OrdersApi(_Resource):
-    """Orders of one seller's account: list, read and place them, and see what the seller did."""
+    """Orders of one seller's account: list, read and place them, and see what the seller did.
+
+    ``mp_order_number`` is the marketplace's order number. A call about one order raises ``NotFoundError``
+    when the seller's account has no such order.
+    """
 
     def authorise(self) -> None:
         """Obtain the access token now, so that threads that begin together need not do so all at once.
 
         :raises TokenError: There is none to be had.
         """
-        self._transport.authorise()
+        self._http.authorise()
 
     def get(self, mp_order_number: str) -> Order:
-        """Return one order.
-
-        :param mp_order_number: The marketplace's order number.
-        :raises NotFoundError: The seller's account has no such order.
-        """
+        """Return one order."""
         return cast("Order", self._read(("orders", mp_order_number), f"order {mp_order_number!r}"))
 
     def place(self, order: Mapping[str, Any], *, body: bytes | None = None) -> PlacedOrder:
@@ -219,10 +196,8 @@ class OrdersApi(_Resource):
         :class:`Unverified`), and the rest is put back with the new state. What the seller does between the
         two calls is not lost, since it is in the fields that are left out.
 
-        :param mp_order_number: The marketplace's order number.
         :param state: The new state.
         :raises InputError: There is no such state.
-        :raises NotFoundError: The seller's account has no such order.
         """
         try:
             state = MarketplaceState(state)
@@ -236,11 +211,7 @@ class OrdersApi(_Resource):
         return self._put(mp_order_number, order | {"marketplace_state": state.value}, None)
 
     def fulfillments(self, mp_order_number: str) -> Fulfillments:
-        """Return what the seller has shipped and cancelled of an order.
-
-        :param mp_order_number: The marketplace's order number.
-        :raises NotFoundError: The seller's account has no such order.
-        """
+        """Return what the seller has shipped and cancelled of an order."""
         words = f"the fulfilments of order {mp_order_number!r}"
         return cast("Fulfillments", self._read(("orders", mp_order_number, "fulfillments"), words))
 
@@ -250,7 +221,6 @@ class OrdersApi(_Resource):
         FeedAMP may append what it gets twice. When nobody knows whether the call has arrived, the order is
         read, and what is missing there is sent once more.
 
-        :param mp_order_number: The marketplace's order number.
         :param errors: At least one :class:`OrderError`, each with ``code`` and ``message``.
         """
         self._report(("orders", mp_order_number), f"order {mp_order_number!r}", errors)
@@ -276,20 +246,17 @@ class OrdersApi(_Resource):
         :raises InputError: A filter cannot be sent; raised at once, not when the first order is taken.
         """
         params = {"page_size": page_size_filter(page_size)}
-        if imported_after is not None:
-            params["imported_after"] = instant_filter("imported_after", imported_after)
-        if seller_updated_after is not None:
-            params["seller_updated_after"] = instant_filter("seller_updated_after", seller_updated_after)
+        params |= instant_filters(imported_after=imported_after, seller_updated_after=seller_updated_after)
         if has_errors is not None:
             params["has_errors"] = "true" if has_errors else "false"
         chosen = {"mp_order_numbers": mp_order_numbers, "fulfillment_status": fulfillment_status}
-        found = listed(self._transport, "orders", calls_for(params, chosen), key=("mp_order_number",))
+        found = listed(self._http, "orders", calls_for(params, chosen), key=("mp_order_number",))
         return cast("Iterator[Order]", found)
 
     def _put(self, number: str, order: Mapping[str, Any], body: bytes | None) -> PlacedOrder:
         json = dict(order) if body is None else None
         what = f"placing order {number!r}"
-        status, held = self._transport.request("PUT", ("orders", number), json=json, body=body, what=what)
+        status, held = self._http.request("PUT", ("orders", number), json=json, body=body, what=what)
         # The body of this answer is not documented; what is not an order is not passed on as one.
         answer = held if isinstance(held, dict) else {}
         known = cast("Order", answer) if "mp_order_number" in answer else None
@@ -300,7 +267,11 @@ _REFUND_KEY = ("mp_order_number", "feedamp_refund_id")
 
 
 class RefundsApi(_Resource):
-    """Refunds that the seller asks for: the marketplace pays and completes them, or reports errors."""
+    """Refunds that the seller asks for: the marketplace pays and completes them, or reports errors.
+
+    ``mp_order_number`` is the marketplace's order number, ``feedamp_refund_id`` FeedAMP's id of the refund,
+    as a number or its digits. A call about one of them raises ``NotFoundError`` when there is no such.
+    """
 
     def list(
         self,
@@ -324,30 +295,19 @@ class RefundsApi(_Resource):
         :raises InputError: A filter cannot be sent; raised at once, not when the first refund is taken.
         """
         params = {"page_size": page_size_filter(page_size)}
-        if created_after is not None:
-            params["created_after"] = instant_filter("created_after", created_after)
-        if created_before is not None:
-            params["created_before"] = instant_filter("created_before", created_before, latest=True)
+        params |= instant_filters(created_after=created_after)
+        params |= instant_filters(created_before=created_before, latest=True)
         chosen = {"mp_order_numbers": mp_order_numbers, "refund_status": refund_status}
-        found = listed(self._transport, "refunds", calls_for(params, chosen), key=_REFUND_KEY)
+        found = listed(self._http, "refunds", calls_for(params, chosen), key=_REFUND_KEY)
         return cast("Iterator[Refund]", found)
 
     def of_order(self, mp_order_number: str) -> builtins.list[Refund]:
-        """Return all refunds of one order.
-
-        :param mp_order_number: The marketplace's order number.
-        :raises NotFoundError: The seller's account has no such order.
-        """
-        found = listed_of_order(self._transport, mp_order_number, "refunds", key=_REFUND_KEY)
+        """Return all refunds of one order."""
+        found = listed_of_order(self._http, mp_order_number, "refunds", key=_REFUND_KEY)
         return [cast("Refund", refund) for refund in found]
 
     def get(self, mp_order_number: str, feedamp_refund_id: int | str) -> Refund:
-        """Return one refund.
-
-        :param mp_order_number: The marketplace's order number.
-        :param feedamp_refund_id: FeedAMP's id of the refund, as a number or its digits.
-        :raises NotFoundError: The order has no such refund.
-        """
+        """Return one refund."""
         return cast("Refund", self._read(*_refund(mp_order_number, feedamp_refund_id)))
 
     def complete(self, mp_order_number: str, feedamp_refund_id: int | str) -> None:
@@ -356,8 +316,6 @@ class RefundsApi(_Resource):
         When nobody knows whether the call has arrived, the refund is read: unless it is ``COMPLETE``, the
         call is sent once more.
 
-        :param mp_order_number: The marketplace's order number.
-        :param feedamp_refund_id: FeedAMP's id of the refund, as a number or its digits.
         :raises NotFoundError: The order has no such refund, or the path of this call is another one: it is
             not documented, see :class:`Unverified`.
         """
@@ -372,8 +330,6 @@ class RefundsApi(_Resource):
         When nobody knows whether the call has arrived, the refund is read, and what is missing there is sent
         once more.
 
-        :param mp_order_number: The marketplace's order number.
-        :param feedamp_refund_id: FeedAMP's id of the refund, as a number or its digits.
         :param errors: At least one :class:`ReportedError`, each with ``code`` and ``message``.
         """
         self._report(*_refund(mp_order_number, feedamp_refund_id), errors)
@@ -381,9 +337,8 @@ class RefundsApi(_Resource):
 
 def _refund(mp_order_number: str, feedamp_refund_id: int | str) -> tuple[builtins.list[str], str]:
     """Return a refund's path and its name in words; its id is a number in answers and a text in paths."""
-    digits = feedamp_refund_id if isinstance(feedamp_refund_id, str) else ""
-    if type(feedamp_refund_id) is int:
-        digits = str(feedamp_refund_id)
+    is_id = isinstance(feedamp_refund_id, int | str) and not isinstance(feedamp_refund_id, bool)
+    digits = str(feedamp_refund_id) if is_id else ""
     if digits.isascii() and digits.isdigit():
         path = ["orders", mp_order_number, "refunds", digits]
         return path, f"refund {feedamp_refund_id} of order {mp_order_number!r}"
@@ -397,7 +352,11 @@ _RETURN_KEY = ("mp_order_number", "mp_return_number")
 
 
 class ReturnsApi(_Resource):
-    """Returns that customers ask for: the marketplace creates them, the seller sets the amounts."""
+    """Returns that customers ask for: the marketplace creates them, the seller sets the amounts.
+
+    ``mp_order_number`` is the marketplace's order number, ``mp_return_number`` its number of the return. A
+    call about one of them raises ``NotFoundError`` when there is no such.
+    """
 
     def list(
         self,
@@ -429,26 +388,23 @@ class ReturnsApi(_Resource):
         if requested_before is not None:
             params[names.returns_before] = instant_filter("requested_before", requested_before, latest=True)
         chosen = {names.returns_by_order: mp_order_numbers, names.returns_by_status: return_status}
-        params |= _passed_through(filters or {})
+        for part in itertools.chain(*(filters or {}).items()):
+            if not isinstance(part, str):
+                raise InputError(
+                    "filters must hold texts under texts; they are sent as query parameters as they are."
+                )
+            check_text("filters", part)
+        params |= filters or {}
         calls = calls_for(params, chosen, numbers=names.returns_by_order)
-        return cast("Iterator[Return]", listed(self._transport, "returns", calls, key=_RETURN_KEY))
+        return cast("Iterator[Return]", listed(self._http, "returns", calls, key=_RETURN_KEY))
 
     def of_order(self, mp_order_number: str) -> builtins.list[Return]:
-        """Return all returns of one order.
-
-        :param mp_order_number: The marketplace's order number.
-        :raises NotFoundError: The seller's account has no such order.
-        """
-        found = listed_of_order(self._transport, mp_order_number, "returns", key=_RETURN_KEY)
+        """Return all returns of one order."""
+        found = listed_of_order(self._http, mp_order_number, "returns", key=_RETURN_KEY)
         return [cast("Return", return_) for return_ in found]
 
     def get(self, mp_order_number: str, mp_return_number: str) -> Return:
-        """Return one return.
-
-        :param mp_order_number: The marketplace's order number.
-        :param mp_return_number: The marketplace's return number.
-        :raises NotFoundError: The order has no such return.
-        """
+        """Return one return."""
         return cast("Return", self._read(*_return(mp_order_number, mp_return_number)))
 
     def create(
@@ -458,19 +414,17 @@ class ReturnsApi(_Resource):
 
         What FeedAMP does with a number that it knows is not documented.
 
-        :param mp_order_number: The marketplace's order number.
         :param mp_return_number: The marketplace's number for this return.
         :param return_: The return with its ``return_lines``; it is checked before it is sent. It may name the
             two numbers as well: that of the order is sent in any case, that of the return in the path alone.
         :raises InputError: The return cannot be created as it is; nothing was sent.
         :raises BadRequestError: FeedAMP refused the return.
-        :raises NotFoundError: The seller's account has no such order.
         """
         check_return(mp_order_number, mp_return_number, return_)
         body = {name: value for name, value in return_.items() if name != "mp_return_number"}
         body["mp_order_number"] = mp_order_number
         path, words = _return(mp_order_number, mp_return_number)
-        status, held = self._transport.request("PUT", path, json=body, what=f"creating {words}")
+        status, held = self._http.request("PUT", path, json=body, what=f"creating {words}")
         # The body of this answer is not documented; what is not a return is not passed on as one.
         known = isinstance(held, dict) and "return_lines" in held
         inserted = self._unverified.is_new(status)
@@ -479,12 +433,7 @@ class ReturnsApi(_Resource):
         )
 
     def refunds(self, mp_order_number: str, mp_return_number: str) -> ReturnRefunds:
-        """Return how far the seller is with a return, and the amounts to refund.
-
-        :param mp_order_number: The marketplace's order number.
-        :param mp_return_number: The marketplace's return number.
-        :raises NotFoundError: The order has no such return.
-        """
+        """Return how far the seller is with a return, and the amounts to refund."""
         path, words = _return(mp_order_number, mp_return_number)
         return cast("ReturnRefunds", self._read([*path, "refunds"], f"the amounts of {words}"))
 
@@ -494,8 +443,6 @@ class ReturnsApi(_Resource):
         When nobody knows whether the call has arrived, the return is read: unless it is ``COMPLETED``, the
         call is sent once more.
 
-        :param mp_order_number: The marketplace's order number.
-        :param mp_return_number: The marketplace's return number.
         :raises NotFoundError: The order has no such return, or the path of this call is another one: it is
             not documented, see :class:`Unverified`.
         """
@@ -510,25 +457,12 @@ class ReturnsApi(_Resource):
         When nobody knows whether the call has arrived, the return is read, and what is missing there is sent
         once more.
 
-        :param mp_order_number: The marketplace's order number.
-        :param mp_return_number: The marketplace's return number.
         :param errors: At least one :class:`ReportedError`, each with ``code`` and ``message``.
         """
         self._report(*_return(mp_order_number, mp_return_number), errors)
 
 
-def _passed_through(filters: Mapping[str, str]) -> dict[str, str]:
-    for part in itertools.chain.from_iterable(filters.items()):
-        if not isinstance(part, str):
-            raise InputError(
-                "filters must hold texts under texts; they are sent as query parameters as they are."
-            )
-        check_text("filters", part)
-    return dict(filters)
-
-
 def _return(mp_order_number: str, mp_return_number: str) -> tuple[builtins.list[str], str]:
-    """Return a return's path and its name in words."""
     path = ["orders", mp_order_number, "returns", mp_return_number]
     return path, f"return {mp_return_number!r} of order {mp_order_number!r}"
 

@@ -1,7 +1,7 @@
 """What sensors and triggers wait for. Both ask the same object, so that no decision is made twice.
 
 Each condition is plain data that JSON can carry, asks FeedAMP when ``met`` is called, and keeps nothing but
-the lines that it has logged already.
+the lines that it has logged already: it is asked every minute.
 """
 
 from __future__ import annotations
@@ -43,17 +43,10 @@ class Condition(Protocol):
         """
 
 
-@dataclass(slots=True)
-class LoggedLines:
-    """The lines that a condition has logged already: it is asked every minute."""
-
-    logged: set[str] = field(default_factory=set)
-
-    def log(self, level: int, text: str) -> None:
-        """Log a line, unless it was logged before."""
-        if text not in self.logged:
-            self.logged.add(text)
-            log.log(level, text)
+def _log_once(logged: set[str], level: int, text: str) -> None:
+    if text not in logged:
+        logged.add(text)
+        log.log(level, text)
 
 
 def plain(condition: Any) -> dict[str, Any]:
@@ -69,27 +62,22 @@ def named(values: Sequence[str]) -> str:
     return shown if len(values) <= NAMED else f"{shown} and {len(values) - NAMED} more"
 
 
-def is_list(values: object) -> bool:
-    """Say whether something is a list; a text is none."""
+def _is_list(values: object) -> bool:
     return isinstance(values, Sequence) and not isinstance(values, str | bytes)
 
 
-def check_texts(name: str, values: Sequence[Any]) -> None:
-    """Refuse what is not a list of identifiers.
-
-    :param name: The parameter, for the error.
-    :raises InputError: It is none, or an identifier is blank.
-    """
-    if not is_list(values) or not all(isinstance(value, str) and value.strip() for value in values):
+def _check_texts(name: str, values: Sequence[Any]) -> None:
+    if not _is_list(values) or not all(isinstance(value, str) and value.strip() for value in values):
         raise InputError(f"{name} must be a list of texts that are not blank.")
 
 
-def instant_of(name: str, text: str) -> datetime:
-    """Return an instant from ISO 8601.
+def _check_until(until: str) -> None:
+    if until not in ("complete", "started"):
+        raise InputError(f"until must be 'complete' or 'started', not {until!r}.")
 
-    :param name: The parameter, for the error.
-    :raises InputError: It cannot be read, or has no offset: FeedAMP would take it for New York's time.
-    """
+
+def _instant(name: str, text: str) -> datetime:
+    """Return an instant from ISO 8601; one without an offset FeedAMP would take for New York's time."""
     try:
         instant = datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -120,10 +108,10 @@ class FulfilledOrders:
 
     mp_order_numbers: Sequence[str]
     until: str = "complete"
-    _logged: LoggedLines = field(default_factory=LoggedLines, init=False, repr=False, compare=False)
+    _logged: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_texts("mp_order_numbers", self.mp_order_numbers)
+        _check_texts("mp_order_numbers", self.mp_order_numbers)
         _check_until(self.until)
 
     def met(self, client: FeedAmpClient) -> list[Any] | None:
@@ -138,7 +126,7 @@ class FulfilledOrders:
             return numbers
         state = "fulfilled" if self.until == "complete" else "begun"
         text = f"{len(waiting)} of {len(numbers)} orders are not {state} yet: {named(waiting)}"
-        self._logged.log(logging.INFO, text)
+        _log_once(self._logged, logging.INFO, text)
         return None
 
     def _read(self, client: FeedAmpClient, numbers: list[str]) -> dict[str, Order]:
@@ -173,12 +161,14 @@ class FulfilledOrders:
             return True
         if order.get("is_marketplace_fulfilled") is True:
             text = f"Order {number!r} is fulfilled by the marketplace itself: nothing to wait for"
-            self._logged.log(logging.INFO, text)
+            _log_once(self._logged, logging.INFO, text)
             return True
         if status in _OPEN:
             return False
-        self._logged.log(
-            logging.WARNING, f"Order {number!r} has the status {status!r}, which is not known here"
+        _log_once(
+            self._logged,
+            logging.WARNING,
+            f"Order {number!r} has the status {status!r}, which is not known here",
         )
         fulfilled = client.orders.fulfillments(number)
         complete = fulfilled.get("status") == FulfillmentStatus.COMPLETE
@@ -197,14 +187,14 @@ class SellerActivity:
     until: str = "started"
 
     def __post_init__(self) -> None:
-        instant_of("since", self.since)
+        _instant("since", self.since)
         _check_until(self.until)
 
     def met(self, client: FeedAmpClient) -> list[Any] | None:
         """Return the numbers of those orders once there is one."""
         # This filter finds shipped orders that are not closed, too; COMPLETE finds closed ones only.
         orders = client.orders.list(
-            seller_updated_after=instant_of("since", self.since),
+            seller_updated_after=_instant("since", self.since),
             fulfillment_status=[FulfillmentFilter.PARTIALLY_FULFILLED],
         )
         numbers = [
@@ -231,41 +221,38 @@ class RefundsToProcess:
 
     def __post_init__(self) -> None:
         if self.mp_order_numbers is not None:
-            check_texts("mp_order_numbers", self.mp_order_numbers)
+            _check_texts("mp_order_numbers", self.mp_order_numbers)
         if self.created_after is not None:
-            instant_of("created_after", self.created_after)
+            _instant("created_after", self.created_after)
 
     def met(self, client: FeedAmpClient) -> list[Any] | None:
         """Return order number and refund id of each once there is one."""
         if self.mp_order_numbers is not None and not self.mp_order_numbers:
             return []
-        after = None if self.created_after is None else instant_of("created_after", self.created_after)
         refunds = client.refunds.list(
             mp_order_numbers=self.mp_order_numbers,
             refund_status=[RefundStatus.CREATED],
-            created_after=after,
+            created_after=None
+            if self.created_after is None
+            else _instant("created_after", self.created_after),
         )
         names = ("mp_order_number", "feedamp_refund_id")
         return [{name: refund.get(name) for name in names} for refund in refunds] or None
 
 
 def _touched(lines: object) -> bool:
-    """Say whether a seller has shipped or cancelled something of the lines of an order."""
+    """Say whether a seller has shipped or cancelled something."""
     listed = lines if isinstance(lines, list) else []
     return any(
         line.get("shipments") or line.get("cancellations") for line in listed if isinstance(line, dict)
     )
 
 
-def _check_until(until: str) -> None:
-    if until not in ("complete", "started"):
-        raise InputError(f"until must be 'complete' or 'started', not {until!r}.")
-
-
 #: How far a return can be, in this order.
 _STEPS: Final = tuple(ReturnStatus)
 #: FeedAMP does not say whose day ``respond_date`` is. Every day ends last twelve hours behind UTC.
 _LAST_ZONE: Final = timedelta(hours=12)
+_RETURN_KEY: Final = ("mp_order_number", "mp_return_number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,20 +268,19 @@ class ReturnsInStatus:
     returns: Sequence[Mapping[str, str]]
     status: str = ReturnStatus.REFUNDED
     respond_dates: Sequence[str | None] | None = None
-    _logged: LoggedLines = field(default_factory=LoggedLines, init=False, repr=False, compare=False)
+    _logged: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names = ("mp_order_number", "mp_return_number")
-        if not is_list(self.returns) or not all(isinstance(each, Mapping) for each in self.returns):
-            raise InputError(f"returns must be a list of objects with {' and '.join(names)}.")
-        for name in names:
-            check_texts(f"{name} in returns", [each.get(name) for each in self.returns])
+        if not _is_list(self.returns) or not all(isinstance(each, Mapping) for each in self.returns):
+            raise InputError(f"returns must be a list of objects with {' and '.join(_RETURN_KEY)}.")
+        for name in _RETURN_KEY:
+            _check_texts(f"{name} in returns", [each.get(name) for each in self.returns])
         if self.status not in _STEPS:
             raise InputError(f"status must be one of {', '.join(_STEPS)}, not {self.status!r}.")
 
     def dated(self, client: FeedAmpClient) -> ReturnsInStatus:
         """Return the same condition with the deadlines that the returns have."""
-        held = [client.returns.get(*_return_key(each)) for each in self.returns]
+        held = [client.returns.get(*_numbers_of(each)) for each in self.returns]
         return replace(self, respond_dates=[_text_or_none(each.get("respond_date")) for each in held])
 
     def met(self, client: FeedAmpClient) -> list[Any] | None:
@@ -308,15 +294,23 @@ class ReturnsInStatus:
         overdue: list[str] = []
         for index, each in enumerate(self.returns):
             known = self.respond_dates[index] if self.respond_dates else None
-            held: Mapping[str, Any] = client.returns.refunds(*_return_key(each))
+            held: Mapping[str, Any] = client.returns.refunds(*_numbers_of(each))
             late = not self._reached(each, held) and _over_everywhere(known)
             if late:  # the date that we know may have been moved
-                held = client.returns.get(*_return_key(each))
+                held = client.returns.get(*_numbers_of(each))
                 late = _over_everywhere(_text_or_none(held.get("respond_date")) or known)
-            if self._reached(each, held):
-                reached.append(self._told(each, held))
-            else:
-                (overdue if late else waiting).append(_with_status(each, held))
+            errors, status = held.get("errors"), str(held.get("status"))
+            listed = errors if isinstance(errors, list) else []
+            codes = [str(error.get("code")) for error in listed if isinstance(error, Mapping)]
+            if not self._reached(each, held):
+                shown = ", ".join([status, *codes])
+                (overdue if late else waiting).append(f"{each['mp_return_number']} ({shown})")
+                continue
+            if codes:  # what the marketplace reported, and nobody resolved
+                text = f"Return {each['mp_return_number']!r} has unresolved errors: {named(codes)}"
+                _log_once(self._logged, logging.WARNING, text)
+            numbers = {name: each[name] for name in _RETURN_KEY}
+            reached.append(numbers | {"status": status, "errors": codes})
         if overdue:
             raise ReturnOverdueError(
                 f"The respond_date of {len(overdue)} returns is over, and they have not reached "
@@ -325,7 +319,7 @@ class ReturnsInStatus:
             )
         if waiting:
             of = f"{len(waiting)} of {len(self.returns)} returns"
-            self._logged.log(logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
+            _log_once(self._logged, logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
             return None
         return reached
 
@@ -334,35 +328,11 @@ class ReturnsInStatus:
         if status in _STEPS:
             return _STEPS.index(ReturnStatus(status)) >= _STEPS.index(ReturnStatus(self.status))
         text = f"Return {each['mp_return_number']!r} has the status {status!r}, which is not known here"
-        self._logged.log(logging.WARNING, text)
+        _log_once(self._logged, logging.WARNING, text)
         return False
 
-    def _told(self, each: Mapping[str, str], held: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the next task needs, also errors that the marketplace reported and nobody resolved."""
-        codes = _error_codes(held)
-        order_number, return_number = _return_key(each)
-        if codes:
-            text = f"Return {return_number!r} has unresolved errors: {named(codes)}"
-            self._logged.log(logging.WARNING, text)
-        return {
-            "mp_order_number": order_number,
-            "mp_return_number": return_number,
-            "status": str(held.get("status")),
-            "errors": codes,
-        }
 
-
-def _with_status(each: Mapping[str, str], held: Mapping[str, Any]) -> str:
-    return f"{each['mp_return_number']} ({', '.join([str(held.get('status')), *_error_codes(held)])})"
-
-
-def _error_codes(held: Mapping[str, Any]) -> list[str]:
-    errors = held.get("errors")
-    listed = errors if isinstance(errors, list) else []
-    return [str(error.get("code")) for error in listed if isinstance(error, Mapping)]
-
-
-def _return_key(each: Mapping[str, str]) -> tuple[str, str]:
+def _numbers_of(each: Mapping[str, str]) -> tuple[str, str]:
     return each["mp_order_number"], each["mp_return_number"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,24 +72,33 @@ def error_from(response: Response, what: str) -> ApiError:
     :param what: The call in words, such as ``placing order '600A'``.
     """
     status = response.status_code
-    request_id = _request_id(response)
-    problems = list(_problems(_body_without_token(response)))
+    found = next((found for name in _REQUEST_ID_HEADERS if (found := response.headers.get(name))), "")
+    request_id = _NOT_OF_AN_ID.sub("", found)[:128] or None  # of harmless characters only: it is shown
+    text = response.content.decode(errors="replace")
+    if response.token:  # a server may quote the bearer that it refuses
+        text = text.replace(response.token, "***")
+    problems: list[Problem] = []
+    with suppress(ValueError, RecursionError):
+        problems = list(_problems(json.loads(text)))
     codes = list(dict.fromkeys(each.code for each in problems if each.code))[:_MOST]
     fields = list(dict.fromkeys(each.field for each in problems if each.field))[:_MOST]
-    kind = _class_for(status)
+    kind = _CLASSES.get(status, BadRequestError)
+    if status < 400 or status >= 500:
+        kind = ServerError if status >= 500 else ApiError
+    parts = dict.fromkeys(": ".join(filter(None, problem)) for problem in problems)
+    words = " ".join("; ".join(parts).split())
     said = ", ".join(codes) or _described(response)
     said += f" (fields: {', '.join(fields)})" if fields else ""
     where = f"HTTP {status}" + (f", request id {request_id}" if request_id else "")
     hint = _hint(kind, response)
     verb = "failed at" if kind is ServerError else "refused"
-    message = f"FeedAMP {verb} {what} ({where}): {said}" + (f". {hint}" if hint else "")
     error = kind(
-        message,
+        f"FeedAMP {verb} {what} ({where}): {said}" + (f". {hint}" if hint else ""),
         status=status,
         codes=codes,
         request_id=request_id,
         retry_after=seconds_asked(response),
-        server_message=_words(problems),
+        server_message=words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}…",
     )
     # A client that has been let in before is not shut out for good by a server that lags behind.
     error.retryable = error.retryable or (status == 401 and response.proven)
@@ -97,12 +107,12 @@ def error_from(response: Response, what: str) -> ApiError:
 
 def unreadable(response: Response, what: str) -> UnreadableError:
     """Return the error for a success whose body is not what the API promises."""
-    message = (
+    return UnreadableError(
         f"FeedAMP answered {what} with HTTP {response.status_code} and {_described(response)}, which cannot "
         "be read. If it stays so, check that the connection's host is the base URL of the order API, and for "
-        "a proxy in between."
+        "a proxy in between.",
+        status=response.status_code,
     )
-    return UnreadableError(message, status=response.status_code)
 
 
 def unreachable(error: HTTPError, what: str, *, repeatable: bool) -> UnreachableError:
@@ -111,37 +121,20 @@ def unreachable(error: HTTPError, what: str, *, repeatable: bool) -> Unreachable
     urllib3's error is its cause, which a traceback shows, unless that quotes what came instead of an answer.
     """
     doubt = "" if repeatable else " FeedAMP may have received it, so it was not repeated blindly."
+    advice = "Check the connection's host and the network."
+    if isinstance(error, ProxyError):
+        advice = "The proxy failed: check HTTPS_PROXY, its address and its login."
+    elif isinstance(error, SSLError):
+        advice = (
+            "TLS failed: check the connection's host, and its certificate. If a company's own authority "
+            "issued that, REQUESTS_CA_BUNDLE names the file that has the authority's."
+        )
     unreached = UnreachableError(
-        f"No answer from FeedAMP to {what} ({type(error).__name__}).{doubt} {_to_check(error)}"
+        f"No answer from FeedAMP to {what} ({type(error).__name__}).{doubt} {advice}"
     )
     quotes = any(isinstance(each, HTTPException) for each in error.args)
     unreached.__cause__ = None if quotes else error
     return unreached
-
-
-def _to_check(error: HTTPError) -> str:
-    if isinstance(error, ProxyError):
-        return "The proxy failed: check HTTPS_PROXY, its address and its login."
-    if isinstance(error, SSLError):
-        return (
-            "TLS failed: check the connection's host, and its certificate. If a company's own authority "
-            "issued that, REQUESTS_CA_BUNDLE names the file that has the authority's."
-        )
-    return "Check the connection's host and the network."
-
-
-def _request_id(response: Response) -> str | None:
-    """Return the server's id of the request, of harmless characters only: it is shown."""
-    found = next((found for name in _REQUEST_ID_HEADERS if (found := response.headers.get(name))), "")
-    return _NOT_OF_AN_ID.sub("", found)[:128] or None
-
-
-def _class_for(status: int) -> type[ApiError]:
-    if status >= 500:
-        return ServerError
-    if status < 400:
-        return ApiError
-    return _CLASSES.get(status, BadRequestError)
 
 
 def _hint(kind: type[ApiError], response: Response) -> str:
@@ -157,17 +150,6 @@ def _hint(kind: type[ApiError], response: Response) -> str:
             "host."
         )
     return _HINTS.get(kind, "")
-
-
-def _body_without_token(response: Response) -> Any:
-    """Return the parsed body or None; a server may quote the bearer that it refuses."""
-    text = response.content.decode(errors="replace")
-    if response.token:
-        text = text.replace(response.token, "***")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _problems(body: Any, depth: int = 0) -> Iterator[Problem]:
@@ -212,13 +194,6 @@ def _by_field(errors: object, depth: int) -> Iterator[Problem]:
 def _first_text(body: Mapping[Any, Any], *names: str) -> str:
     found = (body.get(name) for name in names)
     return next((str(value) for value in found if isinstance(value, str | int) and value), "")
-
-
-def _words(problems: list[Problem]) -> str:
-    """Return what FeedAMP said as one line, shortened."""
-    parts = (": ".join(filter(None, problem)) for problem in problems)
-    line = " ".join("; ".join(dict.fromkeys(parts)).split())
-    return line if len(line) <= _LONGEST_WORDS else line[:_LONGEST_WORDS] + "…"
 
 
 def _described(response: Response) -> str:

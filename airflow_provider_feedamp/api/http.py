@@ -9,7 +9,7 @@ import platform
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -20,12 +20,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from airflow_provider_feedamp import __version__
 from airflow_provider_feedamp.api.errors import error_from, is_html, unreachable, unreadable
 from airflow_provider_feedamp.api.wire import Request, Wire, closed_while_idle
-from airflow_provider_feedamp.exceptions import (
-    ApiError,
-    InputError,
-    TokenError,
-    forget_variables,
-)
+from airflow_provider_feedamp.exceptions import InputError, TokenError, forget_variables
 from airflow_provider_feedamp.retry_after import TOO_MANY, seconds_asked
 
 if TYPE_CHECKING:
@@ -48,38 +43,55 @@ _STEP = 0.05
 #: Seconds after which an earlier pause has nothing to do with the next one.
 _FORGOTTEN = 60.0
 
+#: Seconds to connect, and between two pieces of an answer.
+DEFAULT_TIMEOUT = (10.0, 60.0)
+DEFAULT_POOL_SIZE = 32
+#: With jitter eight retries bridge at least a minute.
+DEFAULT_RETRIES = 8
+#: Seconds. When the server asks for more there is no retry here: the error says how long, the slot is free.
+LONGEST_WAIT = 120.0
+#: Repeating these changes nothing on the server (a PUT is keyed by its path). A POST may append twice.
+RETRIED_METHODS = frozenset({"GET", "PUT"})
+#: 520 to 524 are Cloudflare's, when the server behind it is away or slow.
+RETRIED_STATUSES = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
+#: The server has not waited for the whole request, or not yet dared to look at it: it did nothing.
+NOT_PROCESSED = frozenset({408, 425})
+#: Seconds of the pauses before a fresh token that was refused is tried again: replicas and clocks lag.
+FRESH_TOKEN_WAITS = (1.0, 3.0)
+_URLLIB3 = urllib3.__version__  # type: ignore[attr-defined]
+HEADERS = {
+    "User-Agent": f"airflow-provider-feedamp/{__version__} urllib3/{_URLLIB3} "
+    f"Python/{platform.python_version()}",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",  # what the wire unpacks
+    "Connection": "keep-alive",
+}
+
 _pacers: dict[Hashable, Pacer] = {}
 _pacers_lock = threading.Lock()
 
 
+@dataclass(eq=False)
 class Pacer:
     """Spaces calls evenly: each caller takes the next free slot and waits for it without holding a lock.
 
     :param requests_per_second: How many calls may start in a second, a number above 0.
-    :param clock: Seconds on a clock that never goes back; injected by tests.
-    :param sleep: Waits for so many seconds; injected by tests.
+    :param clock: Seconds on a clock that never goes back; injected by tests, as ``sleep`` is.
     """
 
-    def __init__(
-        self,
-        requests_per_second: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.requests_per_second = requests_per_second
-        self._clock = clock
-        self._sleep = sleep
-        self._next_slot = 0.0
-        self._waited = 0.0
-        self._next_line = 0.0
-        self.after_fork()
+    requests_per_second: float
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _next_slot: float = field(default=0.0, init=False)
+    _waited: float = field(default=0.0, init=False)
+    _next_line: float = field(default=0.0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def wait(self) -> None:
         """Wait until the next call may start."""
         waited = 0.0
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             slot = max(now, self._next_slot)
             self._next_slot = slot + 1 / self.requests_per_second
             delay = slot - now
@@ -87,57 +99,43 @@ class Pacer:
             if self._waited >= _WORTH_A_LINE and now >= self._next_line:
                 waited, self._waited = self._waited, 0.0
                 self._next_line = now + _BETWEEN_LINES
-        if delay <= 0:
-            return
         if waited:
             text = "Calls wait to keep to %g requests per second: %.1f s in all since the last such line"
             log.info(text, self.requests_per_second, waited)
-        self._sleep(delay)
-
-    def after_fork(self) -> None:
-        """Make the lock anew: one that another thread of the parent held would never be released."""
-        self._lock = threading.Lock()
+        if delay > 0:
+            self.sleep(delay)
 
 
+@dataclass(eq=False)
 class Pause:
     """A pause that one refused call begins: it holds up all calls, and they leave it one by one.
 
     :param most: How many pauses in a row, without any call being taken in between, are worth trying.
-    :param clock: Seconds on a clock that never goes back; injected by tests.
-    :param sleep: Waits for so many seconds; injected by tests.
+    :param clock: Seconds on a clock that never goes back; injected by tests, as ``sleep`` is.
     :param jitter: A random number from 0 to 1; injected by tests.
     """
 
-    def __init__(
-        self,
-        most: int,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        #: Whether calls have to wait.
-        self.active = False
-        #: How many pauses there were in a row.
-        self.pauses = 0
-        self._most = most
-        self._clock = clock
-        self._sleep = sleep
-        self._jitter = jitter
-        self._lock = threading.Lock()
-        self._opens = 0.0
-        self._turn = 0.0
+    most: int
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    #: Whether calls have to wait, and how many pauses there were in a row.
+    active: bool = field(default=False, init=False)
+    pauses: int = field(default=0, init=False)
+    _opens: float = field(default=0.0, init=False)
+    _turn: float = field(default=0.0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def wait(self) -> None:
         """Wait until the pause is over, if there is one, and it is this call's turn."""
         while self.active:
             with self._lock:
-                now, opens, turn = self._clock(), self._opens, self._turn
+                now, opens, turn = self.clock(), self._opens, self._turn
                 if now >= opens:
                     self.active = False
                     return
                 self._turn += _STEP
-            self._sleep(turn - now)
+            self.sleep(turn - now)
             if self._opens == opens:  # else a call that left before this one was refused again
                 return
 
@@ -149,17 +147,17 @@ class Pause:
             further one is worth trying.
         """
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             if now < self._opens:
                 if now + asked > self._opens:
                     self._opens = self._turn = now + asked
                 return 0.0
             if now - self._opens > _FORGOTTEN:
-                self.pauses = 0
-            if self.pauses >= self._most:
+                self.reset()
+            if self.pauses >= self.most:
                 return None
             # A server that asks for a second every time is not believed for ever.
-            seconds = max(asked, backoff(self.pauses, self._jitter()))
+            seconds = max(asked, backoff(self.pauses, self.jitter()))
             self.pauses += 1
             self._opens = self._turn = now + seconds
             self.active = True
@@ -185,48 +183,20 @@ def pacer_for(key: Hashable, requests_per_second: float | None) -> Pacer | None:
     if requests_per_second is None:
         return None
     with _pacers_lock:
-        pacer = _pacers.get(key)
-        if pacer is None:
-            pacer = _pacers[key] = Pacer(requests_per_second)
+        pacer = _pacers.setdefault(key, Pacer(requests_per_second))
         pacer.requests_per_second = requests_per_second
         return pacer
 
 
 def _after_fork() -> None:
-    """Give the child locks of its own; it keeps to the same pace, and counts its own calls alone."""
+    """Give the child locks of its own: one that a thread of the parent held would never be released."""
     global _pacers_lock
     _pacers_lock = threading.Lock()
-    for pacer in list(_pacers.values()):
-        pacer.after_fork()
+    for pacer in _pacers.values():
+        pacer._lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-#: Seconds to connect, and between two pieces of an answer.
-DEFAULT_TIMEOUT = (10.0, 60.0)
-DEFAULT_POOL_SIZE = 32
-#: With jitter eight retries bridge at least a minute.
-DEFAULT_RETRIES = 8
-#: Seconds. When the server asks for more there is no retry here: the error says how long, the slot is free.
-LONGEST_WAIT = 120.0
-#: Repeating these changes nothing on the server (a PUT is keyed by its path). A POST may append twice.
-RETRIED_METHODS = frozenset({"GET", "PUT"})
-#: 520 to 524 are Cloudflare's, when the server behind it is away or slow.
-RETRIED_STATUSES = frozenset({500, 502, 503, 504, 520, 521, 522, 523, 524})
-#: The server has not waited for the whole request, or not yet dared to look at it: it did nothing.
-NOT_PROCESSED = frozenset({408, 425})
-#: Seconds of the pauses before a fresh token that was refused is tried again: replicas and clocks lag.
-FRESH_TOKEN_WAITS = (1.0, 3.0)
-_UNAUTHORIZED = 401
-_URLLIB3 = urllib3.__version__  # type: ignore[attr-defined]
-HEADERS = {
-    "User-Agent": f"airflow-provider-feedamp/{__version__} urllib3/{_URLLIB3} "
-    f"Python/{platform.python_version()}",
-    "Accept": "application/json",
-    "Accept-Encoding": "gzip",  # what the wire unpacks
-    "Connection": "keep-alive",
-}
 
 
 @dataclass(slots=True)
@@ -236,6 +206,13 @@ class _Call(Request):
     fresh: bool = False
     refusals: int = 0
     retries: int = 0
+
+
+class Answer(NamedTuple):
+    """A success: its status, and its body as parsed from JSON (None when there is none)."""
+
+    status: int
+    body: Any
 
 
 class Http:
@@ -252,11 +229,11 @@ class Http:
     :param base_url: Base URL of the API, such as ``https://host/api/v1``; a trailing slash does not matter.
     :param tokens: Where access tokens come from.
     :param timeout: Seconds: one number, or one to connect and one to read. Default: 10 and 60.
+    :param pacer: Spaces all calls; None sends them as they come.
+    :param list_pacer: Spaces the list calls further apart; None leaves them to ``pacer``.
     :param retries: How often a call is repeated at most; for a 429, how many pauses in a row. Default: 8.
     :param pool_size: Connections that are kept open; give at least as many as threads. Default: 32.
-    :param sleep: Waits for so many seconds; injected by tests.
-    :param jitter: Returns a random number from 0 to 1; injected by tests.
-    :param clock: Seconds on a clock that never goes back; injected by tests.
+    :param sleep: As ``jitter`` and ``clock`` for :class:`Pause`; injected by tests.
     """
 
     def __init__(
@@ -264,6 +241,8 @@ class Http:
         base_url: str,
         tokens: TokenSource,
         timeout: float | tuple[float, float] = DEFAULT_TIMEOUT,
+        pacer: Pacer | None = None,
+        list_pacer: Pacer | None = None,
         *,
         retries: int = DEFAULT_RETRIES,
         pool_size: int = DEFAULT_POOL_SIZE,
@@ -274,10 +253,9 @@ class Http:
         both = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         self.wire = Wire(base_url.rstrip("/") + "/", both, pool_size, HEADERS)
         self._tokens = tokens
-        self._retries = retries
-        self._sleep = sleep
-        self._jitter = jitter
-        self._pause = Pause(retries, clock=clock, sleep=sleep, jitter=jitter)
+        self._pacers = (pacer,) if pacer else ()
+        self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
+        self._pause = Pause(retries, clock, sleep, jitter)
         self._accepted = ""
         self._proven = False
 
@@ -290,21 +268,58 @@ class Http:
         self.wire.prepare()
         sendable(self._tokens.token())
 
-    def call(
-        self, method: str, target: str, body: bytes | None = None, pacers: tuple[Pacer, ...] = ()
-    ) -> Response:
-        """Send one call and return FeedAMP's last answer to it, whatever its status.
+    def request(
+        self,
+        method: str,
+        path: Sequence[str],
+        *,
+        what: str,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: bytes | None = None,
+        listing: bool = False,
+    ) -> Answer:
+        """Send one call, and return its answer or raise the error that says what went wrong.
 
         :param method: HTTP method.
+        :param path: The path's segments below the base URL, as they are; each is escaped here.
+        :param what: The call in words for errors, such as ``placing order '600A'``; no personal data.
+        :param params: Query parameters.
+        :param json: A value to send as JSON.
+        :param body: JSON to send byte for byte, instead of ``json``.
+        :param listing: Whether this asks for a page of a list, which has a pace of its own.
+        :return: The answer, when its status is 2xx.
+        :raises InputError: A segment or the value cannot be sent; nothing was sent.
+        :raises ApiError: FeedAMP refused, failed, or did not answer.
+        """
+        place = "/".join([_segment(value, what) for value in path])
+        target = f"{place}?{urlencode(params)}" if params else place
+        if json is not None:
+            body = _encoded(json, what)
+        started = time.monotonic()
+        try:
+            response = self.call(method, target, body, listing=listing)
+        except HTTPError as error:
+            forget_variables(error)
+            repeatable = method in RETRIED_METHODS or never_sent(error)
+            unreached = unreachable(error, what, repeatable=repeatable)
+            raise unreached from unreached.__cause__
+        log.debug("%s %s: %s in %.3f s", method, place, response.status_code, time.monotonic() - started)
+        if not 200 <= response.status_code < 300:
+            raise error_from(response, what)
+        return Answer(response.status_code, _parsed(response, method, what))
+
+    def call(self, method: str, target: str, body: bytes | None = None, *, listing: bool = False) -> Response:
+        """Send one call and return FeedAMP's last answer to it, whatever its status.
+
         :param target: What follows the base URL, escaped.
-        :param body: JSON to send.
-        :param pacers: What each sending of this call waits for, a repeated one too.
         :raises HTTPError: No answer came, and no retry was left or allowed.
         :raises ApiError: The answer is longer than an answer may be.
         :raises ConfigurationError: The proxy or the certificates of the environment cannot be used.
         :raises TokenError: There is no access token to be had.
         """
         call = _Call(method, target, body, sendable(self._tokens.token()))
+        pacers = self._list_pacers if listing else self._pacers
         while True:
             if self._pause.active:
                 self._pause.wait()
@@ -336,8 +351,14 @@ class Http:
     def _goes_on(self, call: _Call, response: Response) -> bool:
         """Decide after an answer whether to send the call again, and wait until then."""
         status = response.status_code
-        if status == _UNAUTHORIZED:
-            return self._renews(call)
+        if status == 401:
+            if not call.fresh:
+                call.token, call.fresh = sendable(self._tokens.replace(call.token)), True
+                return True
+            if call.refusals == len(FRESH_TOKEN_WAITS):
+                return False
+            call.refusals += 1
+            return self._pauses(call, FRESH_TOKEN_WAITS[call.refusals - 1], "401 with a fresh token")
         if call.token != self._accepted:
             self._accepted = call.token
             self._tokens.accepted(call.token)
@@ -351,37 +372,27 @@ class Http:
             call, f"answered {status} to", seconds_asked(response) or 0.0
         )
 
-    def _renews(self, call: _Call) -> bool:
-        """Replace a refused token once; then pause and try the fresh one again."""
-        if not call.fresh:
-            call.token, call.fresh = sendable(self._tokens.replace(call.token)), True
-            return True
-        if call.refusals == len(FRESH_TOKEN_WAITS):
-            return False
-        call.refusals += 1
-        return self._pauses(call, FRESH_TOKEN_WAITS[call.refusals - 1], "401 with a fresh token")
-
     def _pauses(self, call: _Call, asked: float, refusal: str = "429") -> bool:
         """Begin a pause of all calls; False when no further one is worth trying."""
         seconds = self._pause.begin(asked)
         if seconds:
             log.info(
                 "FeedAMP answered %s to %s %s; all calls wait for %.1f s (pause %d of %d in a row)",
-                *(refusal, call.method, self.wire.path(call), seconds, self._pause.pauses, self._retries),
+                *(refusal, call.method, self.wire.path(call), seconds, self._pause.pauses, self._pause.most),
             )
         return seconds is not None
 
     def _waits(self, call: _Call, reason: str, asked: float = 0.0) -> bool:
         """Wait before the next try of one call; False when there is none."""
-        if call.retries >= self._retries or asked > LONGEST_WAIT:
+        if call.retries >= self._pause.most or asked > LONGEST_WAIT:
             return False
-        seconds = max(asked, backoff(call.retries, self._jitter()))
+        seconds = max(asked, backoff(call.retries, self._pause.jitter()))
         call.retries += 1
         log.info(
             "FeedAMP %s %s %s; trying again in %.1f s (retry %d of %d)",
-            *(reason, call.method, self.wire.path(call), seconds, call.retries, self._retries),
+            *(reason, call.method, self.wire.path(call), seconds, call.retries, self._pause.most),
         )
-        self._sleep(seconds)
+        self._pause.sleep(seconds)
         return True
 
 
@@ -405,73 +416,6 @@ def sendable(token: str) -> str:
             "The access token from FeedAMP is empty or holds characters that an HTTP header cannot carry."
         )
     return token
-
-
-class Answer(NamedTuple):
-    """A success: its status, and its body as parsed from JSON (None when there is none)."""
-
-    status: int
-    body: Any
-
-
-class Transport:
-    """Sends one call and returns its answer, or raises the error that says what went wrong.
-
-    :param http: Authorises and sends the calls, and repeats what is safe to repeat.
-    :param pacer: Spaces all calls; None sends them as they come.
-    :param list_pacer: Spaces the list calls further apart; None leaves them to ``pacer``.
-    """
-
-    def __init__(self, http: Http, pacer: Pacer | None = None, list_pacer: Pacer | None = None) -> None:
-        self._http = http
-        self._pacers = (pacer,) if pacer else ()
-        self._list_pacers = (list_pacer, *self._pacers) if list_pacer else self._pacers
-
-    def authorise(self) -> None:
-        """Obtain an access token, as :meth:`Http.authorise` does."""
-        self._http.authorise()
-
-    def request(
-        self,
-        method: str,
-        path: Sequence[str],
-        *,
-        what: str,
-        params: Mapping[str, str] | None = None,
-        json: Any = None,
-        body: bytes | None = None,
-        listing: bool = False,
-    ) -> Answer:
-        """Send one call.
-
-        :param method: HTTP method.
-        :param path: The path's segments below the base URL, as they are; each is escaped here.
-        :param what: The call in words for errors, such as ``placing order '600A'``; no personal data.
-        :param params: Query parameters.
-        :param json: A value to send as JSON.
-        :param body: JSON to send byte for byte, instead of ``json``.
-        :param listing: Whether this asks for a page of a list, which has a pace of its own.
-        :return: The answer, when its status is 2xx.
-        :raises InputError: A segment or the value cannot be sent; nothing was sent.
-        :raises ApiError: FeedAMP refused, failed, or did not answer.
-        """
-        place = "/".join([_segment(value, what) for value in path])
-        target = f"{place}?{urlencode(params)}" if params else place
-        if json is not None:
-            body = _encoded(json, what)
-        pacers = self._list_pacers if listing else self._pacers
-        started = time.monotonic()
-        try:
-            response = self._http.call(method, target, body, pacers)
-        except HTTPError as error:
-            forget_variables(error)
-            repeatable = method in RETRIED_METHODS or never_sent(error)
-            unreached = unreachable(error, what, repeatable=repeatable)
-            raise unreached from unreached.__cause__
-        log.debug("%s %s: %s in %.3f s", method, place, response.status_code, time.monotonic() - started)
-        if not 200 <= response.status_code < 300:
-            raise error_from(response, what)
-        return Answer(response.status_code, _parsed(response, method, what))
 
 
 def _segment(value: str, what: str) -> str:
@@ -517,30 +461,3 @@ def _parsed(response: Response, method: str, what: str) -> Any:
             if method == "GET" or is_html(response):
                 raise unreadable(response, what) from error
     return None
-
-
-def an_object(answer: Answer, what: str) -> dict[str, Any]:
-    """Return the JSON object of an answer.
-
-    :param what: The call in words, for the error.
-    :raises ApiError: The answer holds something else.
-    """
-    if isinstance(answer.body, dict):
-        return answer.body
-    raise ApiError(
-        f"FeedAMP answered {what} with HTTP {answer.status} and no JSON object.", status=answer.status
-    )
-
-
-def objects_under(name: str, answer: Answer, what: str) -> list[dict[str, Any]]:
-    """Return the list of JSON objects that an answer holds under a name.
-
-    :param what: The call in words, for the error.
-    :raises ApiError: The answer holds something else.
-    """
-    found = answer.body.get(name) if isinstance(answer.body, dict) else None
-    if isinstance(found, list) and all(isinstance(entry, dict) for entry in found):
-        return found
-    raise ApiError(
-        f"FeedAMP answered {what} with HTTP {answer.status} and no list of {name}.", status=answer.status
-    )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_provider_feedamp.api.http import objects_under
-from airflow_provider_feedamp.exceptions import InputError, UnreadableError
+from airflow_provider_feedamp.exceptions import ApiError, InputError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from airflow_provider_feedamp.api.http import Transport
+    from airflow_provider_feedamp.api.http import Http
 
 
 #: The bounds of ``page_size``. We ask for full pages: list calls are what FeedAMP wants few of.
@@ -57,6 +56,12 @@ def instant_filter(name: str, instant: datetime, *, latest: bool = False) -> str
     except OverflowError as error:
         raise InputError(f"{name} is outside of the years 1 to 9999 in UTC.") from error
     return f"{whole.isoformat()}Z"
+
+
+def instant_filters(*, latest: bool = False, **instants: datetime | None) -> dict[str, str]:
+    """Return the filters that are given, as :func:`instant_filter` writes each."""
+    given = {name: instant for name, instant in instants.items() if instant is not None}
+    return {name: instant_filter(name, instant, latest=latest) for name, instant in given.items()}
 
 
 def list_filter(name: str, values: Sequence[str]) -> list[str]:
@@ -129,26 +134,8 @@ def _portions(numbers: Sequence[str]) -> Iterator[str]:
 _MOST_STALE = 10
 
 
-class _Found(NamedTuple):
-    """What a list is in words, the fields that identify an entry, and the entries so far."""
-
-    what: str
-    key: Sequence[str]
-    seen: set[Hashable]
-
-    def is_new(self, entry: Mapping[str, Any]) -> bool:
-        """Whether an entry was not there before: nothing says that a list stands still while it is read."""
-        values = tuple(entry.get(name) for name in self.key)
-        # What cannot be told apart is all passed on: once too often is better than not at all.
-        if not all(isinstance(value, str | int) for value in values):
-            return True
-        before = len(self.seen)
-        self.seen.add(values)
-        return len(self.seen) > before
-
-
 def listed(
-    transport: Transport, name: str, calls: Iterable[Mapping[str, str]], *, key: Sequence[str]
+    http: Http, name: str, calls: Iterable[Mapping[str, str]], *, key: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the entries of a list, each key once over all calls; a page is asked for when it is needed.
 
@@ -159,12 +146,11 @@ def listed(
     """
     seen: set[Hashable] = set()
     for params in calls:
-        found = _Found(f"listing {name}", key, seen)
-        yield from _pages(transport, (name,), params, found, listing=True)
+        yield from _pages(http, (name,), f"listing {name}", params, key, seen)
 
 
 def listed_of_order(
-    transport: Transport, mp_order_number: str, name: str, *, key: Sequence[str]
+    http: Http, mp_order_number: str, name: str, *, key: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield what belongs to one order, each key once.
 
@@ -173,13 +159,18 @@ def listed_of_order(
     :raises UnreadableError: The pages do not come to an end.
     """
     what = f"listing the {name} of order {mp_order_number!r}"
-    return _pages(transport, ("orders", mp_order_number, name), {}, _Found(what, key, set()), listing=False)
+    return _pages(http, ("orders", mp_order_number, name), what, {}, key, set())
 
 
 def _pages(
-    transport: Transport, path: Sequence[str], params: Mapping[str, str], found: _Found, *, listing: bool
+    http: Http,
+    path: Sequence[str],
+    what: str,
+    params: Mapping[str, str],
+    key: Sequence[str],
+    seen: set[Hashable],
 ) -> Iterator[dict[str, Any]]:
-    """Yield the new entries of all pages.
+    """Yield the entries of all pages that were not seen before.
 
     The filters are sent along with each cursor, as nothing says that a cursor holds them. A list that leads
     in a circle is an error: to end there would pass for the whole list, and what is behind would be missed.
@@ -188,19 +179,37 @@ def _pages(
     params = dict(params)
     stale = 0
     while True:
-        answer = transport.request("GET", path, params=params, what=found.what, listing=listing)
-        new = [entry for entry in objects_under(path[-1], answer, found.what) if found.is_new(entry)]
+        # The pages of an order's own list do not keep to the pace of lists.
+        answer = http.request("GET", path, params=params, what=what, listing=len(path) == 1)
+        entries = answer.body.get(path[-1]) if isinstance(answer.body, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ApiError(
+                f"FeedAMP answered {what} with HTTP {answer.status} and no list of {path[-1]}.",
+                status=answer.status,
+            )
+        new = [entry for entry in entries if _is_new(entry, key, seen)]
         yield from new
         cursor = str(answer.body.get("next_cursor") or "")
         if not cursor:
             return
         stale = 0 if new else stale + 1
-        wrong = "the same cursor for the second time" if cursor in cursors else ""
-        if stale == _MOST_STALE:
-            wrong = f"{stale} pages in a row without a new entry"
-        if wrong:
+        if cursor in cursors or stale == _MOST_STALE:
+            wrong = "the same cursor for the second time"
+            if stale == _MOST_STALE:
+                wrong = f"{stale} pages in a row without a new entry"
             raise UnreadableError(
-                f"FeedAMP answered {found.what} with {wrong}, so the list has no end. Try again later."
+                f"FeedAMP answered {what} with {wrong}, so the list has no end. Try again later."
             )
         cursors.add(cursor)
         params["cursor"] = cursor
+
+
+def _is_new(entry: Mapping[str, Any], key: Sequence[str], seen: set[Hashable]) -> bool:
+    """Whether an entry was not there before: nothing says that a list stands still while it is read."""
+    values = tuple(entry.get(name) for name in key)
+    # What cannot be told apart is all passed on: once too often is better than not at all.
+    if not all(isinstance(value, str | int) for value in values):
+        return True
+    before = len(seen)
+    seen.add(values)
+    return len(seen) > before

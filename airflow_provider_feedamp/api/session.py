@@ -8,7 +8,7 @@ import random
 import re
 import time
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -116,18 +116,13 @@ class _Retries(Retry):
     """urllib3's retries by the rules of the client's own calls, but each request waits for itself."""
 
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
-        """Whether a request may be sent again after an answer of this status."""
         return status_code == TOO_MANY or repeats(method, status_code)
 
     def increment(
         self, method: Any = None, url: Any = None, response: Any = None, *args: Any, **more: Any
     ) -> Any:
-        """Count one more try.
-
-        :raises MaxRetryError: There is none, or the server asks for too long a wait.
-        :raises HTTPError: TLS failed, which no retry mends, or the last try timed out.
-        """
         error = more.get("error")
+        # No retry mends TLS, and of the last try a time-out is to be seen as one.
         if isinstance(error, SSLError) or (isinstance(error, ReadTimeoutError) and not self.total):
             raise error
         if _asked(response) > LONGEST_WAIT:
@@ -138,7 +133,6 @@ class _Retries(Retry):
         return retries
 
     def sleep(self, response: Any = None) -> None:
-        """Wait for as long as the server asks, and longer with each try."""
         last, tries = self.history[-1], len(self.history)
         seconds = max(_asked(response), backoff(tries - 1, random.random()))  # noqa: S311
         path = urlsplit(last.url or "").path
@@ -158,32 +152,24 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = BoundedHTTPSConnection
 
 
-_POOLS = {"http": _PlainPool, "https": _SecurePool}
-
-
 class _Adapter(HTTPAdapter):
     """Reads answers within their bounds, and sends a body that cannot be read twice only once."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Set up the connections that go straight to the server."""
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Set up the connections that go through a proxy.
-
-        :raises ConfigurationError: It is a SOCKS proxy.
-        """
         refuse_socks(proxy)
         manager = super().proxy_manager_for(proxy, **options)
-        manager.pool_classes_by_scheme = _POOLS
+        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
         return manager
 
     def send(
         self, request: PreparedRequest, stream: bool = False, *args: Any, **options: Any
     ) -> requests.Response:
         """Send a request and read its answer; one that is asked for as a stream is left to its reader."""
-        if not rewind(request) and self.max_retries.total:
+        if not _rewound(request) and self.max_retries.total:
             return _Adapter(max_retries=0).send(request, stream, *args, **options)
         response = super().send(request, stream, *args, **options)
         if stream:
@@ -193,7 +179,7 @@ class _Adapter(HTTPAdapter):
             return response
         try:
             path = urlsplit(str(request.url)).path
-            response._content = content_of(response.raw, f"{request.method} {path}")
+            response._content = _content_of(response.raw, f"{request.method} {path}")
         except ReadTimeoutError as error:
             raise ReadTimeout(error, request=request) from error
         except HTTPError as error:
@@ -202,13 +188,8 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def content_of(raw: Any, asked: str) -> bytes:
-    """Return the unpacked body of an answer; of an error that is too long, its beginning.
-
-    :param raw: The answer as urllib3 hands it out unread.
-    :param asked: Method and path, for the error.
-    :raises ApiError: The answer is a success, and longer than an answer may be.
-    """
+def _content_of(raw: Any, asked: str) -> bytes:
+    """Return the unpacked body of an answer that urllib3 has not read; of a long error, its beginning."""
     # Packed twice, a few bytes can be as many as they like at once.
     what = "packed more than once" if "," in raw.headers.get("Content-Encoding", "") else ""
     body = bytearray()
@@ -238,8 +219,6 @@ class BearerAuth(AuthBase):
     def __init__(self, tokens: TokenSource, base_url: str) -> None:
         self._tokens = tokens
         self._origin = origin_of(base_url)
-        # A URL that begins with this goes to the base URL's origin; others have to be taken apart to say so.
-        self._same = "/".join(base_url.split("/", 3)[:3]) + "/"
         self._accepted = ""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -251,7 +230,7 @@ class BearerAuth(AuthBase):
 
         :raises InputError: The request goes to another origin than the base URL's; nothing is sent.
         """
-        if not str(r.url).startswith(self._same) and origin_of(r.url) != self._origin:
+        if origin_of(r.url) != self._origin:
             scheme, host, port = self._origin
             raise InputError(
                 f"A FeedAMP access token is only sent to {scheme}://{host}:{port}, and this request goes "
@@ -276,7 +255,7 @@ class BearerAuth(AuthBase):
         request.headers["Authorization"] = _SCHEME + sendable(
             self._tokens.replace(sent.removeprefix(_SCHEME))
         )
-        if not rewind(request):
+        if not _rewound(request):
             return response
         answer: requests.Response = response.connection.send(request, **send_options)
         answer.history.append(response)
@@ -291,7 +270,7 @@ class BearerAuth(AuthBase):
             self._tokens.accepted(sent.removeprefix(_SCHEME))
 
 
-def rewind(request: PreparedRequest) -> bool:
+def _rewound(request: PreparedRequest) -> bool:
     """Make a request's body ready to be sent once more; False when that is not possible."""
     body: Any = request.body
     if body is None or isinstance(body, bytes | str | bytearray):
@@ -304,15 +283,7 @@ def rewind(request: PreparedRequest) -> bool:
     return True
 
 
-class Origin(NamedTuple):
-    """Scheme, host and port; two URLs with the same three are served by the same party."""
-
-    scheme: str
-    host: str
-    port: int | None
-
-
-def origin_of(url: str | None) -> Origin:
-    """Return the origin of a URL, with the scheme's own port where the URL names none."""
+def origin_of(url: str | None) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a URL: two with the same three are served by the same party."""
     parts = urlsplit(url or "")
-    return Origin(parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme))
+    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NotRequired, Protocol, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, Protocol, TypedDict
 
 from airflow_provider_feedamp.exceptions import ApiError
 
@@ -110,14 +111,19 @@ EXCESS_ITEM_REFUND: Final = "EXCESS_ITEM_REFUND"
 EXCESS_REFUND: Final = "EXCESS_REFUND"
 
 
+#: In the types of what is sent, a field that is checked has the name of its rule (see ``checks.py``). It has
+#: to be there, unless it is marked with this.
+IF_GIVEN: Final = "if given"
+
+
 class OrderLine(TypedDict, total=False):
     """One line of an order; the form of taxes and discounts is not documented and passes through."""
 
-    mp_line_number: str
-    sku: str
+    mp_line_number: Annotated[str, "number"]
+    sku: Annotated[str, "text"]
     product_name: str
-    quantity: int
-    unit_price: float
+    quantity: Annotated[int, "quantity"]
+    unit_price: Annotated[float, "price", IF_GIVEN]
     shipping_method: str
     shipping_price: float
     taxes: list[dict[str, Any]]
@@ -183,20 +189,20 @@ class Fulfillments(TypedDict, total=False):
 class Order(TypedDict, total=False):
     """An order as FeedAMP gives it; it may hold fields that are not listed here."""
 
-    mp_order_number: str
-    sales_channel: str
-    customer: dict[str, Any]
-    purchase_date: str
-    currency: str
-    shipping_address: dict[str, Any]
-    order_lines: list[OrderLine]
-    marketplace_state: str
+    mp_order_number: Annotated[str, "order number"]
+    sales_channel: Annotated[str, "text"]
+    customer: Annotated[dict[str, Any], "object"]
+    purchase_date: Annotated[str, "instant"]
+    currency: Annotated[str, "currency"]
+    shipping_address: Annotated[dict[str, Any], "object"]
+    order_lines: Annotated[list[OrderLine], "lines"]
+    marketplace_state: Annotated[str, "state"]
     location: dict[str, Any]
     delivery_notes: str
-    earliest_ship_date: str
-    latest_ship_date: str
-    earliest_delivery_date: str
-    latest_delivery_date: str
+    earliest_ship_date: Annotated[str, "instant", IF_GIVEN]
+    latest_ship_date: Annotated[str, "instant", IF_GIVEN]
+    earliest_delivery_date: Annotated[str, "instant", IF_GIVEN]
+    latest_delivery_date: Annotated[str, "instant", IF_GIVEN]
     is_marketplace_fulfilled: bool
     fulfillments: list[LineFulfillment]
     acknowledged: bool
@@ -246,15 +252,15 @@ class Refund(TypedDict, total=False):
 class ReturnLine(TypedDict, total=False):
     """What the customer gives back of one order line."""
 
-    mp_return_line_number: str
-    mp_order_line_number: str
+    mp_return_line_number: Annotated[str, "number"]
+    mp_order_line_number: Annotated[str, "number"]
     sku: str
-    quantity: int
+    quantity: Annotated[int, "quantity"]
     currency: str
     requested_refund_principal: float
     reason: str
     #: The seller need not authorise this line.
-    preauthorized: bool
+    preauthorized: Annotated[bool, "yes or no", IF_GIVEN]
     product_name: str
     unit_price: float
     tax: float
@@ -285,13 +291,13 @@ class Return(ReturnRefunds, total=False):
 
     mp_return_number: str
     mp_order_number: str
-    request_date: str
+    request_date: Annotated[str, "date", IF_GIVEN]
     #: The day by which the seller has to release the money, ``YYYY-MM-DD``.
-    respond_date: str
-    shipping_address: dict[str, Any]
+    respond_date: Annotated[str, "date", IF_GIVEN]
+    return_type: Annotated[str, "return type", IF_GIVEN]
+    shipping_address: Annotated[dict[str, Any], "object", IF_GIVEN]
     customer_email: str
-    return_type: str
-    return_lines: list[ReturnLine]
+    return_lines: Annotated[list[ReturnLine], "lines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,25 +328,18 @@ def refund_total(refund: Mapping[str, Any], amounts: Sequence[str] = REFUND_AMOU
     for line in refund.get("merchant_refund_lines") or ():
         currency = str(line.get("currency") or "")
         for name in amounts:
-            totals[currency] = totals.get(currency, Decimal(0)) + decimal(line.get(name), name)
+            totals[currency] = totals.get(currency, Decimal(0)) + _amount(line.get(name), name)
     return totals
 
 
-def decimal(value: object, name: str) -> Decimal:
-    """Return an amount with the digits that it is written with; None is nothing.
-
-    :param value: A number as parsed from JSON, or a number written as text.
-    :param name: The field, for the error.
-    :raises ApiError: It is not a number.
-    """
-    try:
-        if value is None:
-            return Decimal(0)
-        if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+def _amount(value: object, name: str) -> Decimal:
+    """Return an amount with the digits that it is written with; None is nothing."""
+    if value is None:
+        return Decimal(0)
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        with suppress(InvalidOperation):
             # A float's text has the digits that FeedAMP sent; the float itself is a little beside them.
             number = Decimal(str(value))
             if number.is_finite():
                 return number
-    except InvalidOperation:
-        pass
     raise ApiError(f"FeedAMP gave an amount that is not a number: {name}.")

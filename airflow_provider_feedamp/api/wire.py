@@ -59,13 +59,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(slots=True)
 class Request:
-    """One request to FeedAMP.
-
-    :param method: HTTP method.
-    :param target: What follows the base URL, escaped.
-    :param body: JSON to send.
-    :param token: The access token to send.
-    """
+    """One request to FeedAMP: ``target`` is what follows the base URL, escaped; ``body`` is JSON."""
 
     method: str
     target: str
@@ -75,22 +69,18 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One answer of FeedAMP's, read to its end.
-
-    :param status_code: HTTP status.
-    :param headers: Headers; their names are not case-sensitive.
-    :param content: The body, unpacked.
-    :param token: The access token that was sent.
-    :param proven: Whether the client has had a success before.
-    """
+    """One answer of FeedAMP's, read to its end: ``content`` is its body, unpacked."""
 
     status_code: int
     headers: Mapping[str, str]
     content: bytes = field(repr=False)
+    #: The access token that was sent.
     token: str = field(default="", repr=False)
+    #: Whether the client has had a success before.
     proven: bool = False
 
 
+@dataclass(eq=False)
 class Wire:
     """Sends requests to one FeedAMP base URL and reads their answers; it repeats and follows nothing.
 
@@ -105,18 +95,15 @@ class Wire:
     :param headers: Headers that each request has.
     """
 
-    def __init__(
-        self, base_url: str, timeout: tuple[float, float], kept: int, headers: Mapping[str, str]
-    ) -> None:
-        self.timeout = timeout
-        self._base_url = base_url
-        self.kept = kept
-        self._headers = headers
-        self._route: _Route | None = None
+    base_url: str
+    timeout: tuple[float, float]
+    kept: int
+    headers: Mapping[str, str]
+    _route: _Route | None = field(default=None, init=False, repr=False)
 
     def path(self, request: Request) -> str:
         """Return the path of a request, without its query."""
-        return urlsplit(self._base_url + request.target).path
+        return urlsplit(self.base_url + request.target).path
 
     def exchange(self, request: Request) -> Response:
         """Send a request once and return its answer.
@@ -154,7 +141,7 @@ class Wire:
             # A child process that used its parent's connections would read the parent's answers.
             _close_all(route.idle)  # which stay open in the parent
         try:
-            route = _route_to(self._base_url, self._headers)
+            route = _route_to(self.base_url, self.headers)
         except (OSError, ValueError, HTTPError) as error:
             # Neither the text nor the cause: they may show a proxy's password.
             raise ConfigurationError(
@@ -180,8 +167,12 @@ class Wire:
             opened.close()
             if at_proxy and isinstance(error, OSError | HTTPException | HTTPError):
                 raise ProxyError("Cannot connect to the proxy.", error) from error
+            if isinstance(error, ssl.SSLError):
+                raise SSLError(error) from error
+            if isinstance(error, TimeoutError):
+                raise ConnectTimeoutError("The connection was not set up in time.") from error
             if isinstance(error, OSError | HTTPException):
-                raise _not_connected(error) from error
+                raise ProtocolError("Connection aborted.", error) from error
             raise
 
     def _converse(self, connection: _Connection, route: _Route, request: Request) -> AnswerReader:
@@ -199,11 +190,14 @@ class Wire:
             while not answer.complete:
                 left = ends - time.monotonic()
                 if left < pause:
-                    _wait_at_most(sock, left)
+                    # A server that sends without a pause would be read on and on.
+                    if left <= 0:
+                        raise TimeoutError("the whole answer took too long")  # noqa: TRY301
+                    sock.settimeout(left)
                     answer.reusable = False
                 answer.feed(sock.recv(_PIECE))
         except TimeoutError as error:
-            host: Any = urlsplit(self._base_url).netloc
+            host: Any = urlsplit(self.base_url).netloc
             raise ReadTimeoutError(host, self.path(request), "Read timed out.") from error
         except OSError as error:
             if connection.used and not answer.begun:
@@ -384,25 +378,6 @@ def closed_while_idle(error: HTTPError) -> bool:
     return any(isinstance(each, ClosedWhileIdle) for each in error.args)
 
 
-def _wait_at_most(sock: Any, left: float) -> None:
-    """Let the next piece of an answer take no more than the seconds that are left for all of it.
-
-    :raises TimeoutError: None are left; a server that sends without a pause would be read on and on.
-    """
-    if left <= 0:
-        raise TimeoutError("the whole answer took too long")
-    sock.settimeout(left)
-
-
-def _not_connected(error: Exception) -> HTTPError:
-    """Return urllib3's error for a connection that did not come about."""
-    if isinstance(error, ssl.SSLError):
-        return SSLError(error)
-    if isinstance(error, TimeoutError):
-        return ConnectTimeoutError("The connection was not set up in time.")
-    return ProtocolError("Connection aborted.", error)
-
-
 class Headers(Mapping[str, str]):
     """The headers of an answer; their names are not case-sensitive.
 
@@ -424,6 +399,7 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class AnswerReader:
     """One answer as it comes in: httptools calls what begins with ``on_``.
 
@@ -433,32 +409,20 @@ class AnswerReader:
     :param method: HTTP method of the request; the answer to a HEAD has no body.
     """
 
-    __slots__ = (
-        "_fault",
-        "_head_only",
-        "_parser",
-        "_received",
-        "_size",
-        "_until_close",
-        "begun",
-        "body",
-        "complete",
-        "fields",
-        "reusable",
-        "status",
-    )
+    method: str
+    status: int = 0
+    fields: dict[bytes, bytes] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+    begun: bool = False
+    complete: bool = False
+    reusable: bool = True
+    _fault: str = ""
+    _until_close: bool = False
+    _received: int = 0
+    _parser: Any = None
 
-    def __init__(self, method: str) -> None:
-        self.status = 0
-        self.fields: dict[bytes, bytes] = {}
-        self.body = bytearray()
-        self.begun = self.complete = False
-        self.reusable = True
-        self._fault = ""
-        self._head_only = method == "HEAD"
-        self._until_close = False
-        self._received = self._size = 0
-        self._parser: Any = HttpResponseParser(self)
+    def __post_init__(self) -> None:
+        self._parser = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
         """Take in a piece of the answer; an empty one is the connection's end.
@@ -467,7 +431,12 @@ class AnswerReader:
         :raises ProtocolError: This is no answer, or it is not clear where it ends.
         """
         if not data:
-            self._end()
+            if not self._until_close:
+                text = (
+                    "the answer was cut off" if self.begun else "the server closed the connection unanswered"
+                )
+                raise ConnectionResetError(text)
+            self.complete, self.reusable, self._parser = True, False, None
             return
         self.begun = True
         self._received += len(data)
@@ -478,21 +447,15 @@ class AnswerReader:
         except (HttpParserError, HttpParserUpgrade):  # its text may quote what came
             self._fault = self._fault or "it is not HTTP"
             self.reusable = False
-        if self._size > LONGEST_ANSWER:
+        size = len(self.body)
+        if size > LONGEST_ANSWER:
             self.complete, self.reusable = True, False
-        elif self._received - self._size > LONGEST_HEAD + _FRAME_OF_A_BYTE * self._size:
+        elif self._received - size > LONGEST_HEAD + _FRAME_OF_A_BYTE * size:
             self._fault = self._fault or "its head is too long"
         if self.complete:
             self._parser = None  # it refers to this object: together they would wait for the collector
         elif self._fault:
             raise ProtocolError(f"The answer cannot be read: {self._fault}.") from None
-
-    def _end(self) -> None:
-        if not self._until_close:
-            raise ConnectionResetError(
-                "the answer was cut off" if self.begun else "the server closed the connection unanswered"
-            )
-        self.complete, self.reusable, self._parser = True, False, None
 
     def on_message_begin(self) -> None:
         """Note the beginning of what follows the answer."""
@@ -523,14 +486,13 @@ class AnswerReader:
         elif coding is not None and coding.lower() != b"chunked":
             self._fault = "it is transferred in an unknown way"
         self._until_close = length is None and coding is None
-        if self._head_only:
+        if self.method == "HEAD":
             self.complete, self.reusable = True, False
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of the body."""
         if not self.complete:
             self.body += body  # a list of pieces would take many times their bytes, if they are small
-            self._size += len(body)
 
     def on_message_complete(self) -> None:
         """End the answer, unless it was an interim one."""

@@ -171,16 +171,16 @@ class FeedAmpHook(BaseHook):
     def client(self) -> FeedAmpClient:
         """Return the client for this seller's account: ``hook.client.orders.place(...)`` and so on."""
         from airflow_provider_feedamp.api.client import FeedAmpClient
-        from airflow_provider_feedamp.api.http import Http, Transport, pacer_for
+        from airflow_provider_feedamp.api.http import Http, pacer_for
 
         account = (self.config.base_url, self.config.client_id, self.seller)
         pacer = pacer_for(account, self._requests_per_second or self.config.requests_per_second)
         listing = self._list_requests_per_second
         listing = self.config.list_requests_per_second if listing is None else listing
-        list_pacer = pacer_for((*account, "lists"), listing or None)
         timeout, pool_size = self._limits
-        http = Http(self.config.base_url, HookTokens(self), timeout, pool_size=pool_size)
-        return FeedAmpClient(Transport(http, pacer, list_pacer), self._unverified or _unverified())
+        paces = (pacer, pacer_for((*account, "lists"), listing or None))
+        http = Http(self.config.base_url, HookTokens(self), timeout, *paces, pool_size=pool_size)
+        return FeedAmpClient(http, self._unverified or _unverified())
 
     @property
     def _limits(self) -> tuple[float | tuple[float, float], int]:

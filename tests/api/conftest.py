@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_feedamp.api import session as session_module
-from airflow_provider_feedamp.api.client import OrdersApi, RefundsApi, ReturnsApi
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.client import FeedAmpClient, OrdersApi, RefundsApi, ReturnsApi
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.session import BearerAuth, FeedAmpSession
 from tests.api.edge import Edge, Tokens
 from tests.tokens.conftest import certificate as certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.tokens.conftest import Certificate
 
 
 @pytest.fixture
@@ -32,6 +34,15 @@ def elsewhere() -> Iterator[Edge]:
 
 
 @pytest.fixture
+def secure_edge(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
+    """An edge that speaks TLS, with a certificate that the environment names."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
+    server = Edge(certificate.context)
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def tokens() -> Tokens:
     return Tokens("first-token", "second-token")
 
@@ -43,15 +54,20 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def http(edge: Edge, tokens: Tokens, slept: list[float]) -> Http:
-    return Http(
-        edge.base_url,
-        tokens,
-        retries=3,
-        sleep=slept.append,
-        jitter=lambda: 1.0,
-        clock=lambda: sum(slept),  # time goes on when somebody sleeps
-    )
+def new_http(edge: Edge, tokens: Tokens, slept: list[float]) -> Callable[..., Http]:
+    """Make the client's side, with other options where a test says so."""
+
+    def made(base_url: str = edge.base_url, **options: Any) -> Http:
+        # Time goes on when somebody sleeps.
+        usual: dict[str, Any] = {"sleep": slept.append, "clock": lambda: sum(slept), "jitter": lambda: 1.0}
+        return Http(base_url, options.pop("tokens", tokens), **{"retries": 3} | usual | options)
+
+    return made
+
+
+@pytest.fixture
+def http(new_http: Callable[..., Http]) -> Http:
+    return new_http()
 
 
 @pytest.fixture
@@ -66,20 +82,20 @@ def session(
 
 
 @pytest.fixture
-def transport(http: Http) -> Transport:
-    return Transport(http)
+def orders(http: Http) -> OrdersApi:
+    return OrdersApi(http)
 
 
 @pytest.fixture
-def orders(transport: Transport) -> OrdersApi:
-    return OrdersApi(transport)
+def refunds(http: Http) -> RefundsApi:
+    return RefundsApi(http)
 
 
 @pytest.fixture
-def refunds(transport: Transport) -> RefundsApi:
-    return RefundsApi(transport)
+def returns(http: Http) -> ReturnsApi:
+    return ReturnsApi(http)
 
 
 @pytest.fixture
-def returns(transport: Transport) -> ReturnsApi:
-    return ReturnsApi(transport)
+def client(http: Http) -> FeedAmpClient:
+    return FeedAmpClient(http)

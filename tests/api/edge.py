@@ -15,7 +15,43 @@ from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+LINE: dict[str, Any] = {"mp_line_number": "1", "sku": "S", "quantity": 4, "unit_price": 59.99}
+ORDER: dict[str, Any] = {
+    "mp_order_number": "600A",
+    "sales_channel": "US",
+    "customer": {"full_name": "Jane Smith", "email": "jane@example.com"},
+    "purchase_date": "2024-05-01T23:52:01Z",
+    "currency": "USD",
+    "shipping_address": {"city": "Springfield"},
+    "order_lines": [LINE],
+    "marketplace_state": "AWAITING_SHIPMENT",
+}
+
+
+def in_threads(count: int, work: Callable[..., object], *args: Any, **more: Any) -> None:
+    """Do the same in so many threads at once, and wait for all of them."""
+    threads = [threading.Thread(target=work, args=args, kwargs=more) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+class Clock:
+    """A clock that goes on when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
 
 
 @dataclass
@@ -76,6 +112,10 @@ class Edge:
 
     def will_reply(self, *replies: Reply) -> None:
         self.replies.extend(replies)
+
+    @property
+    def bearers(self) -> list[str | None]:
+        return [request.bearer for request in self.received]
 
     def close(self) -> None:
         self._server.shutdown()

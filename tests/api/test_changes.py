@@ -95,20 +95,17 @@ HISTORIES = range(150)
 def test_no_change_is_missed_and_none_is_handed_out_twice() -> None:
     for seed in HISTORIES:
         latest, told = history(seed)
-
         assert set(latest) <= set(told), f"missed in history {seed}"
         assert len(told) == len(set(told)), f"told twice in history {seed}"
 
 
 def test_without_an_overlap_changes_would_be_missed() -> None:
     missed = [seed for seed in HISTORIES if not set.issubset(*map(set, history(seed, overlap=timedelta(0))))]
-
     assert missed
 
 
 def test_without_digests_orders_would_be_handed_out_twice() -> None:
     repeated = [told for _, told in (history(seed, forget=True) for seed in HISTORIES)]
-
     assert any(len(told) > len(set(told)) for told in repeated)
 
 
@@ -126,7 +123,6 @@ def test_a_change_while_a_list_is_read_comes_with_the_next_poll() -> None:
     feedamp.request = shipped_meanwhile  # type: ignore[method-assign]
     first, mark = poll(feedamp.orders, Watermark(NOON), now=NOON)
     second, _ = poll(feedamp.orders, mark, now=NOON + 10 * SECOND)
-
     assert first == [{"mp_order_number": "A1", "status": "1"}]
     assert second == [{"mp_order_number": "A2", "status": "1"}]
 
@@ -135,10 +131,8 @@ def test_a_poll_that_fails_leaves_the_mark_as_it_was() -> None:
     feedamp = LaggingFeedAmp(broken=True)
     feedamp.change("A1")
     mark = Watermark(NOON)
-
     with pytest.raises(ApiError):
         poll(feedamp.orders, mark, now=NOON)
-
     assert mark == Watermark(NOON)
 
 
@@ -146,7 +140,6 @@ def test_it_asks_from_the_start_of_the_poll_before_less_the_overlap() -> None:
     feedamp = LaggingFeedAmp()
     _, mark = poll(feedamp.orders, Watermark(NOON), now=NOON, overlap=60 * SECOND)
     poll(feedamp.orders, mark, now=NOON + 600 * SECOND, overlap=60 * SECOND)
-
     assert [call["seller_updated_after"] for call in feedamp.calls] == [
         "2026-06-01T11:59:00Z",
         "2026-06-01T11:59:00Z",
@@ -156,9 +149,7 @@ def test_it_asks_from_the_start_of_the_poll_before_less_the_overlap() -> None:
 def test_a_mark_of_the_future_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     feedamp = LaggingFeedAmp()
     feedamp.change("A1")
-
     changed, mark = poll(feedamp.orders, Watermark(NOON + timedelta(days=900)), now=NOON)
-
     assert len(changed) == 1
     assert mark.at == NOON - DEFAULT_OVERLAP
     assert "a clock was wrong" in caplog.text
@@ -216,16 +207,13 @@ def test_what_counts_as_a_change_inside_the_overlap(now: dict[str, Any], again: 
     feedamp = OneOrder(**SHIPPED)
     _, mark = poll(feedamp.orders, Watermark(NOON), now=NOON)
     feedamp.held = now
-
     changed, _ = poll(feedamp.orders, mark, now=NOON + SECOND)
-
     assert bool(changed) is again
 
 
 def test_a_mark_names_nobody() -> None:
     feedamp = OneOrder(**SHIPPED, shipping_address={"full_name": "A. Customer"})
     changed, mark = poll(feedamp.orders, Watermark(NOON), now=NOON)
-
     assert changed == [{"mp_order_number": "A1", "status": "FULFILLED"}]
     assert "A1" not in json.dumps(mark.to_json())
     assert "Customer" not in repr(mark)
@@ -241,7 +229,6 @@ def test_a_burst_is_handed_out_once_and_each_poll_lists_once() -> None:
         told.append(len(changed))
         mark = Watermark.from_json(json.loads(json.dumps(following.to_json())))
         feedamp.now += 60 * SECOND
-
     assert told == [2500, 0, 0]
     assert len(feedamp.calls) == 3 * 5
     assert len(json.dumps(mark.to_json())) < 41_000
@@ -253,10 +240,8 @@ def test_a_mark_has_at_most_so_many_digests_and_what_it_forgets_is_handed_out_ag
 ) -> None:
     monkeypatch.setattr("airflow_provider_feedamp.api.changes.MOST_SEEN", 3)
     client: Any = AlwaysTheSame(8)
-
     first, mark = activity(client, resource, Watermark(NOON), now=NOON)
     again, _ = activity(client, resource, mark, now=NOON)
-
     assert len(first) == 8
     assert len(mark.seen) == 3
     assert again == first[3:]
@@ -265,7 +250,6 @@ def test_a_mark_has_at_most_so_many_digests_and_what_it_forgets_is_handed_out_ag
 
 def test_an_instant_is_kept_in_utc() -> None:
     berlin = timezone(timedelta(hours=2))
-
     assert Watermark(datetime(2026, 6, 1, 14, tzinfo=berlin)).to_json()["at"] == "2026-06-01T12:00:00+00:00"
 
 

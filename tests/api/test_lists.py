@@ -1,37 +1,40 @@
-"""The rules that all three lists have in common."""
+"""The rules that all three lists have in common, and the filters as FeedAMP reads them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
+import pendulum
 import pytest
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Pacer, Transport
+from airflow_provider_feedamp.api.http import Pacer
+from airflow_provider_feedamp.api.lists import calls_for, instant_filter, list_filter, page_size_filter
 from airflow_provider_feedamp.exceptions import ApiError, InputError, UnreadableError
 from tests.api.edge import Edge, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_feedamp.api.http import Http
 
-pytestmark = pytest.mark.once
-
-#: For each list: what identifies its entries, and a filter by status with one by the earliest instant.
+#: For each list: what identifies its entries, and its filters by status and by instants.
 KEYS = {
     "orders": ("mp_order_number",),
     "refunds": ("mp_order_number", "feedamp_refund_id"),
     "returns": ("mp_order_number", "mp_return_number"),
 }
 STATUS = {"orders": "fulfillment_status", "refunds": "refund_status", "returns": "return_status"}
-AFTER = {"orders": "imported_after", "refunds": "created_after", "returns": "requested_after"}
-BEFORE = {"refunds": "created_before", "returns": "requested_before"}
+INSTANTS = {
+    "orders": ["imported_after", "seller_updated_after"],
+    "refunds": ["created_after", "created_before"],
+    "returns": ["requested_after", "requested_before"],
+}
 every_list = pytest.mark.parametrize("name", KEYS)
-
-
-@pytest.fixture
-def client(transport: Transport) -> FeedAmpClient:
-    return FeedAmpClient(transport)
+NEW_YORK = ZoneInfo("America/New_York")
 
 
 def entry(name: str, number: int) -> dict[str, Any]:
@@ -48,21 +51,18 @@ def test_all_pages_are_listed_and_the_filters_go_with_each(
     client: FeedAmpClient, edge: Edge, name: str
 ) -> None:
     edge.will_reply(page(name, 1, 2, cursor="c+1&"), page(name, cursor="c2"), page(name, 3))
-    zone = timezone(timedelta(hours=2))
-    filters = {STATUS[name]: ["X", "Y"], AFTER[name]: datetime(2024, 5, 1, tzinfo=zone), "page_size": 10}
+    instant = datetime(2024, 5, 1, tzinfo=timezone(timedelta(hours=2)))
+    filters: dict[str, Any] = {STATUS[name]: ["X", "Y"], INSTANTS[name][0]: instant, "page_size": 10}
     found = list(getattr(client, name).list(mp_order_numbers=["1", "2"], **filters))
     assert found == [entry(name, 1), entry(name, 2), entry(name, 3)]
     sent = {
         "mp_order_numbers": "1,2",
         STATUS[name]: "X,Y",
-        AFTER[name]: "2024-04-30T22:00:00Z",
+        INSTANTS[name][0]: "2024-04-30T22:00:00Z",
         "page_size": "10",
     }
-    assert [request.query for request in edge.received] == [
-        sent,
-        sent | {"cursor": "c+1&"},
-        sent | {"cursor": "c2"},
-    ]
+    cursors: list[dict[str, str]] = [{}, {"cursor": "c+1&"}, {"cursor": "c2"}]
+    assert [request.query for request in edge.received] == [sent | cursor for cursor in cursors]
     assert {request.path for request in edge.received} == {f"/api/v1/{name}"}
 
 
@@ -104,16 +104,13 @@ def test_ten_pages_in_a_row_without_a_new_entry_are_an_error(
 
 
 @every_list
-def test_an_entry_on_two_pages_is_listed_once(client: FeedAmpClient, edge: Edge, name: str) -> None:
-    edge.will_reply(page(name, 1, 2, cursor="a"), page(name, 2, 3, 3))
-    assert len(list(getattr(client, name).list())) == 3
-
-
-@every_list
-def test_an_entry_found_by_two_calls_is_listed_once(client: FeedAmpClient, edge: Edge, name: str) -> None:
-    edge.will_reply(page(name, 1), page(name, 1, 2))
+def test_an_entry_on_two_pages_or_found_by_two_calls_is_listed_once(
+    client: FeedAmpClient, edge: Edge, name: str
+) -> None:
+    edge.will_reply(page(name, 1, 2, cursor="a"), page(name, 2, 3, 3), page(name, 1, 4))
     numbers = [str(number) for number in range(60)]
-    assert len(list(getattr(client, name).list(mp_order_numbers=numbers))) == 2
+    found = list(getattr(client, name).list(mp_order_numbers=numbers))
+    assert found == [entry(name, number) for number in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize(("name", "own"), [("refunds", "feedamp_refund_id"), ("returns", "mp_return_number")])
@@ -138,22 +135,15 @@ def test_entries_that_cannot_be_told_apart_are_all_listed(
 def test_a_page_is_asked_for_when_it_is_needed(client: FeedAmpClient, edge: Edge, name: str) -> None:
     edge.will_reply(page(name, 1, 2, cursor="a"), page(name, 3))
     found = getattr(client, name).list()
-    assert len(edge.received) == 0
-    next(found)
-    next(found)
-    assert len(edge.received) == 1
-    next(found)
-    assert len(edge.received) == 2
+    calls = [len(edge.received), *(next(found) and len(edge.received) for _ in range(3))]
+    assert calls == [0, 1, 1, 2]
 
 
 @every_list
 def test_a_choice_of_nothing_finds_nothing(client: FeedAmpClient, edge: Edge, name: str) -> None:
-    nothing: list[str] = []
-    for filters in (
-        {"mp_order_numbers": nothing},
-        {STATUS[name]: nothing},
-        {STATUS[name]: nothing, "mp_order_numbers": ["A"]},
-    ):
+    nothing: dict[str, list[str]] = {STATUS[name]: []}
+    nowhere: dict[str, list[str]] = {"mp_order_numbers": []}
+    for filters in (nowhere, nothing, nothing | {"mp_order_numbers": ["A"]}):
         assert list(getattr(client, name).list(**filters)) == []
     assert edge.received == []
 
@@ -162,10 +152,8 @@ def test_a_choice_of_nothing_finds_nothing(client: FeedAmpClient, edge: Edge, na
 def test_a_bad_filter_is_refused_when_the_list_is_asked_for(
     client: FeedAmpClient, edge: Edge, name: str
 ) -> None:
-    naive = datetime(2024, 5, 1)
-    instants = [AFTER[name], *([BEFORE[name]] if name in BEFORE else [])]
-    bad: list[tuple[str, Any]] = [(instant, naive) for instant in instants]
-    bad += [(instant, "2024-05-01T00:00:00Z") for instant in instants]
+    bad: list[tuple[str, Any]] = [(instant, datetime(2024, 5, 1)) for instant in INSTANTS[name]]
+    bad += [(instant, "2024-05-01T00:00:00Z") for instant in INSTANTS[name]]
     bad += [("page_size", 9), ("page_size", 51), ("mp_order_numbers", "600A"), ("mp_order_numbers", ["A,1"])]
     bad += [(STATUS[name], ["COMPLETE", ""]), (STATUS[name], "COMPLETE")]
     for field, value in bad:
@@ -174,36 +162,23 @@ def test_a_bad_filter_is_refused_when_the_list_is_asked_for(
     assert edge.received == []
 
 
-@pytest.mark.parametrize("name", BEFORE)
-def test_the_upper_end_is_rounded_up_and_the_lower_one_down(
-    client: FeedAmpClient, edge: Edge, name: str
+@every_list
+@pytest.mark.parametrize("entries", [None, "none", {}, 7, [7], [{}, 7]])
+def test_a_page_without_a_list_of_objects_is_an_error(
+    client: FeedAmpClient, edge: Edge, name: str, entries: Any
 ) -> None:
-    edge.will_reply(page(name))
-    instant = datetime(2024, 12, 31, 23, 59, 59, 1, tzinfo=UTC)
-    assert list(getattr(client, name).list(**{AFTER[name]: instant, BEFORE[name]: instant})) == []
-    query = edge.received[0].query
-    assert query[AFTER[name]] == "2024-12-31T23:59:59Z"
-    assert query[BEFORE[name]] == "2025-01-01T00:00:00Z"
+    bodies: list[Any] = [{name: entries}, {"list": []}, [], entries]
+    for body in bodies:
+        edge.will_reply(Reply(200, body))
+        with pytest.raises(ApiError, match=f"no list of {name}"):
+            list(getattr(client, name).list())
 
 
-@every_list
-@pytest.mark.parametrize("body", [[], "none", {}, {"list": []}, 7])
-def test_a_page_without_a_list_is_an_error(client: FeedAmpClient, edge: Edge, name: str, body: Any) -> None:
-    edge.will_reply(Reply(200, body))
-    with pytest.raises(ApiError, match=f"no list of {name}"):
-        list(getattr(client, name).list())
-
-
-@every_list
-def test_a_list_of_something_else_is_an_error(client: FeedAmpClient, edge: Edge, name: str) -> None:
-    edge.will_reply(Reply(200, {name: [entry(name, 1), 7]}))
-    with pytest.raises(ApiError, match=f"no list of {name}"):
-        list(getattr(client, name).list())
-
-
-def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(http: Http, edge: Edge) -> None:
+def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(
+    new_http: Callable[..., Http], edge: Edge
+) -> None:
     waited: list[float] = []
-    client = FeedAmpClient(Transport(http, None, Pacer(2.0, clock=lambda: 0.0, sleep=waited.append)))
+    client = FeedAmpClient(new_http(list_pacer=Pacer(2.0, clock=lambda: 0.0, sleep=waited.append)))
     edge.will_reply(page("orders", 1, cursor="a"), page("orders", 2), page("refunds"), page("returns"))
     for found in (client.orders.list(), client.refunds.list(), client.returns.list()):
         list(found)
@@ -213,3 +188,89 @@ def test_the_pages_of_lists_alone_keep_to_the_pace_of_lists(http: Http, edge: Ed
     client.refunds.of_order("A")
     client.returns.of_order("A")
     assert waited == [0.5, 1.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("instant", "earliest", "latest"),
+    [
+        (datetime(2024, 5, 1, 12, tzinfo=UTC), "2024-05-01T12:00:00Z", "2024-05-01T12:00:00Z"),
+        (
+            datetime(2024, 5, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+            "2024-05-01T10:00:00Z",
+            "2024-05-01T10:00:00Z",
+        ),
+        (datetime(2024, 5, 1, 12, 0, 0, 1, tzinfo=UTC), "2024-05-01T12:00:00Z", "2024-05-01T12:00:01Z"),
+        (
+            datetime(2024, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+            "2024-12-31T23:59:59Z",
+            "2025-01-01T00:00:00Z",
+        ),
+        (
+            datetime(2024, 11, 3, 1, 30, fold=0, tzinfo=NEW_YORK),
+            "2024-11-03T05:30:00Z",
+            "2024-11-03T05:30:00Z",
+        ),
+        (
+            datetime(2024, 11, 3, 1, 59, 59, 5, fold=1, tzinfo=NEW_YORK),
+            "2024-11-03T06:59:59Z",
+            "2024-11-03T07:00:00Z",
+        ),
+        (
+            pendulum.datetime(2024, 5, 1, 12, 0, 0, 5, tz="Europe/Berlin"),
+            "2024-05-01T10:00:00Z",
+            "2024-05-01T10:00:01Z",
+        ),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_an_instant_is_sent_in_utc_and_rounded_to_the_side_where_nothing_is_missed(
+    instant: datetime, earliest: str, latest: str
+) -> None:
+    assert instant_filter("imported_after", instant) == earliest
+    assert instant_filter("created_before", instant, latest=True) == latest
+
+
+@pytest.mark.parametrize(
+    "value", [datetime(2024, 5, 1), pendulum.naive(2024, 5, 1), date(2024, 5, 1), "2024-05-01T00:00:00Z", 0]
+)
+def test_an_instant_without_a_zone_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(InputError, match="imported_after must be a datetime with a time zone"):
+        instant_filter("imported_after", value)
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [datetime.max.replace(tzinfo=UTC), datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2)))],
+)
+def test_an_instant_beyond_the_calendar_is_refused_by_name(instant: datetime) -> None:
+    with pytest.raises(InputError, match="created_before is outside of the years 1 to 9999"):
+        instant_filter("created_before", instant, latest=True)
+
+
+@pytest.mark.parametrize("size", [9, 51, 0, -1, True, 20.0, "20", None])
+def test_a_page_size_outside_of_its_bounds_is_refused(size: Any) -> None:
+    assert [page_size_filter(good) for good in (10, 20, 50)] == ["10", "20", "50"]
+    with pytest.raises(InputError, match="page_size must be a whole number from 10 to 50"):
+        page_size_filter(size)
+
+
+@pytest.mark.parametrize("values", ["A1", [""], [" "], [1], [None], ["A,1"], ["\ud800"]])
+def test_values_that_a_list_cannot_carry_are_refused_by_name(values: Any) -> None:
+    assert list_filter("mp_order_numbers", ["B", "A", "B"]) == ["B", "A"]
+    with pytest.raises(InputError, match="mp_order_numbers"):
+        list_filter("mp_order_numbers", values)
+
+
+def test_long_numbers_are_asked_for_in_portions_that_a_url_can_hold() -> None:
+    numbers = [f"{number}-{'😀' * 120}" for number in range(30)]
+    calls = calls_for({"page_size": "50"}, {"mp_order_numbers": numbers})
+    assert [number for call in calls for number in call["mp_order_numbers"].split(",")] == numbers
+    assert len(calls) > 1
+    assert all(len(quote(call["mp_order_numbers"])) < 7000 for call in calls)
+    assert all(call["page_size"] == "50" for call in calls)
+
+
+def test_one_number_that_is_longer_than_a_portion_is_asked_for_by_itself() -> None:
+    numbers = ["A", "😀" * 1000, "B"]
+    calls = calls_for({}, {"mp_order_numbers": numbers})
+    assert calls == [{"mp_order_numbers": number} for number in numbers]

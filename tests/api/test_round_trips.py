@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.types import refund_total
 from airflow_provider_feedamp.sandbox.server import serve
-from tests.api.edge import Tokens
+from tests.api.edge import LINE, ORDER, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,24 +48,14 @@ ERRORS = st.lists(
 
 
 def order(number: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "mp_order_number": number,
-        "sales_channel": "US",
-        "customer": {},
-        "purchase_date": "2024-05-01T23:52:01Z",
-        "currency": "USD",
-        "shipping_address": {},
-        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2, "unit_price": 9.99}],
-        "marketplace_state": "AWAITING_SHIPMENT",
-        **fields,
-    }
+    return ORDER | {"mp_order_number": number, "order_lines": [LINE.copy()]} | fields
 
 
 def return_line(**fields: Any) -> dict[str, Any]:
     return {
         "mp_return_line_number": "R-1",
         "mp_order_line_number": "1",
-        "sku": "S-1",
+        "sku": "S",
         "quantity": 1,
         "currency": "USD",
         "requested_refund_principal": 9.99,
@@ -86,7 +76,7 @@ def control_and_client() -> Iterator[tuple[SandboxControl, FeedAmpClient]]:
         }
         token = requests.post(f"{sandbox.base_url}/access_token", json=asked, timeout=10).json()
         http = Http(sandbox.base_url, Tokens(token["access_token"]))
-        yield sandbox.control, FeedAmpClient(Transport(http))
+        yield sandbox.control, FeedAmpClient(http)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,16 @@
-"""What comes over a connection is read as HTTP says, wherever it is cut, and no answer passes for another."""
+"""What comes over a connection is read as HTTP says, within its bounds, and no answer passes for another."""
 
 from __future__ import annotations
 
 import gzip
 import itertools
+import random
+import signal
 import socket
 import ssl
 import threading
+import time
+import tracemalloc
 import zlib
 from base64 import b64encode
 from contextlib import suppress
@@ -14,17 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib3.exceptions import DecodeError, HTTPError, ProtocolError
+from urllib3.exceptions import DecodeError, HTTPError, ProtocolError, ReadTimeoutError
 
+from airflow_provider_feedamp.api import wire
 from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.api.wire import LONGEST_HEAD, AnswerReader, Headers
-from tests.api.edge import Edge, Reply, Tokens
+from airflow_provider_feedamp.api.wire import LONGEST_ANSWER, LONGEST_HEAD, AnswerReader, Headers, Timed
+from airflow_provider_feedamp.exceptions import ApiError, ServerError, UnreachableError
+from tests.api.edge import Edge, Reply, Tokens, in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from airflow_provider_feedamp.api.session import FeedAmpSession
     from tests.tokens.conftest import Certificate
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -41,10 +49,6 @@ def read(pieces: Sequence[bytes], method: str = "GET") -> AnswerReader:
             break
         reader.feed(piece)
     return reader
-
-
-def body_of(reader: AnswerReader) -> bytes:
-    return bytes(reader.body)
 
 
 ANSWERS = {
@@ -64,25 +68,25 @@ ANSWERS = {
     "the last one": (OK + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", False),
     "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", False),
 }
+
+
 UNTIL_CLOSE = OK + b"Content-Type: text/plain\r\n\r\nabcdef"
 
 
 @pytest.mark.parametrize("what", ANSWERS)
 def test_an_answer_is_the_same_wherever_it_is_cut(what: str) -> None:
-    answer, status, body, reusable = ANSWERS[what]
-    for at in range(len(answer)):
-        reader = read([answer[:at], answer[at:]])
-        assert (reader.status, body_of(reader), reader.reusable) == (status, body, reusable)
-    reader = read([answer[at : at + 1] for at in range(len(answer))])
-    assert (reader.status, body_of(reader), reader.reusable) == (status, body, reusable)
+    answer, *expected = ANSWERS[what]
+    byte_by_byte = [answer[at : at + 1] for at in range(len(answer))]
+    for pieces in (byte_by_byte, *([answer[:at], answer[at:]] for at in range(len(answer)))):
+        reader = read(pieces)
+        assert [reader.status, bytes(reader.body), reader.reusable] == expected
 
 
 @pytest.mark.parametrize("what", ANSWERS)
 def test_an_answer_whose_end_is_missing_is_none(what: str) -> None:
-    answer = ANSWERS[what][0]
-    for length in range(len(answer)):
+    for length in range(len(ANSWERS[what][0])):
         with pytest.raises(ConnectionError):
-            read([answer[:length]])
+            read([ANSWERS[what][0][:length]])
 
 
 def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
@@ -93,12 +97,12 @@ def test_without_a_length_the_end_of_the_connection_ends_the_answer() -> None:
                 read([UNTIL_CLOSE[:length]])
         else:
             reader = read([UNTIL_CLOSE[:length]])
-            assert (body_of(reader), reader.reusable) == (UNTIL_CLOSE[head:length], False)
+            assert (bytes(reader.body), reader.reusable) == (UNTIL_CLOSE[head:length], False)
 
 
 def test_the_answer_to_a_head_has_no_body_and_its_connection_is_not_kept() -> None:
     reader = read([OK + b"Content-Length: 5\r\n\r\n"], "HEAD")
-    assert (reader.complete, body_of(reader), reader.reusable) == (True, b"", False)
+    assert (reader.complete, bytes(reader.body), reader.reusable) == (True, b"", False)
 
 
 def test_headers_have_no_case_and_repeated_ones_are_joined() -> None:
@@ -279,7 +283,7 @@ def test_a_well_formed_answer_is_what_h11_says(answer: bytes, at: list[int]) -> 
     status, fields, body, kept = by_h11(answer)
     if coding := reader.fields.get(b"transfer-encoding"):
         reader.fields[b"transfer-encoding"] = coding.lower()  # as h11 shows it
-    assert (reader.status, reader.fields, body_of(reader)) == (status, fields, body)
+    assert (reader.status, reader.fields, bytes(reader.body)) == (status, fields, body)
     # h11 keeps no connection of HTTP/1.0, whatever its server says.
     assert kept or not reader.reusable or b"HTTP/1.0" in answer
     assert not reader.reusable or b"close" not in reader.fields.get(b"connection", b"").lower()
@@ -296,7 +300,7 @@ def test_an_answer_with_a_fault_is_refused_or_read_as_h11_does(answer: bytes, da
         return
     with suppress(h11.RemoteProtocolError):
         status, _, body, _ = by_h11(broken)
-        assert (reader.status, body_of(reader)) == (status, body)
+        assert (reader.status, bytes(reader.body)) == (status, body)
 
 
 class serving:
@@ -372,13 +376,16 @@ class GatheringProxy(TunnelProxy):
         return data
 
 
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies", "secure_edge")
 def test_what_follows_an_answer_through_a_proxys_tls_is_not_the_next_one(
     tokens: Tokens, monkeypatch: pytest.MonkeyPatch, certificate: Certificate
 ) -> None:
-    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-
     def serve(client: socket.socket, count: int) -> None:
         secure = certificate.context.wrap_socket(client, server_side=True)
         secure.recv(65536)
@@ -394,41 +401,35 @@ def test_what_follows_an_answer_through_a_proxys_tls_is_not_the_next_one(
         assert http.call("PUT", "orders/B", b"{}").content == b"right"
 
 
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_https_goes_through_a_tunnel_of_the_proxy_with_its_login(
-    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, certificate: Certificate, scheme: str
+    secure_edge: Edge, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, certificate: Certificate, scheme: str
 ) -> None:
-    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    edge = Edge(certificate.context)
-    proxy = TunnelProxy(edge.origin, certificate.context if scheme == "https" else None)
+    proxy = TunnelProxy(secure_edge.origin, certificate.context if scheme == "https" else None)
     with serving(proxy.serve) as url:
         monkeypatch.setenv("HTTPS_PROXY", url.replace("http://", f"{scheme}://somebody:some%40thing@"))
-        http = Http(edge.base_url, tokens)
+        http = Http(secure_edge.base_url, tokens)
         for number in range(3):
             assert http.call("PUT", "orders/A", b"%d" % number).status_code == 200
-    edge.close()
     [head] = proxy.heads
-    assert head.startswith(f"CONNECT {edge.origin.rpartition('/')[2]} ")
+    assert head.startswith(f"CONNECT {secure_edge.origin.rpartition('/')[2]} ")
     assert f"Proxy-Authorization: Basic {b64encode(b'somebody:some@thing').decode()}\r\n" in head
     assert "first-token" not in head
-    assert [request.target for request in edge.received] == ["/api/v1/orders/A"] * 3
-    assert not any("Proxy-Authorization" in request.headers for request in edge.received)
-    assert len(set(edge.ports)) == 1
+    assert [request.target for request in secure_edge.received] == ["/api/v1/orders/A"] * 3
+    assert not any("Proxy-Authorization" in request.headers for request in secure_edge.received)
+    assert len(set(secure_edge.ports)) == 1
 
 
 def test_a_certificate_of_another_host_is_refused(
-    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, certificate: Certificate
+    secure_edge: Edge, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.path))
-    edge = Edge(certificate.context)
     resolve = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more: resolve("127.0.0.1", *more))
+    elsewhere = secure_edge.base_url.replace("127.0.0.1", "feedamp.invalid")
     with pytest.raises(HTTPError, match="certificate"):
-        Http(edge.base_url.replace("127.0.0.1", "feedamp.invalid"), tokens, retries=0).call("GET", "orders")
-    edge.close()
-    assert edge.received == []
+        Http(elsewhere, tokens, retries=0).call("GET", "orders")
+    assert secure_edge.received == []
 
 
 def test_no_more_connections_are_kept_than_asked_for(tokens: Tokens) -> None:
@@ -444,10 +445,386 @@ def test_no_more_connections_are_kept_than_asked_for(tokens: Tokens) -> None:
     with serving(serve) as url:
         http = Http(url, tokens, pool_size=2)
         for _ in range(2):
-            threads = [threading.Thread(target=http.call, args=("GET", "orders")) for _ in range(5)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    assert len(used) == 10
-    assert len(set(used)) == 5 + 3
+            in_threads(5, http.call, "GET", "orders")
+    assert (len(used), len(set(used))) == (10, 5 + 3)
+
+
+@pytest.mark.parametrize("what", ["the last one", "HTTP/1.0"])
+def test_a_connection_that_is_to_end_is_not_kept_though_the_server_leaves_it_open(
+    tokens: Tokens, what: str
+) -> None:
+    used: list[int] = []
+
+    def serve(client: socket.socket, count: int) -> None:
+        while client.recv(65536):
+            used.append(count)
+            client.sendall(ANSWERS[what][0])
+
+    with serving(serve) as url:
+        http = Http(url, tokens)
+        assert [http.call("GET", "orders").content for _ in range(2)] == [b"{}", b"{}"]
+    assert used == [0, 1]
+
+
+PAUSE = 0.05
+
+
+@pytest.fixture
+def short(http: Http, session: FeedAmpSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an answer take 0.8 seconds in all, and a pause in it half of that."""
+    http.wire.timeout = session.timeout = (1.0, 0.4)
+    monkeypatch.setattr(wire, "LEAST_TOTAL", 0.8)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an answer have 100,000 bytes."""
+    monkeypatch.setattr(wire, "LONGEST_ANSWER", 100_000)
+
+
+def dripping(begin: bytes, drip: bytes, seconds: float = 5.0) -> Iterator[bytes]:
+    """Send the beginning at once and the rest in drips, much longer than an answer may take."""
+    yield begin
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(PAUSE)
+        yield drip
+
+
+DRIPS = {
+    "status line": (b"", b"H"),
+    "header": (OK + b"X: ", b"x"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (OK + b"Content-Length: 1000\r\n\r\n", b" "),
+    "large body": (OK + b"Content-Length: 1000000\r\n\r\n", b" "),
+    "packed body": (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"{}")[:10], b"\0"),
+    "body without an end": (OK + b"Connection: close\r\n\r\n", b" "),
+    "chunks": (CHUNKED, b"1\r\n \r\n"),
+    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n"),
+}
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("what", DRIPS)
+def test_an_answer_that_drips_is_cut_and_counts_as_none(http: Http, edge: Edge, what: str) -> None:
+    edge.will_reply(Reply(wire=dripping(*DRIPS[what])), Reply(200, {"a": 1}))
+    began = time.monotonic()
+    assert http.request("GET", ("orders", "A"), what="x").body == {"a": 1}
+    assert time.monotonic() - began < 4
+    assert len(edge.received) == 2
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("what", ["header", "body"])
+def test_a_post_whose_answer_drips_is_not_repeated(http: Http, edge: Edge, what: str) -> None:
+    edge.will_reply(Reply(wire=dripping(*DRIPS[what])))
+    with pytest.raises(UnreachableError, match=r"\(ReadTimeout\w*\).*may have received it"):
+        http.request("POST", ("orders", "A", "errors"), json=[], what="x")
+    assert len(edge.received) == 1
+
+
+@pytest.mark.usefixtures("short")
+def test_an_answer_that_comes_without_a_pause_is_cut_too(
+    http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = wire.AnswerReader.feed
+
+    def slowly(reader: wire.AnswerReader, data: bytes) -> None:
+        time.sleep(0.002)
+        feed(reader, data)
+
+    # What is read later than it comes is there at once, whatever the socket's time-out.
+    monkeypatch.setattr(wire, "_PIECE", 1)
+    monkeypatch.setattr(wire.AnswerReader, "feed", slowly)
+    edge.will_reply(Reply(200, b"x" * 2000))
+    with pytest.raises(ReadTimeoutError):
+        http.call("POST", "orders/A/errors", b"[]")
+    assert len(edge.received) == 1
+
+
+@pytest.mark.usefixtures("short")
+def test_the_time_begins_anew_with_each_sending_and_on_a_connection_that_is_used_again(
+    http: Http, edge: Edge
+) -> None:
+    for _ in range(3):
+        edge.will_reply(Reply(wire=dripping(*DRIPS["body"])))
+    assert http.request("PUT", ("orders", "A"), body=b"{}", what="x").status == 200
+    assert len(edge.received) == 4
+    time.sleep(1.0)
+    http.request("GET", ("orders", "A"), what="x")
+    assert edge.ports[3:] == edge.ports[3:4] * 2
+
+
+@pytest.mark.usefixtures("short")
+def test_a_users_own_request_is_cut_too_unless_it_is_a_stream(session: FeedAmpSession, edge: Edge) -> None:
+    edge.will_reply(Reply(wire=dripping(*DRIPS["header"])), Reply(200, {"a": 1}))
+    assert session.get("orders").json() == {"a": 1}
+    edge.will_reply(Reply(wire=dripping(*DRIPS["body"])))
+    with pytest.raises(requests.Timeout):
+        session.get("orders")
+    edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 25\r\n\r\n", b"x")))
+    with session.get("orders", stream=True) as answer:
+        assert answer.content == b"x" * 25
+    assert len(edge.received) == 4
+
+
+def test_twice_the_read_time_out_is_allowed_where_that_is_more(
+    http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "LEAST_TOTAL", 0.1)
+    http.wire.timeout = (1.0, 1.0)
+    edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 10\r\n\r\n", b" ")))
+    assert http.call("GET", "orders").content == b" " * 10
+    assert len(edge.received) == 1
+
+
+def test_by_default_it_is_two_minutes_and_without_a_read_time_out_for_ever(
+    session: FeedAmpSession, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    class Listening(Timed):
+        def close(self) -> None:
+            seen.append(self.ends)
+            super().close()
+
+    monkeypatch.setattr(wire, "Timed", Listening)
+    for timeout in ((1.0, 1.0), (1.0, 100.0), (1.0, None)):
+        session.get("orders", timeout=timeout)
+    left = [round(ends - time.monotonic()) if ends < 1e9 else ends for ends in seen]
+    assert left == [120, 200, float("inf")]
+
+
+def test_the_socket_keeps_its_time_out_for_the_next_request() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(9.0)
+        theirs.sendall(b"x")
+        timed = Timed(ours, "r")
+        timed.ends = time.monotonic() + 1.0
+        assert timed.readinto(bytearray(1)) == 1
+        assert ours.gettimeout() == 9.0
+
+
+def whole(*headers: str, body: bytes) -> list[bytes]:
+    return ["".join(f"{line}\r\n" for line in ("HTTP/1.1 200 OK", *headers, "")).encode(), body]
+
+
+def chunks(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+ZEROS = bytes(5_000_000)
+BOMBS = {
+    "gzip": whole("Content-Encoding: gzip", body=gzip.compress(ZEROS)),
+    "gzip with a length": whole(
+        "Content-Encoding: gzip", f"Content-Length: {len(gzip.compress(ZEROS))}", body=gzip.compress(ZEROS)
+    ),
+    "gzip in chunks": whole(
+        "Content-Encoding: gzip", "Transfer-Encoding: chunked", body=chunks(gzip.compress(ZEROS))
+    ),
+    "chunks": whole("Transfer-Encoding: chunked", body=chunks(ZEROS)),
+    "a chunk of any length": whole("Transfer-Encoding: chunked", body=b"fffffffffff\r\n" + ZEROS),
+    "no length": whole("Connection: close", body=ZEROS),
+    "a length": whole(f"Content-Length: {len(ZEROS)}", body=ZEROS),
+    "a length beyond all": whole(f"Content-Length: {10**17}", body=ZEROS),
+}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("what", BOMBS)
+def test_an_answer_that_is_too_long_is_an_error_and_asked_for_once(http: Http, edge: Edge, what: str) -> None:
+    edge.will_reply(Reply(wire=BOMBS[what]))
+    with pytest.raises(
+        ApiError, match=r"GET /api/v1/orders with HTTP 200 and a body of more than 0 MiB"
+    ) as caught:
+        http.request("GET", ("orders",), params={"cursor": "abc"}, what="x")
+    assert (caught.value.status, caught.value.retryable) == (200, False)
+    assert "abc" not in str(caught.value)
+    assert http.request("GET", ("orders",), what="x").body == {}
+    assert len(edge.received) == 2
+
+
+def test_a_body_in_tiny_pieces_takes_little_more_than_its_bytes() -> None:
+    answer = CHUNKED + b"2\r\n{}\r\n" * 300_000 + b"0\r\n\r\n"
+    reader = wire.AnswerReader("GET")
+    tracemalloc.start()
+    try:
+        reader.feed(answer)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+    assert (reader.complete, len(reader.body)) == (True, 600_000)
+
+
+def test_a_body_that_is_packed_in_many_parts_is_unpacked_at_once(http: Http, edge: Edge) -> None:
+    edge.will_reply(Reply(200, gzip.compress(b"") * 150_000, {"Content-Encoding": "gzip"}))
+    began = time.process_time()
+    assert http.call("GET", "orders").content == b""
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.usefixtures("small")
+def test_a_body_that_is_packed_twice_is_not_unpacked(http: Http, edge: Edge) -> None:
+    edge.will_reply(Reply(200, gzip.compress(gzip.compress(b"{}")), {"Content-Encoding": "gzip, gzip"}))
+    with pytest.raises(ApiError, match="packed more than once"):
+        http.request("GET", ("orders",), what="x")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_users_own_request_is_bounded_too_unless_it_is_a_stream(
+    session: FeedAmpSession, edge: Edge
+) -> None:
+    edge.will_reply(Reply(wire=BOMBS["gzip"]), Reply(wire=BOMBS["gzip"]))
+    with pytest.raises(ApiError, match="more than"):
+        session.get("orders")
+    with session.get("orders", stream=True) as answer:
+        assert sum(map(len, answer.iter_content(10_000))) == len(ZEROS)
+
+
+@pytest.mark.usefixtures("small")
+def test_an_error_that_is_too_long_is_still_that_error(http: Http, edge: Edge) -> None:
+    edge.otherwise = Reply(503, ZEROS)
+    with pytest.raises(ServerError):
+        http.request("GET", ("orders",), what="x")
+    assert len(edge.received) == 1 + 3
+
+
+def test_a_bomb_takes_no_more_memory_than_an_answer_may_have(http: Http, edge: Edge) -> None:
+    bomb = gzip.compress(bytes(8 * LONGEST_ANSWER))
+    edge.will_reply(Reply(200, bomb, {"Content-Encoding": "gzip"}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError, match="more than 32 MiB"):
+            http.request("GET", ("orders",), what="x")
+        assert tracemalloc.get_traced_memory()[1] < 3 * LONGEST_ANSWER
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_answer_as_long_as_it_may_be_is_taken(http: Http, edge: Edge) -> None:
+    body = b'{"a":"' + b"x" * (LONGEST_ANSWER - 8) + b'"}'
+    edge.will_reply(Reply(200, body))
+    assert len(http.request("GET", ("orders",), what="x").body["a"]) == LONGEST_ANSWER - 8
+
+
+def test_a_length_that_promises_more_than_comes_is_a_missing_answer(http: Http, edge: Edge) -> None:
+    for length in (50, 50_000, 50_000_000):
+        edge.will_reply(
+            Reply(wire=whole(f"Content-Length: {length}", body=b'{"a": 1}')), Reply(200, {"b": 2})
+        )
+        assert http.request("GET", ("orders",), what="x").body == {"b": 2}
+
+
+#: Seconds within which an alarm comes; a call takes about a tenth of a millisecond.
+SOON = 0.0004
+
+
+class Alarm(BaseException):
+    """What Airflow raises at the end of ``execution_timeout``."""
+
+
+def echo(client: socket.socket, count: int) -> None:
+    """Answer each request with its target, in chunks or with a length."""
+    pending = b""
+    while data := client.recv(65536):
+        pending += data
+        while b"\r\n\r\n" in pending:
+            head, _, pending = pending.partition(b"\r\n\r\n")
+            target = head.split(b" ")[1]
+            if target.endswith(b"0"):
+                frame = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+            else:
+                frame = b"Content-Length: %d\r\n\r\n%b"
+            client.sendall(b"HTTP/1.1 200 OK\r\n" + frame % (len(target), target))
+
+
+@pytest.fixture
+def alarms() -> Iterator[None]:
+    """Raise an error in the main thread when the timer ends."""
+
+    def ring(*_: Any) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("alarms")
+@pytest.mark.parametrize(
+    "cuts", [500, pytest.param(10_000, marks=[pytest.mark.faults, pytest.mark.timeout(600)])]
+)
+def test_alarms_in_calls_leave_neither_a_hang_nor_an_answer_to_another_call(cuts: int) -> None:
+    wrong: list[tuple[str, bytes]] = []
+    waited: list[float] = []
+    stop = threading.Event()
+
+    def ask(http: Http, target: str) -> None:
+        content = http.call("GET", target).content
+        if content != b"/" + target.encode():
+            wrong.append((target, content))
+
+    def others(http: Http, name: int) -> None:
+        count = 0
+        while not stop.is_set():
+            ask(http, f"others/{name}/{count}")
+            count += 1
+            stop.wait(0.005)
+
+    with serving(echo) as url:
+        http = Http(url, Tokens("token"), pool_size=4, sleep=waited.append)
+        threads = [threading.Thread(target=others, args=(http, name)) for name in range(3)]
+        for thread in threads:
+            thread.start()
+        cut = calls = 0
+        while cut < cuts:
+            calls += 1
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.random() * SOON)
+                ask(http, f"main/{calls}")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Alarm:
+                cut += 1
+        with suppress(Alarm):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        ask(http, "main/last")
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+    assert waited == []  # an alarm that passed for a broken answer would be waited for
+
+
+@pytest.mark.parametrize("step", ["on_message_begin", "on_header", "on_headers_complete", "on_body"])
+def test_an_alarm_within_the_parser_is_not_taken_for_a_broken_answer(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    monkeypatch.setattr(AnswerReader, step, ring)
+    with pytest.raises(Alarm):
+        AnswerReader("GET").feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+@pytest.mark.parametrize("step", ["on_header", "on_body"])
+def test_an_error_that_nobody_expects_ends_the_connection(
+    http: Http, edge: Edge, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    edge.otherwise = Reply(200, {"a": 1})
+    http.call("GET", "orders")
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswerReader, step, fail)
+        with pytest.raises(MemoryError):
+            http.call("GET", "orders")
+    assert http.call("GET", "orders").content == b'{"a": 1}'
+    first, failed, new = edge.ports
+    assert first == failed != new

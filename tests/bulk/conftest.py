@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from airflow_provider_feedamp.api.client import OrdersApi
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.api.wire import Response, Wire
 from airflow_provider_feedamp.bulk.place import place_orders
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
@@ -45,7 +45,7 @@ class FeedAmpEdge:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.failures: dict[str, Exception] = {}
         self.rejects = rejects
-        self._api = OrdersApi(Transport(Http(BASE_URL, OneToken(), retries=0)))
+        self._api = OrdersApi(Http(BASE_URL, OneToken(), retries=0))
 
     def place(self, orders: Iterable[Any], *, max_workers: int = 1, **options: Any) -> PlaceCounts:
         """Place orders, also those that are parsed already; one at a time, so that their order is known."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
-from airflow_provider_feedamp.api.http import Http, Transport
+from airflow_provider_feedamp.api.http import Http
 from airflow_provider_feedamp.bulk import checkpoint
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.source import FileInput
@@ -61,7 +61,7 @@ def place(job: dict[str, Any]) -> None:
     if job.get("room"):
         # Python takes no notice of the signal, and the write fails as on a full disk.
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["room"], resource.RLIM_INFINITY))
-    api = FeedAmpClient(Transport(Http(job["base_url"], OneToken(job["token"])))).orders
+    api = FeedAmpClient(Http(job["base_url"], OneToken(job["token"]))).orders
     try:
         counts = import_orders(
             FileInput(job["source"]),
