@@ -323,7 +323,7 @@ def test_a_child_forked_while_an_engine_is_being_made_can_make_its_own(
 ) -> None:
     monkeypatch.setenv(VARIABLE, sqlite(tmp_path))
 
-    with sql_store._GUARD:
+    with sql_store.SUPERVISOR.lock:
         code = exit_code_of_child(lambda: use(SqlDatabase(CONN_ID)) != 1)
 
     assert code == 0

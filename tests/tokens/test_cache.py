@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Freshness, TokenCache, Unsaved, Windows
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
@@ -319,14 +318,6 @@ def test_min_ttl_widens_the_mandatory_window_and_never_narrows_it(
     left: float, min_ttl: float, freshness: Freshness
 ) -> None:
     assert judged(left, min_ttl=min_ttl) is freshness
-
-
-@pytest.mark.parametrize("min_ttl", [3600, 3601, 86400])
-def test_a_min_ttl_that_no_token_ever_has_is_refused(min_ttl: float) -> None:
-    with pytest.raises(InputError, match=r"'acme'.*lives 3600 s") as refused:
-        Windows.check(lasting(3600), timedelta(seconds=min_ttl))
-
-    assert f"{min_ttl} s" in str(refused.value)
 
 
 def test_the_advisory_window_opens_within_its_jitter_for_every_seller() -> None:

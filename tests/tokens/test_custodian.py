@@ -192,11 +192,12 @@ def test_min_ttl_widens_the_mandatory_window_for_one_call(bench: Bench) -> None:
     assert custodian.token(timedelta(minutes=45)).renewed
 
 
-def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench) -> None:
+@pytest.mark.parametrize("min_ttl", [3600, 3601, 86400])
+def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench, min_ttl: int) -> None:
     custodian = bench.seeded()
 
-    with pytest.raises(InputError, match=r"min_ttl of 3600 s .*'acme'"):
-        custodian.token(timedelta(hours=1))
+    with pytest.raises(InputError, match=rf"min_ttl of {min_ttl} s .*'acme'.* lives 3600 s"):
+        custodian.token(timedelta(seconds=min_ttl))
 
     assert bench.posts() == 1
     assert bench.whole()
