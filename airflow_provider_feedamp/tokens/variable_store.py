@@ -125,9 +125,9 @@ class VariableStore:
         if self.read(key) != written:
             raise TokenStoreError(
                 f"Airflow Variable {name!r} (of seller {key.seller!r}) was written and reads back as "
-                "something else. Either the write was refused (may this task write Variables?), or a secrets "
-                "backend defines the same Variable and shadows it (remove it there), or with [core] multi_team "
-                "the Variable belongs to another team than this task (use the token store 'sql')."
+                "something else. Either the write was refused (may this task write Variables?), or a "
+                "secrets backend defines the same Variable and shadows it (remove it there), or with [core] "
+                "multi_team the Variable belongs to another team than this task (use the token store 'sql')."
             )
         return written
 
