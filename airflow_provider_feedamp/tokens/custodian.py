@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
     from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
-    from airflow_provider_feedamp.tokens.store import Lease, TokenStore
+    from airflow_provider_feedamp.tokens.store import Enough, Lease, TokenStore
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -182,12 +182,8 @@ class TokenCustodian:
             return present
         except FeedAmpError as error:
             slot.retry_at = time.monotonic() + _ADVISORY_PAUSE
-            log.warning(
-                "The access token of seller %r could not be renewed ahead of time; it is used until %s. %s",
-                self.key.seller,
-                present.expires_at.isoformat(),
-                error,
-            )
+            text = "The access token of seller %r could not be renewed ahead of time; it is used until %s. %s"
+            log.warning(text, self.key.seller, present.expires_at.isoformat(), error)
             return present
 
     def _renew(self, slot: CachedToken, usable: Callable[[AccessToken], bool], wait: float) -> AccessToken:
@@ -255,7 +251,7 @@ class TokenCustodian:
             raise
 
     @contextmanager
-    def _lock(self, wait: float, enough: Callable[[TokenRecord | None], bool]) -> Iterator[Lease]:
+    def _lock(self, wait: float, enough: Enough) -> Iterator[Lease]:
         """Hold the store's lock, unless ``enough`` ends the waiting for it with TokenBusyError."""
         stop = threading.Event()
         if "enough" in inspect.signature(self.store.lock).parameters:

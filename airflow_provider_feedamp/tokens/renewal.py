@@ -158,8 +158,15 @@ class Spender:
         """Return the new access token, or the record that another worker has stored meanwhile."""
         self.saver.on_secret(record.refresh_token)
         unclear = record.state in (RecordState.REFRESHING, RecordState.UNCERTAIN)
-        if record.state is RecordState.REFRESHING and record.attempt is not None:
-            self._wait_for_the_dead(record.attempt)
+        if (
+            record.state is RecordState.REFRESHING
+            and record.attempt is not None
+            and self.now() - record.attempt.started_at < _LONG_AGO
+        ):
+            # That worker has vanished; its spend gets the time to end, so that two are never in flight.
+            text = "A worker announced a renewal for seller %r and did not report back; going on in %.0f s."
+            log.warning(text, self.key.seller, self.endpoint.deadline)
+            self.sleep(self.endpoint.deadline)
         self._check_time(lease)
         # From the announcement on nothing cuts this; after a stop before it nothing is announced or spent.
         with self.shield.section():
@@ -177,16 +184,6 @@ class Spender:
                 self._write_over(intent, outcome.changed(released=lease.nonce))
                 raise
             return self.saver.renewed(intent, grant, sent_at, lease)
-
-    def _wait_for_the_dead(self, attempt: Attempt) -> None:
-        """Give a spend that a vanished worker announced the time to end, so that two are never in flight."""
-        if self.now() - attempt.started_at < _LONG_AGO:
-            log.warning(
-                "A worker announced a renewal for seller %r and did not report back; going on in %.0f s.",
-                self.key.seller,
-                self.endpoint.deadline,
-            )
-            self.sleep(self.endpoint.deadline)
 
     def _check_time(self, lease: Lease) -> None:
         if not self._holds_post(lease.left()):
@@ -233,12 +230,8 @@ class Spender:
                 pause = max(pause, error.retry_after or 0.0)
                 if not self._holds_post(lease.left() - waited - pause):
                     raise
-                log.info(
-                    "FeedAMP did not process the renewal for seller %r; asking again in %.1f s. %s",
-                    self.key.seller,
-                    pause,
-                    error,
-                )
+                text = "FeedAMP did not process the renewal for seller %r; asking again in %.1f s. %s"
+                log.info(text, self.key.seller, pause, error)
                 if not self._pause(pause):
                     raise
                 waited += pause
@@ -254,12 +247,8 @@ class Spender:
     @property
     def _asked_with(self) -> tuple[str, ...]:
         """What decides whether FeedAMP takes the client and the kind of request."""
-        return (
-            self.endpoint.url,
-            self.endpoint.client_id,
-            TokenKey(self.endpoint.url, self.endpoint.client_id, "").fingerprint(self.endpoint.client_secret),
-            self.endpoint.encoding,
-        )
+        url, client, secret = self.endpoint.url, self.endpoint.client_id, self.endpoint.client_secret
+        return url, client, TokenKey(url, client, "").fingerprint(secret), self.endpoint.encoding
 
     def _obtain(self, intent: TokenRecord, lease: Lease, *, unclear: bool) -> tuple[float, TokenGrant]:
         """Spend the refresh token; a lost answer is asked for once more: nobody knows whether it was spent.
@@ -279,10 +268,8 @@ class Spender:
         pause = random.uniform(*_REPLAY_PAUSE)  # noqa: S311 - spreads load, hides nothing
         if not self._holds_post(lease.left() - pause):
             raise lost
-        seller = self.key.seller
-        log.warning(
-            "FeedAMP's answer for seller %r was lost; asking again in %.1f s. %s", seller, pause, lost
-        )
+        text = "FeedAMP's answer for seller %r was lost; asking again in %.1f s. %s"
+        log.warning(text, self.key.seller, pause, lost)
         if not self._pause(pause):
             raise lost
         sent_at = self.now()
@@ -331,12 +318,12 @@ class Spender:
         else:
             said += f" Reason: {_LOST}." if error.answer_lost else ""
             verdict = record.changed(state=RecordState.REAUTH_REQUIRED, reason=said, access_token=None)
-        self._judge(verdict, stored, lease)
+        self._note(verdict, stored, lease)
         raise ReauthorizationRequiredError(
             self._ask_person(said), status=error.status, codes=error.codes, request_id=error.request_id
         ) from error
 
-    def _judge(self, verdict: TokenRecord, stored: TokenRecord | None, lease: Lease) -> None:
+    def _note(self, verdict: TokenRecord, stored: TokenRecord | None, lease: Lease) -> None:
         if stored is not None:
             verdict = verdict.changed(attempt=None, refused_secret=self.secret, released=lease.nonce)
             self.store.write(verdict, expected=stored.revision)
@@ -369,7 +356,7 @@ class Spender:
         if alone and now - since >= _STRIKES_APART:
             return record.changed(bare_since=since, probes=0, probed_at=now)
         noted = record.changed(state=RecordState.ACTIVE, reason=said, bare_since=since if alone else 0.0)
-        self._judge(noted, stored, lease)
+        self._note(noted, stored, lease)
         beside = "" if alone else ", and refused another seller of this client in the same minute"
         raise TokenNotRenewedError(
             f"{said} It named no reason{beside}. A gateway or the client may be the cause, so nothing is "
@@ -490,12 +477,8 @@ class TokenWriter:
                 "token that came with it is stored, so nothing is lost. Try again."
             )
         self.slot.take(record)
-        log.info(
-            "Renewed the access token of seller %r: generation %d, valid until %s.",
-            self.key.seller,
-            token.generation,
-            token.expires_at.isoformat(),
-        )
+        text = "Renewed the access token of seller %r: generation %d, valid until %s."
+        log.info(text, self.key.seller, token.generation, token.expires_at.isoformat())
         return token
 
     def _save(self, new: Unsaved, expected: int) -> TokenRecord:
@@ -546,11 +529,8 @@ class TokenWriter:
             # By the revision of the announced spend: if the record moved on since, it stays as it is.
             self._save_once(new, new.record.revision)
         except Exception as error:  # noqa: BLE001 - the next call tries again; the present token works
-            log.critical(
-                "The new refresh token of seller %r is still not stored (%s).",
-                self.key.seller,
-                type(error).__name__,
-            )
+            text = "The new refresh token of seller %r is still not stored (%s)."
+            log.critical(text, self.key.seller, type(error).__name__)
             return
         if self.slot.unsaved is new:
             self.slot.unsaved = None

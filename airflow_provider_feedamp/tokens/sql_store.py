@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.sql.elements import ColumnElement
 
+    from airflow_provider_feedamp.tokens.store import Enough
 
 log = logging.getLogger(__name__)
 
@@ -194,12 +195,7 @@ class SqlStore:
 
     @contextmanager
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> Iterator[Lease]:
         """Hold the key's lease."""
         nonce = secrets.token_hex(8)
@@ -246,12 +242,7 @@ class SqlStore:
         return record.changed(revision=int(row.revision), sealed_with=sealed_with)
 
     def _take(
-        self,
-        key: TokenKey,
-        nonce: str,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None,
+        self, key: TokenKey, nonce: str, wait: float, stop: threading.Event, enough: Enough | None
     ) -> Lease:
         deadline = time.monotonic() + wait
         # The key's row with the owner of its live lease.
@@ -305,7 +296,6 @@ class SqlStore:
             log.warning("%s The lease ends by itself in %.0f s.", error, max(lease.left(), 0.0))
 
     def _insert_row(self, key: TokenKey) -> None:
-        """Ensure that the key has a row."""
         row: dict[str, Any] = {
             "key_digest": key.digest,
             "token_url": _escaped(key.token_url),

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 
+    #: Says of a record that was read whether it is what the caller wanted the lock for.
+    Enough = Callable[[TokenRecord | None], bool]
+
 #: The stores that come with this package, by the name that the configuration uses.
 STORES = {
     "memory": "airflow_provider_feedamp.tokens.store.MemoryStore",
@@ -89,12 +92,7 @@ class TokenStore(Protocol):
         ...
 
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> AbstractContextManager[Lease]:
         """Enter the section in which one worker alone may spend this key's refresh token.
 
@@ -188,12 +186,7 @@ class MemoryStore:
 
     @contextmanager
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> Iterator[Lease]:
         """Hold the key's lock within this process."""
         # Taken and given back without a call in between: a signal may raise after any call.

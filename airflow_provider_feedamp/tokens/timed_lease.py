@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.store import Enough
 
 log = logging.getLogger(__name__)
 
@@ -187,12 +188,7 @@ class LeaseSeeker:
         self._drawn = self._waited = False
         self._announced = False
 
-    def take(
-        self,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
-    ) -> Lease:
+    def take(self, wait: float, stop: threading.Event, enough: Enough | None = None) -> Lease:
         """Return the lease when it is ours; the parameters are those of ``TokenStore.lock``.
 
         :raises TokenBusyError: if somebody else held it all that time, or ``stop`` or ``enough`` ended it.

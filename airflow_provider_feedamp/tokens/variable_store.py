@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.tokens.store import Lease
+    from airflow_provider_feedamp.tokens.store import Enough, Lease
 
 
 log = logging.getLogger(__name__)
@@ -223,12 +223,7 @@ class VariableStore:
 
     @contextmanager
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> Iterator[Lease]:
         """Hold the key's timed lease; the module's text says why no two workers do."""
         self._check_secrecy()
@@ -258,12 +253,8 @@ class VariableStore:
             if record is not None and record.released != lease.nonce:
                 self.write(record.changed(released=lease.nonce), expected=record.revision)
         except FeedAmpError as error:
-            log.warning(
-                "The lease for seller %r was not released; it ends in %.0f s. %s",
-                key.seller,
-                self._timing.ttl,
-                error,
-            )
+            text = "The lease for seller %r was not released; it ends in %.0f s. %s"
+            log.warning(text, key.seller, self._timing.ttl, error)
 
 
 def _record_name(key: TokenKey) -> str:

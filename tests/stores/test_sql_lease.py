@@ -281,9 +281,9 @@ def test_to_be_slower_again_and_again_is_an_error_that_a_retry_can_mend(server: 
 
 
 def test_two_processes_are_never_in_the_section_together(server: DatabaseServer) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    watch = Watch(spawn.Barrier(2), spawn.Lock(), spawn.Array("i", 2, lock=False))
-    workers = [spawn.Process(target=sql_support.contend, args=(watch, 100)) for _ in range(2)]
+    fork = multiprocessing.get_context("fork")
+    watch = Watch(fork.Barrier(2), fork.Lock(), fork.Array("i", 2, lock=False))
+    workers = [fork.Process(target=sql_support.contend, args=(watch, 100)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import sys
 import threading
-from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +42,8 @@ QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 @pytest.mark.timeout(2 * PATIENCE)  # a busy machine writes leases too late: each costs a minute
 @pytest.mark.usefixtures("no_variables")
 class TestVariableStore(TokenStoreContract):
-    # SQLite takes one writer at a time, and Airflow 2.11 and 3.0 write a Variable by two statements. On
-    # PostgreSQL as many as usual meet, in test_variable_postgresql.
-    processes = 16 if version("apache-airflow").startswith(("2.", "3.0.")) else 64
+    # SQLite takes one writer at a time; on PostgreSQL as many as usual meet, in test_variable_postgresql.
+    processes = 16
 
     @pytest.fixture
     def store(self) -> VariableStore:
