@@ -22,7 +22,7 @@ from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import (
     ACCESS_TOKEN,
     NEW_ACCESS_TOKEN,
-    NEW_REFRESH_TOKEN,
+    PAIR,
     REFRESH_TOKEN,
     secrets_in,
 )
@@ -30,8 +30,6 @@ from tests.tokens.secrets import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-PAIR = {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN, "expires_in": 3600}
 
 # A fork of a process with threads is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

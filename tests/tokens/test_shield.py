@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 import airflow_provider_feedamp
 from airflow_provider_feedamp.tokens import shield as shield_module
@@ -27,10 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
+    from tests.tokens.custody import Bench
+
+
 # pytest-timeout's usual way is an alarm, and the alarm is what these tests take for themselves.
 pytestmark = pytest.mark.timeout(100, method="thread")
 
 KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")
+
 PACKAGE = str(Path(airflow_provider_feedamp.__file__).parent)
 
 
@@ -342,3 +349,113 @@ print("in the child:", os.waitpid(child, 0)[1])
     )
 
     assert ended.stdout.splitlines() == ["in the child: 0", "ended"]
+
+
+# A signal in the middle of a renewal: SIGTERM, and the SIGALRM of execution_timeout
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+@pytest.mark.parametrize("state", [RecordState.REFRESHING, RecordState.ACTIVE])
+def test_a_signal_while_the_record_is_written_loses_nothing(
+    bench: Bench, number: signal.Signals, state: RecordState
+) -> None:
+    custodian = bench.seeded()
+
+    def at_that_moment(record: TokenRecord) -> None:
+        if record.state is state:
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+
+    bench.store.before_write = at_that_moment
+    with raising(number), pytest.raises(Interrupted):
+        custodian.token()
+
+    assert (bench.posts(), bench.whole()) == (1, True)
+    assert bench.record().state is RecordState.ACTIVE
+    CACHE.clear()
+    assert not custodian.token().renewed
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+def test_a_signal_while_the_answer_is_awaited_loses_nothing(bench: Bench, number: signal.Signals) -> None:
+    custodian = bench.seeded()
+    bench.control.fault("slow", seconds=0.4)
+    timer = threading.Timer(0.15, os.kill, (os.getpid(), number))
+
+    with raising(number):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert (bench.posts(), bench.whole(), bench.record().state) == (1, True, RecordState.ACTIVE)
+
+
+def test_a_signal_while_another_thread_renews_ends_the_waiting(bench: Bench) -> None:
+    custodian = bench.seeded(lock_wait=60.0)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    began = time.monotonic()
+
+    with bench.slot().lock, raising(signal.SIGTERM):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert bench.posts() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+def test_a_signal_while_a_store_hangs_ends_the_waiting_and_nothing_is_spent(
+    bench: Bench, number: signal.Signals
+) -> None:
+    custodian = bench.seeded()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    bench.store.inside = lambda: time.sleep(60)  # the last thing before the record is read again
+    began = time.monotonic()
+
+    with raising(number):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert (bench.posts(), bench.store.records) == (0, {})
+    bench.store.inside = lambda: None
+    assert custodian.token().renewed  # neither the slot nor the store's lock is left behind
+
+
+def test_a_call_on_the_event_loop_raises_what_airflow_raises_there_and_does_not_hang(bench: Bench) -> None:
+    """A task's look-ups may not be made on the loop that answers them; Airflow's own calls raise."""
+    custodian = bench.seeded()
+
+    async def answered() -> None:
+        """What a look-up of Airflow's needs the loop for."""
+
+    def look_up() -> None:
+        async_to_sync(answered)()
+
+    async def on_the_loop() -> None:
+        bench.store.inside = look_up
+        custodian.token()
+
+    with pytest.raises(RuntimeError, match="async event loop"):
+        asyncio.run(asyncio.wait_for(on_the_loop(), 20))
+
+    assert bench.posts() == 0
+
+
+def test_a_signal_while_the_lock_is_awaited_ends_the_waiting(bench: Bench) -> None:
+    custodian = bench.seeded(lock_wait=60.0)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    began = time.monotonic()
+
+    with (
+        bench.store.lock(bench.key(), wait=0, stop=threading.Event()),
+        raising(signal.SIGTERM),
+    ):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert bench.posts() == 0

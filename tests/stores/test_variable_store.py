@@ -42,7 +42,7 @@ QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 @pytest.mark.timeout(2 * PATIENCE)  # a busy machine writes leases too late: each costs a minute
 @pytest.mark.usefixtures("no_variables")
 class TestVariableStore(TokenStoreContract):
-    # SQLite takes one writer at a time; on PostgreSQL as many as usual meet, in test_variable_postgresql.
+    # SQLite takes one writer at a time; in test_variable_store_postgresql as many as usual meet.
     processes = 16
 
     @pytest.fixture
