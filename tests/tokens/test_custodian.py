@@ -491,6 +491,17 @@ def test_workers_of_one_store_make_one_post_though_each_has_a_cache_of_its_own(b
     assert bench.posts() == 1
 
 
+def test_a_token_that_another_worker_stores_just_before_the_lock_is_ours_is_adopted(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+    bench.later(HOUR + 1)
+    theirs = {"access_token": "of-another-worker", "expires_at": bench.now() + HOUR}
+    bench.store.inside = lambda: bench.store.meddle(bench.key(), **theirs) and None
+
+    assert custodian.token().value == "of-another-worker"
+    assert bench.posts() == 1
+
+
 def test_waiting_too_long_for_another_worker_is_a_retryable_error_and_no_post(bench: Bench) -> None:
     custodian = bench.seeded(lock_wait=0.1)
 
