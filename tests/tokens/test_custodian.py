@@ -28,7 +28,7 @@ from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.tokens.custody import HOUR, Bench, TroubledStore, at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import TokenKey
@@ -157,17 +157,9 @@ def test_a_renewal_ahead_of_time_that_fails_is_logged_once_and_paused(
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert {token.value for token in used} == {present.value}
     assert (len(warnings), bench.store.asked.count("read")) == (1, 3)  # two of the first token
-
-
-def test_after_the_pause_a_renewal_ahead_of_time_is_tried_again(bench: Bench) -> None:
-    custodian = bench.seeded(windows=EVEN)
-    custodian.token()
-    bench.later(ADVISORY)
-    bench.store.failing = {"read"}
-    custodian.token()
     bench.store.failing.clear()
-    bench.slot().retry_at = 0.0
-
+    assert not custodian.token().renewed
+    bench.slot().retry_at = 0.0  # after the pause
     assert custodian.token().renewed
 
 
@@ -228,18 +220,13 @@ def test_a_min_ttl_is_judged_on_the_token_obtained_just_now(bench: Bench) -> Non
 # What costs nothing
 
 
-def test_reading_the_record_spends_nothing(bench: Bench) -> None:
+def test_making_a_custodian_asks_nobody_and_reading_the_record_spends_nothing(bench: Bench) -> None:
     bench.store.put(seeded(bench.key(), bench.live(), now=bench.now()))
-
-    bench.custodian().record()
-
-    assert (bench.posts(), bench.store.asked) == (0, ["read"])
-
-
-def test_making_a_custodian_asks_nobody(bench: Bench) -> None:
-    bench.seeded()
-
+    custodian = bench.seeded()
     assert (bench.posts(), bench.store.asked) == (0, [])
+
+    custodian.record()
+    assert (bench.posts(), bench.store.asked) == (0, ["read"])
 
 
 def test_an_endpoint_that_refuses_the_kind_of_request_condemns_nobody(bench: Bench) -> None:
@@ -318,26 +305,16 @@ def test_the_stored_token_put_into_the_connection_is_not_a_new_one_after_it_was_
     assert bench.whole()
 
 
-def test_a_refused_new_connection_token_keeps_the_former_one(bench: Bench) -> None:
+def test_a_refused_new_connection_token_keeps_the_former_one_and_is_not_sent_again(bench: Bench) -> None:
     former = bench.live()
     bench.custodian(seed=former).token()
-    CACHE.clear()
-
-    with pytest.raises(ReauthorizationRequiredError, match="The one that was in use before is kept"):
-        bench.custodian(seed="mistyped").token()
-
-    assert bench.whole()
-    assert bench.custodian(seed=former).token().renewed
-
-
-def test_a_refused_new_connection_token_is_not_sent_again(bench: Bench) -> None:
-    bench.seeded().token()
     for _ in range(3):
         CACHE.clear()
-        with pytest.raises(ReauthorizationRequiredError):
+        with pytest.raises(ReauthorizationRequiredError, match="The one that was in use before is kept"):
             bench.custodian(seed="mistyped").token()
 
-    assert bench.posts() == 2
+    assert (bench.posts(), bench.whole()) == (2, True)
+    assert bench.custodian(seed=former).token().renewed
 
 
 def test_a_refused_new_connection_token_is_tried_again_under_another_client_secret(bench: Bench) -> None:
@@ -373,9 +350,6 @@ def test_a_sellers_own_refusal_leaves_the_other_seller_alone(bench: Bench) -> No
         bench.custodian(seed="revoked").token()
 
     assert bench.seeded("globex").token().renewed
-
-
-#: Windows without the spread over sellers, so that tests know where they begin.
 
 
 @pytest.fixture
@@ -415,29 +389,30 @@ def test_it_ends_where_a_wide_mandatory_window_begins(bench: Bench) -> None:
     assert custodian.cached_token() is None
 
 
-def test_a_token_that_was_replaced_is_not_at_hand_any_more(bench: Bench, custodian: TokenCustodian) -> None:
-    refused = custodian.token()
-    replaced = custodian.replace(refused.value)
-    assert custodian.cached_token() is None
-    assert custodian.token() is custodian.cached_token()
-    assert replaced.value != refused.value
+def replaced_by(custodian: TokenCustodian, refused: str) -> None:
+    assert custodian.replace(refused).value != refused
 
 
-def test_a_token_that_another_custodian_replaced_is_not_at_hand_any_more(
-    bench: Bench, custodian: TokenCustodian
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench, custodian: replaced_by(custodian, custodian.token().value),
+        lambda bench, custodian: replaced_by(bench.custodian(), custodian.token().value),
+        lambda bench, custodian: setattr(bench.slot(), "unsaved", Unsaved(bench.record(), "spent")),
+        lambda bench, custodian: CACHE.clear(),
+    ],
+    ids=["replaced", "replaced by another custodian", "a pair that is not saved yet", "a cleared cache"],
+)
+def test_it_is_not_at_hand_any_more_after(
+    bench: Bench, custodian: TokenCustodian, change: Callable[[Bench, TokenCustodian], None]
 ) -> None:
-    bench.custodian().replace(custodian.token().value)
+    change(bench, custodian)
     assert custodian.cached_token() is None
 
 
-def test_a_pair_that_is_not_saved_yet_is_looked_after_first(bench: Bench, custodian: TokenCustodian) -> None:
-    bench.slot().unsaved = Unsaved(bench.record(), "spent")
-    assert custodian.cached_token() is None
-
-
-def test_a_cleared_cache_has_nothing_at_hand(bench: Bench, custodian: TokenCustodian) -> None:
-    CACHE.clear()
-    assert custodian.cached_token() is None
+def test_a_replacement_is_at_hand_once_it_was_asked_for(bench: Bench, custodian: TokenCustodian) -> None:
+    custodian.replace(custodian.token().value)
+    assert custodian.token() is custodian.cached_token()
 
 
 # However many ask at once, and however often FeedAMP says 401: one renewal
@@ -495,8 +470,11 @@ def test_a_token_that_another_worker_stores_just_before_the_lock_is_ours_is_adop
     custodian = bench.seeded()
     custodian.token()
     bench.later(HOUR + 1)
-    theirs = {"access_token": "of-another-worker", "expires_at": bench.now() + HOUR}
-    bench.store.inside = lambda: bench.store.meddle(bench.key(), **theirs) and None
+
+    def another_worker_stores() -> None:
+        bench.store.meddle(bench.key(), access_token="of-another-worker", expires_at=bench.now() + HOUR)
+
+    bench.store.inside = another_worker_stores
 
     assert custodian.token().value == "of-another-worker"
     assert bench.posts() == 1
@@ -630,19 +608,14 @@ def test_a_401_that_stays_costs_one_spend(bench: Bench) -> None:
     assert bench.posts() == 2
 
 
-def test_a_replacement_that_was_accepted_may_be_replaced_in_its_turn(bench: Bench) -> None:
+@pytest.mark.parametrize("itself", [True, False])
+def test_a_replacement_that_was_accepted_itself_may_be_replaced_in_its_turn(
+    bench: Bench, itself: bool
+) -> None:
     custodian = bench.seeded()
     first = custodian.replace(custodian.token().value)
-    custodian.accepted(first.value)
+    custodian.accepted(first.value if itself else "another")
 
     second = custodian.replace(first.value)
 
-    assert (second.renewed, second.value != first.value, bench.posts()) == (True, True, 3)
-
-
-def test_accepting_another_token_says_nothing_about_the_replacement(bench: Bench) -> None:
-    custodian = bench.seeded()
-    first = custodian.replace(custodian.token().value)
-    custodian.accepted("another")
-
-    assert custodian.replace(first.value).value == first.value
+    assert (second.value != first.value, bench.posts()) == (itself, 2 + itself)
