@@ -300,10 +300,10 @@ def test_a_lease_runs_out_by_the_clock_of_the_database(
     monkeypatch.setattr(time, "time", lambda: right() + wrong_by)
     began = time.monotonic()
 
-    with held(SqlStore(CONN_ID, ttl=0.8)), held(SqlStore(CONN_ID), wait=30):
+    with held(SqlStore(CONN_ID, ttl=0.4)), held(SqlStore(CONN_ID), wait=30):
         waited = time.monotonic() - began
 
-    assert 0.8 <= waited < 10
+    assert 0.4 <= waited < 10
 
 
 def test_whoever_outlives_a_lease_does_not_end_the_next_ones(database: str) -> None:
@@ -389,9 +389,16 @@ def test_a_waiting_worker_that_cannot_read_the_record_says_so(
         pass
 
 
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a waiting worker look often, so that a short wait has as many looks as a long one."""
+    monkeypatch.setattr(sql_store, "_POLL", (0.02, 0.04))
+
+
+@pytest.mark.usefixtures("quick_looks")
 def test_a_waiting_worker_sends_one_select_for_each_look(store: SqlStore) -> None:
     with held(store), statements_of(waiter := SqlStore(CONN_ID)) as sent:
-        with pytest.raises(TokenBusyError), held(waiter, wait=1.5):
+        with pytest.raises(TokenBusyError), held(waiter, wait=0.6):
             pass
 
     verbs = [statement.split()[0] for statement in sent]
@@ -405,6 +412,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.name == sql_store.__name__]
 
 
+@pytest.mark.usefixtures("quick_looks")
 @pytest.mark.parametrize("host", [socket.gethostname(), "a-long-name." * 21])
 def test_a_waiting_worker_says_once_for_whom_it_waits(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, host: str
@@ -415,7 +423,7 @@ def test_a_waiting_worker_says_once_for_whom_it_waits(
         with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
             pass
         assert said(caplog) == []
-        with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID), wait=1):
+        with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID), wait=0.4):
             pass
 
     [told] = said(caplog)

@@ -131,7 +131,7 @@ def test_a_slot_takes_the_access_token_and_the_seeds_of_a_stored_record_and_no_r
 
     slot.take(record(key))
 
-    assert (slot.token, slot.seeds) == (record(key).token(), {"one", "two"})
+    assert (slot.token, slot.seeds) == (record(key).token(), frozenset({"one", "two"}))
     held = [getattr(slot, name) for name in ("token", "seeds", "retry_at", "replaced", "unsaved")]
     assert REFRESH_TOKEN not in repr([getattr(value, "value", value) for value in held])
 

@@ -296,7 +296,7 @@ from airflow_provider_feedamp.tokens.shield import Shield
 def work():
     with Shield() as shield, shield.section():
         begun.set()
-        time.sleep(1)
+        time.sleep(0.5)
         print("ended", flush=True)
 
 begun = threading.Event()
@@ -312,7 +312,7 @@ def test_the_process_does_not_end_before_the_section_of_a_daemon_has() -> None:
 def test_a_signal_that_ends_the_process_does_so_after_the_section() -> None:
     ended = run(
         _SECTION
-        + "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start(); work(); print('went on')"
+        + "threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGTERM)).start(); work(); print('went on')"
     )
 
     assert (ended.stdout, ended.returncode) == ("ended\n", -signal.SIGTERM)
