@@ -382,7 +382,7 @@ def post_once(
 
 
 def _body(answer: requests.Response) -> bytes:
-    """Read a body without ever holding much more than it may have."""
+    """Read a body, and never hold much more than it may have."""
     body = bytearray()
     while len(body) <= LONGEST_BODY and (
         more := answer.raw.read(LONGEST_BODY + 1 - len(body), decode_content=False)

@@ -379,9 +379,7 @@ class Spender:
     def exchange_code(self, code: str, redirect_url: str | None, lease: Lease) -> AccessToken:
         """Exchange a code as a refresh token is spent: store proved first, answer stored before use.
 
-        :param code: The code from the redirect; it works once.
-        :param redirect_url: Sent along when given (RFC 6749 section 4.1.3); FeedAMP's pages show none.
-        :param lease: Has to hold the request and the write after it.
+        :param lease: Has to hold the request and the write after it; the custodian describes the rest.
         :raises CodeRefusedError: if FeedAMP did not give a token pair for it.
         """
         key = self.key
