@@ -368,12 +368,7 @@ def test_a_record_that_changes_at_the_last_moment_costs_no_post(bench: Bench) ->
     custodian.token()
     bench.later(HOUR + 1)
 
-    def somebody_writes(record: TokenRecord) -> None:
-        bench.store.before_write = lambda record: None
-        bench.store.meddle(bench.key(), generation=record.generation)
-
-    bench.store.before_write = somebody_writes
-
+    bench.store.just_before(RecordState.REFRESHING, lambda record: bench.store.meddle(bench.key()))
     with pytest.raises(TokenBusyError, match="Nothing was spent"):
         custodian.token()
 
@@ -394,11 +389,7 @@ def test_a_lease_that_a_slow_store_used_up_costs_no_post(bench: Bench) -> None:
     bench.store.lease = Lease(60.0, bench.now(), clock=bench.now)
     custodian = bench.seeded()
 
-    def slowly(record: TokenRecord) -> None:
-        if record.state is RecordState.REFRESHING:
-            bench.later(50.0)
-
-    bench.store.before_write = slowly
+    bench.store.just_before(RecordState.REFRESHING, lambda record: bench.later(50.0))
     with pytest.raises(TokenBusyError):
         custodian.token()
 

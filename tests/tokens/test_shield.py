@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +62,22 @@ def raising(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def in_section(work: Callable[[Shield], object]) -> None:
+    with Shield() as shield, shield.section():
+        work(shield)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_waits_for_the_end_of_the_section(number: signal.Signals) -> None:
     steps: list[str] = []
 
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            signal.raise_signal(number)
-            steps.append(f"pending: {shield.pending}")
+    def work(shield: Shield) -> None:
+        signal.raise_signal(number)
+        steps.append(f"pending: {shield.pending}")
 
     with raising(number):
         with pytest.raises(Interrupted, match=str(int(number))):
-            work()
+            in_section(work)
 
     assert steps == ["pending: True"]
 
@@ -96,27 +101,25 @@ def test_outside_of_a_section_a_signal_raises_where_it_arrives() -> None:
 def test_a_second_signal_does_not_cut_the_section_either() -> None:
     steps: list[str] = []
 
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGALRM)
-            steps.append("ended")
+    def work(shield: Shield) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGALRM)
+        steps.append("ended")
 
     with raising(signal.SIGTERM, signal.SIGALRM), pytest.raises(Interrupted) as raised:
-        work()
+        in_section(work)
 
     assert steps == ["ended"]
     assert isinstance(raised.value.__context__, Interrupted)  # the handlers of both have run
 
 
 def test_a_signal_wins_over_an_error_of_the_section() -> None:
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            signal.raise_signal(signal.SIGALRM)
-            raise ValueError
+    def work(shield: Shield) -> None:
+        signal.raise_signal(signal.SIGALRM)
+        raise ValueError
 
     with raising(signal.SIGALRM), pytest.raises(Interrupted):
-        work()
+        in_section(work)
 
 
 def test_a_handler_that_does_not_raise_is_called_once_after_the_section() -> None:
@@ -147,10 +150,7 @@ def test_a_signal_that_nobody_wants_stays_unwanted() -> None:
 
 def test_beside_the_main_thread_there_is_nothing_to_defer() -> None:
     ran: list[bool] = []
-
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            ran.append(signal.getsignal(signal.SIGALRM) is interrupt)
+    work = partial(in_section, lambda shield: ran.append(signal.getsignal(signal.SIGALRM) is interrupt))
 
     with raising(signal.SIGALRM):
         thread = threading.Thread(target=work)
