@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from airflow_provider_feedamp.exceptions import InputError
-
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -153,30 +151,14 @@ class Windows:
             return Freshness.MANDATORY
         return Freshness.ADVISORY if left <= advisory else Freshness.FRESH
 
-    @staticmethod
-    def check(token: AccessToken, min_ttl: timedelta | None) -> None:
-        """Refuse a ``min_ttl`` that FeedAMP's tokens never have.
-
-        :param token: One that was obtained just now: how long an earlier one lived says nothing.
-        :raises InputError: if not even this one lives as long.
-        """
-        if min_ttl is not None and min_ttl.total_seconds() >= token.lifetime:
-            raise InputError(
-                f"min_ttl of {min_ttl.total_seconds():.0f} s cannot be met for seller {token.seller!r}: the "
-                f"access token that FeedAMP gave just now lives {token.lifetime:.0f} s. Ask for less."
-            )
-
     def fresh_until(self, token: AccessToken, key: TokenKey) -> float:
         """Return when a token that is fresh stops being so, epoch seconds; no ``min_ttl`` is looked at."""
         return token.expires_at.timestamp() - max(self._of(token, key))
 
     def _of(self, token: AccessToken, key: TokenKey) -> tuple[float, float]:
         """Return the mandatory and the advisory window of a token."""
+        # The key's own place between 0 and 1, the same on every machine.
+        place = int(key.digest[:8], 16) / 0xFFFFFFFF
         # A server with short-lived tokens would otherwise be asked for a new one on every call.
         mandatory = min(self.mandatory, token.lifetime / 10)
-        return mandatory, min(self.advisory + self.jitter * _share(key), token.lifetime / 2)
-
-
-def _share(key: TokenKey) -> float:
-    """Return this key's own place between 0 and 1, the same on every machine."""
-    return int(key.digest[:8], 16) / 0xFFFFFFFF
+        return mandatory, min(self.advisory + self.jitter * place, token.lifetime / 2)

@@ -13,11 +13,13 @@ from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreEr
 if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.records import TokenKey
 
-#: Where Airflow keeps ``get_fernet``: for tasks from 3.3 on, and beside its models in every version.
-_HOMES = ("airflow.sdk.crypto", "airflow.models.crypto")
 #: How ``sellers list`` names the keys that a record can be encrypted with.
 OWN_KEY = "encryption_key"
 AIRFLOW_KEY = "fernet_key"
+
+_REMEDY = (
+    "Set AIRFLOW__FEEDAMP__ENCRYPTION_KEY to the same key wherever Airflow runs; `feedamp keygen` makes one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,12 @@ class Sealer:
 
 
 def _airflow_fernet() -> Any:
-    get_fernet = _get_fernet()
     try:
-        fernet = get_fernet()
+        home = import_module("airflow.sdk.crypto")  # for tasks from 3.3 on
+    except ImportError:
+        home = import_module("airflow.models.crypto")  # beside the models in every version
+    try:
+        fernet = home.get_fernet()
     except Exception as error:  # noqa: BLE001 - each Airflow has its own; its text or cause may quote the key
         raise ConfigurationError(
             f"[core] fernet_key is not a list of Fernet keys ({type(error).__name__}). {_REMEDY}"
@@ -95,17 +100,3 @@ def _airflow_fernet() -> Any:
             f"stores tokens in clear. {_REMEDY}"
         )
     return fernet
-
-
-_REMEDY = (
-    "Set AIRFLOW__FEEDAMP__ENCRYPTION_KEY to the same key wherever Airflow runs; `feedamp keygen` makes one."
-)
-
-
-def _get_fernet() -> Any:
-    for home in _HOMES:
-        try:
-            return import_module(home).get_fernet
-        except ImportError:
-            continue
-    raise ConfigurationError(f"This Airflow has no Fernet encryption: looked into {' and '.join(_HOMES)}.")

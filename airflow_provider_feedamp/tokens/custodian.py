@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, NotProcessedError, TokenBusyError
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, NotProcessedError, TokenBusyError
 from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Freshness, Windows
 from airflow_provider_feedamp.tokens.renewal import Spender, TokenWriter
 from airflow_provider_feedamp.tokens.shield import Shield, check_open
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
     from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
-    from airflow_provider_feedamp.tokens.store import Lease, TokenStore
+    from airflow_provider_feedamp.tokens.store import Enough, Lease, TokenStore
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -81,21 +81,23 @@ class TokenCustodian:
         """
         slot = CACHE.slot(self.key)
         if slot.unsaved is not None and time.monotonic() >= slot.save_at:
-            self._save_late(slot)
+            with suppress(TokenBusyError):  # another thread is at work
+                self._alone(slot, 0, lambda shield: self._saver(slot).save_late())
         cached = slot.token if self._knows_seed(slot) else None
-        freshness = self.windows.judge(cached, self.key, self.now(), min_ttl)
+        freshness = self._judge(cached, min_ttl)
         if cached is not None and freshness is Freshness.FRESH:
             self._warm[:] = [(slot, cached, self.windows.fresh_until(cached, self.key))]
             return cached
         if cached is not None and freshness is Freshness.ADVISORY:
             return self._renew_ahead(slot, cached)
-
-        def usable(token: AccessToken) -> bool:
-            return self.windows.judge(token, self.key, self.now(), min_ttl) is not Freshness.MANDATORY
-
-        token = self._renew(slot, usable, self.lock_wait)
-        if token.renewed:
-            self.windows.check(token, min_ttl)
+        wanted = (Freshness.FRESH, Freshness.ADVISORY)
+        token = self._renew(slot, lambda each: self._judge(each, min_ttl) in wanted, self.lock_wait)
+        # Of a token obtained just now: how long an earlier one lived says nothing.
+        if token.renewed and min_ttl is not None and min_ttl.total_seconds() >= token.lifetime:
+            raise InputError(
+                f"min_ttl of {min_ttl.total_seconds():.0f} s cannot be met for seller {token.seller!r}: the "
+                f"access token that FeedAMP gave just now lives {token.lifetime:.0f} s. Ask for less."
+            )
         return token
 
     def cached_token(self) -> AccessToken | None:
@@ -126,8 +128,7 @@ class TokenCustodian:
             return cached
 
         def usable(token: AccessToken) -> bool:
-            freshness = self.windows.judge(token, self.key, self.now())
-            return token.value != refused and freshness is not Freshness.MANDATORY
+            return token.value != refused and self._judge(token) is not Freshness.MANDATORY
 
         token = self._renew(slot, usable, self.lock_wait)
         if token.renewed:
@@ -161,39 +162,29 @@ class TokenCustodian:
         return self._alone(slot, self.lock_wait, exchange)
 
     def record(self) -> TokenRecord | None:
-        """Return the stored record as it stands, spending nothing."""
+        """Return the stored record, spending nothing."""
         return self.store.read(self.key)
 
     def _knows_seed(self, slot: CachedToken) -> bool:
         # A token that a person has put into the connection since must be taken in first.
         return self.seed is None or self.key.fingerprint(self.seed) in slot.seeds
 
+    def _judge(self, token: AccessToken | None, min_ttl: timedelta | None = None) -> Freshness:
+        return self.windows.judge(token, self.key, self.now(), min_ttl)
+
     def _renew_ahead(self, slot: CachedToken, present: AccessToken) -> AccessToken:
         """Renew the token if nobody else does just now; whatever happens, the present one still works."""
         if slot.lock.locked() or time.monotonic() < slot.retry_at:
             return present
-
-        def usable(token: AccessToken) -> bool:
-            return self.windows.judge(token, self.key, self.now()) is Freshness.FRESH
-
         try:
-            return self._renew(slot, usable, 0)
+            return self._renew(slot, lambda each: self._judge(each) is Freshness.FRESH, 0)
         except TokenBusyError:
             return present
         except FeedAmpError as error:
             slot.retry_at = time.monotonic() + _ADVISORY_PAUSE
-            log.warning(
-                "The access token of seller %r could not be renewed ahead of time; it is used until %s. %s",
-                self.key.seller,
-                present.expires_at.isoformat(),
-                error,
-            )
+            text = "The access token of seller %r could not be renewed ahead of time; it is used until %s. %s"
+            log.warning(text, self.key.seller, present.expires_at.isoformat(), error)
             return present
-
-    def _save_late(self, slot: CachedToken) -> None:
-        """Try again to store a pair that the store did not take, if no other thread is at work."""
-        with suppress(TokenBusyError):
-            self._alone(slot, 0, lambda shield: self._saver(slot).save_late())
 
     def _renew(self, slot: CachedToken, usable: Callable[[AccessToken], bool], wait: float) -> AccessToken:
         """Adopt a usable token that another thread or worker obtained, else spend the refresh token."""
@@ -260,7 +251,7 @@ class TokenCustodian:
             raise
 
     @contextmanager
-    def _lock(self, wait: float, enough: Callable[[TokenRecord | None], bool]) -> Iterator[Lease]:
+    def _lock(self, wait: float, enough: Enough) -> Iterator[Lease]:
         """Hold the store's lock, unless ``enough`` ends the waiting for it with TokenBusyError."""
         stop = threading.Event()
         if "enough" in inspect.signature(self.store.lock).parameters:
@@ -269,8 +260,15 @@ class TokenCustodian:
             return
         # A store of a user's own that does not look while it waits: a thread beside it does.
         over = threading.Event()
-        looker = threading.Thread(target=self._look, args=(enough, stop, over), daemon=True)
-        looker.start()
+
+        def look() -> None:
+            while not over.wait(_LOOK):
+                # Of an error the next look may know nothing, and the lock has its own end.
+                with suppress(FeedAmpError):
+                    if enough(self.store.read(self.key)):
+                        return stop.set()
+
+        threading.Thread(target=look, daemon=True).start()
         try:
             with self.store.lock(self.key, wait=wait, stop=stop) as lease:
                 over.set()
@@ -278,28 +276,10 @@ class TokenCustodian:
         finally:
             over.set()
 
-    def _look(
-        self, enough: Callable[[TokenRecord | None], bool], stop: threading.Event, over: threading.Event
-    ) -> None:
-        """Read the record now and then until the wait for the lock is over; end it when that is enough."""
-        while not over.wait(_LOOK):
-            try:
-                if enough(self.store.read(self.key)):
-                    return stop.set()
-            except FeedAmpError:
-                continue  # the next look may succeed, and the lock has its own end
-
     def _spender(self, slot: CachedToken, shield: Shield, *, patient: bool = True) -> Spender:
+        saver = self._saver(slot)
         return Spender(
-            key=self.key,
-            endpoint=self.endpoint,
-            store=self.store,
-            saver=self._saver(slot),
-            seed=self.seed,
-            now=self.now,
-            sleep=self.sleep,
-            shield=shield,
-            patient=patient,
+            self.key, self.endpoint, self.store, saver, self.seed, self.now, self.sleep, shield, patient
         )
 
     def _saver(self, slot: CachedToken) -> TokenWriter:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -147,7 +147,13 @@ class TokenEndpoint:
                     f"{self.url} gave no complete answer ({kind}, {self.deadline:.0f} s allowed)."
                 ) from None
             raise NotProcessedError(f"{self.url} could not be reached ({kind}).") from error
-        return _read(answer, _json(body), self)
+        # JSON says itself how it is encoded; a wrong charset or a stray byte must not cost a refresh token,
+        # nor must a number of more digits than Python turns into an int.
+        text = body.decode(json.detect_encoding(body), errors="replace")
+        parsed = None
+        with suppress(ValueError, RecursionError):
+            parsed = json.loads(text, parse_int=float)
+        return _read(answer, parsed, self)
 
 
 def _read(answer: requests.Response, parsed: object, endpoint: TokenEndpoint) -> TokenGrant:
@@ -185,13 +191,16 @@ def _grant(body: dict[str, Any], said: str, details: dict[str, Any]) -> TokenGra
     refresh_token = _non_empty(body.get("refresh_token"))
     if access_token is None and refresh_token is None:
         raise AnswerLostError(f"{said}, and the body holds no access_token.", **details)
-    lifetime = _lifetime(body.get("expires_in"))
-    oddities = []
-    if lifetime is None:
+    lifetime, oddities, given = math.nan, [], body.get("expires_in")
+    if isinstance(given, int | float | str) and not isinstance(given, bool):
+        with suppress(ValueError, OverflowError):
+            lifetime = float(given)
+    if not (math.isfinite(lifetime) and lifetime > 0):
+        lifetime = DEFAULT_LIFETIME
         oddities.append(f"expires_in is missing or no number of seconds; {DEFAULT_LIFETIME:.0f} is assumed")
     if refresh_token is None:
         oddities.append("refresh_token is missing; the present one stays in force")
-    return TokenGrant(access_token, refresh_token, lifetime or DEFAULT_LIFETIME, tuple(oddities))
+    return TokenGrant(access_token, refresh_token, min(lifetime, MAX_LIFETIME), tuple(oddities))
 
 
 def _failure(
@@ -221,16 +230,6 @@ def _failure(
     )
 
 
-def _json(body: bytes) -> object:
-    # JSON says itself how it is encoded; a wrong charset or a stray byte must not cost a refresh token, nor
-    # must a number of more digits than Python turns into an int.
-    text = body.decode(json.detect_encoding(body), errors="replace")
-    try:
-        return json.loads(text, parse_int=float)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _codes(parsed: object, depth: int = _DEEPEST_CODE) -> Iterator[str]:
     """Yield what stands where an error's code stands, in lower case, known or not."""
     if isinstance(parsed, str):
@@ -245,16 +244,6 @@ def _codes(parsed: object, depth: int = _DEEPEST_CODE) -> Iterator[str]:
 
 def _non_empty(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
-
-
-def _lifetime(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return min(number, MAX_LIFETIME) if math.isfinite(number) and number > 0 else None
 
 
 #: Bytes of an answer's body, decompressed; a token's has a few hundred.
@@ -296,11 +285,9 @@ class Watch:
 
     def _cut(self) -> None:
         if self._socket is not None:
-            try:
+            with suppress(OSError):  # closed already
                 # The base class's method: the TLS object belongs to the thread that reads.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            except OSError:
-                return  # closed already
 
     def __enter__(self) -> Watch:
         self._timer.start()
@@ -395,7 +382,7 @@ def post_once(
 
 
 def _body(answer: requests.Response) -> bytes:
-    """Read a body without ever holding much more than it may have."""
+    """Read a body, and never hold much more than it may have."""
     body = bytearray()
     while len(body) <= LONGEST_BODY and (
         more := answer.raw.read(LONGEST_BODY + 1 - len(body), decode_content=False)

@@ -235,11 +235,24 @@ class TokenRecord:
                     "seeds": tuple(data["seeds"]),
                 }
             )
+            texts = (record.refresh_token, record.access_token or "", record.superseded or "", *record.seeds)
+            numbers = (
+                *(record.expires_at, record.lifetime, record.issued_at, record.generation, record.revision),
+                *(record.bare_since, record.probes, record.probed_at),
+            )
+            whole = {type(text) for text in texts} == {str} and {type(each) for each in numbers} <= {
+                int,
+                float,
+            }
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            # The cause would quote the text, which holds tokens.
-            raise TokenRecordError(_broken(key)) from None
-        if not _well_formed(record):
-            raise TokenRecordError(_broken(key))
+            whole = False
+        if not whole:
+            # Without a cause: that would quote the text, which holds tokens.
+            raise TokenRecordError(
+                f"The stored token record of seller {key.seller!r} (client {key.client_id!r}) is damaged or "
+                "was not written by this provider. Restore it from a backup, or remove it and authorise the "
+                "seller again."
+            )
         if record.key != key:
             raise TokenRecordError(
                 "The token store answered with the record of another seller, client or endpoint than asked "
@@ -253,22 +266,3 @@ def seeded(key: TokenKey, seed: str, *, now: float) -> TokenRecord:
     """Return a seller's first record, made of the refresh token that the connection holds."""
     known = key.fingerprint(seed)
     return TokenRecord(key=key, refresh_token=seed, issued_at=now, seeds=(known,), family=known)
-
-
-def _well_formed(record: TokenRecord) -> bool:
-    """Say whether a record that was read holds text where text belongs, and numbers where numbers do."""
-    texts = (record.refresh_token, record.access_token or "", record.superseded or "", *record.seeds)
-    numbers = (
-        *(record.expires_at, record.lifetime, record.issued_at, record.generation, record.revision),
-        *(record.bare_since, record.probes, record.probed_at),
-    )
-    return all(isinstance(text, str) for text in texts) and all(
-        isinstance(number, int | float) for number in numbers
-    )
-
-
-def _broken(key: TokenKey) -> str:
-    return (
-        f"The stored token record of seller {key.seller!r} (client {key.client_id!r}) is damaged or was not "
-        "written by this provider. Restore it from a backup, or remove it and authorise the seller again."
-    )

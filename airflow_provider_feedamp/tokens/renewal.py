@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.shield import Shield
     from airflow_provider_feedamp.tokens.store import Lease, TokenStore
 
-
 log = logging.getLogger(__name__)
 
 #: Seconds before a lost answer is asked for again: inside the grace that servers give, past a hiccup.
@@ -121,13 +120,17 @@ class Spender:
         :raises ReauthorizationRequiredError: if only a person can help; at once and without a request.
         """
         if record is None:
-            raise ReauthorizationRequiredError(
-                self._ask_person("it has no refresh token yet", authorised=False)
-            )
+            raise ReauthorizationRequiredError(self._ask_person("it has no refresh token yet", again=""))
         if record.refuses(self.seed, self.secret):
             raise ReauthorizationRequiredError(self._ask_person(_refused_seed(self.endpoint.connection)))
         condemned = record.state is RecordState.REAUTH_REQUIRED and record.refused_secret in ("", self.secret)
-        if (condemned and not self._may_probe(record)) or not record.refresh_token:
+        # What only refusals without a reason have condemned is asked again from time to time.
+        may_probe = (
+            bool(record.bare_since)
+            and record.probes < _PROBES
+            and self.now() - record.probed_at >= _PROBES_APART
+        )
+        if (condemned and not may_probe) or not record.refresh_token:
             raise ReauthorizationRequiredError(self._ask_person(record.reason))
         return record
 
@@ -137,7 +140,10 @@ class Spender:
         :param stored: What the store holds under this lease.
         """
         record = self.spendable(self.current(stored))
-        self._share_refusal()
+        # A refusal of the client meets all its sellers and threads alike, and many of them ask at once.
+        since, refusal = CACHE.refused.get(self._asked_with, (-math.inf, None))
+        if refusal is not None and time.monotonic() - since < _REFUSAL_LASTS:
+            raise copy(refusal)
         for _ in range(2):
             outcome = self._spend(record, lease)
             if isinstance(outcome, AccessToken):
@@ -152,8 +158,15 @@ class Spender:
         """Return the new access token, or the record that another worker has stored meanwhile."""
         self.saver.on_secret(record.refresh_token)
         unclear = record.state in (RecordState.REFRESHING, RecordState.UNCERTAIN)
-        if record.state is RecordState.REFRESHING and record.attempt is not None:
-            self._wait_for_the_dead(record.attempt)
+        if (
+            record.state is RecordState.REFRESHING
+            and record.attempt is not None
+            and self.now() - record.attempt.started_at < _LONG_AGO
+        ):
+            # That worker has vanished; its spend gets the time to end, so that two are never in flight.
+            text = "A worker announced a renewal for seller %r and did not report back; going on in %.0f s."
+            log.warning(text, self.key.seller, self.endpoint.deadline)
+            self.sleep(self.endpoint.deadline)
         self._check_time(lease)
         # From the announcement on nothing cuts this; after a stop before it nothing is announced or spent.
         with self.shield.section():
@@ -163,34 +176,23 @@ class Spender:
             except GrantRefusedError as error:
                 return self._refused(record, error, lease)
             except FeedAmpError as error:
+                if isinstance(error, ClientRefusedError | ConfigurationError):
+                    CACHE.refused[self._asked_with] = (time.monotonic(), copy(error))
                 # If it was surely not processed, the refresh token is as good as before.
                 lost = unclear or isinstance(error, AnswerLostError)
-                self._note_refusal(error)
                 outcome = _uncertain(intent) if lost else record.changed(attempt=None)
                 self._write_over(intent, outcome.changed(released=lease.nonce))
                 raise
             return self.saver.renewed(intent, grant, sent_at, lease)
 
-    def _obtain(self, intent: TokenRecord, lease: Lease, *, unclear: bool) -> tuple[float, TokenGrant]:
-        """Spend the refresh token; a lost answer is asked for once more.
-
-        :param unclear: Whether an earlier answer to the same refresh token was lost.
-        """
-        try:
-            return self.ask(lambda: self.endpoint.refresh(intent.refresh_token), lease)
-        except AnswerLostError as lost:
-            if unclear:
-                raise
-            return self._replay(intent, lease, lost)
-        except GrantRefusedError as error:
-            error.answer_lost = unclear
-            raise
-
     def _check_time(self, lease: Lease) -> None:
-        if lease.left() < self.endpoint.deadline + _SAVE_RESERVE:
+        if not self._holds_post(lease.left()):
             raise TokenBusyError(
                 f"Renewing the token of seller {self.key.seller!r} took too long to begin; try again."
             )
+
+    def _holds_post(self, seconds: float) -> bool:
+        return seconds >= self.endpoint.deadline + _SAVE_RESERVE
 
     # 2. announce
 
@@ -226,14 +228,10 @@ class Spender:
                 if pause is None or not self.patient:
                     raise
                 pause = max(pause, error.retry_after or 0.0)
-                if lease.left() - waited < pause + self.endpoint.deadline + _SAVE_RESERVE:
+                if not self._holds_post(lease.left() - waited - pause):
                     raise
-                log.info(
-                    "FeedAMP did not process the renewal for seller %r; asking again in %.1f s. %s",
-                    self.key.seller,
-                    pause,
-                    error,
-                )
+                text = "FeedAMP did not process the renewal for seller %r; asking again in %.1f s. %s"
+                log.info(text, self.key.seller, pause, error)
                 if not self._pause(pause):
                     raise
                 waited += pause
@@ -246,51 +244,32 @@ class Spender:
             seconds -= _SLICE
         return not self.shield.pending
 
-    def _share_refusal(self) -> None:
-        """Raise a refusal of the client again that FeedAMP gave within the last minute, asking nothing.
-
-        It meets all sellers and all threads alike, and many of them ask at the same time.
-        """
-        since, error = CACHE.refused.get(self._asked_with, (-math.inf, None))
-        if error is not None and time.monotonic() - since < _REFUSAL_LASTS:
-            raise copy(error)
-
-    def _note_refusal(self, error: FeedAmpError) -> None:
-        if isinstance(error, ClientRefusedError | ConfigurationError):
-            CACHE.refused[self._asked_with] = (time.monotonic(), copy(error))
-
     @property
     def _asked_with(self) -> tuple[str, ...]:
         """What decides whether FeedAMP takes the client and the kind of request."""
-        return (
-            self.endpoint.url,
-            self.endpoint.client_id,
-            TokenKey(self.endpoint.url, self.endpoint.client_id, "").fingerprint(self.endpoint.client_secret),
-            self.endpoint.encoding,
-        )
+        url, client, secret = self.endpoint.url, self.endpoint.client_id, self.endpoint.client_secret
+        return url, client, TokenKey(url, client, "").fingerprint(secret), self.endpoint.encoding
 
-    def _wait_for_the_dead(self, attempt: Attempt) -> None:
-        """Give a spend that a vanished worker announced the time to end, so that two are never in flight."""
-        if self.now() - attempt.started_at < _LONG_AGO:
-            log.warning(
-                "A worker announced a renewal for seller %r and did not report back; going on in %.0f s.",
-                self.key.seller,
-                self.endpoint.deadline,
-            )
-            self.sleep(self.endpoint.deadline)
+    def _obtain(self, intent: TokenRecord, lease: Lease, *, unclear: bool) -> tuple[float, TokenGrant]:
+        """Spend the refresh token; a lost answer is asked for once more: nobody knows whether it was spent.
 
-    def _replay(self, intent: TokenRecord, lease: Lease, lost: AnswerLostError) -> tuple[float, TokenGrant]:
-        """Ask once more with the same refresh token, because nobody knows whether it was spent."""
+        :param unclear: Whether an earlier answer to the same refresh token was lost.
+        """
+        try:
+            return self.ask(lambda: self.endpoint.refresh(intent.refresh_token), lease)
+        except GrantRefusedError as error:
+            error.answer_lost = unclear
+            raise
+        except AnswerLostError as error:
+            if unclear:
+                raise
+            lost = error
         self._write_over(intent, _uncertain(intent))
         pause = random.uniform(*_REPLAY_PAUSE)  # noqa: S311 - spreads load, hides nothing
-        if lease.left() < pause + self.endpoint.deadline + _SAVE_RESERVE:
+        if not self._holds_post(lease.left() - pause):
             raise lost
-        log.warning(
-            "FeedAMP's answer for seller %r was lost; asking again in %.1f s. %s",
-            self.key.seller,
-            pause,
-            lost,
-        )
+        text = "FeedAMP's answer for seller %r was lost; asking again in %.1f s. %s"
+        log.warning(text, self.key.seller, pause, lost)
         if not self._pause(pause):
             raise lost
         sent_at = self.now()
@@ -339,12 +318,12 @@ class Spender:
         else:
             said += f" Reason: {_LOST}." if error.answer_lost else ""
             verdict = record.changed(state=RecordState.REAUTH_REQUIRED, reason=said, access_token=None)
-        self._judge(verdict, stored, lease)
+        self._note(verdict, stored, lease)
         raise ReauthorizationRequiredError(
             self._ask_person(said), status=error.status, codes=error.codes, request_id=error.request_id
         ) from error
 
-    def _judge(self, verdict: TokenRecord, stored: TokenRecord | None, lease: Lease) -> None:
+    def _note(self, verdict: TokenRecord, stored: TokenRecord | None, lease: Lease) -> None:
         if stored is not None:
             verdict = verdict.changed(attempt=None, refused_secret=self.secret, released=lease.nonce)
             self.store.write(verdict, expected=stored.revision)
@@ -366,42 +345,27 @@ class Spender:
 
         :raises TokenNotRenewedError: if the refusal condemns nothing; it is noted.
         """
-        now = self.now()
+        now, here = self.now(), time.monotonic()
         if record.state is RecordState.REAUTH_REQUIRED:
             return record.changed(probes=record.probes + 1, probed_at=now)
-        alone = self._alone_refused()
+        sellers = CACHE.bare.setdefault((self.key.token_url, self.key.client_id), {})
+        sellers[self.key.seller] = here
+        others = [at for seller, at in list(sellers.items()) if seller != self.key.seller]
+        alone = all(here - at > _REFUSAL_LASTS for at in others)
         since = record.bare_since or now
         if alone and now - since >= _STRIKES_APART:
             return record.changed(bare_since=since, probes=0, probed_at=now)
         noted = record.changed(state=RecordState.ACTIVE, reason=said, bare_since=since if alone else 0.0)
-        self._judge(noted, stored, lease)
+        self._note(noted, stored, lease)
+        beside = "" if alone else ", and refused another seller of this client in the same minute"
         raise TokenNotRenewedError(
-            f"{said} It named no reason"
-            + ("" if alone else ", and refused another seller of this client in the same minute")
-            + ". A gateway or the client may be the cause, so nothing is decided yet: try again later.",
+            f"{said} It named no reason{beside}. A gateway or the client may be the cause, so nothing is "
+            "decided yet: try again later.",
             status=error.status,
             request_id=error.request_id,
         ) from error
 
-    def _alone_refused(self) -> bool:
-        """Note a refusal, and say whether no other seller of the client met one within the last minute."""
-        now = time.monotonic()
-        sellers = CACHE.bare.setdefault((self.key.token_url, self.key.client_id), {})
-        sellers[self.key.seller] = now
-        return all(
-            now - at > _REFUSAL_LASTS for seller, at in list(sellers.items()) if seller != self.key.seller
-        )
-
-    def _may_probe(self, record: TokenRecord) -> bool:
-        """Whether a record that only refusals without a reason have condemned is to be asked again."""
-        return (
-            bool(record.bare_since)
-            and record.probes < _PROBES
-            and self.now() - record.probed_at >= _PROBES_APART
-        )
-
-    def _ask_person(self, why: str, *, authorised: bool = True) -> str:
-        again = "again " if authorised else ""
+    def _ask_person(self, why: str, again: str = "again ") -> str:
         seller = self.key.seller
         return (
             f"Seller {seller!r} has to be authorised {again}by a person: {why.rstrip('.')}. Either put a "
@@ -415,9 +379,7 @@ class Spender:
     def exchange_code(self, code: str, redirect_url: str | None, lease: Lease) -> AccessToken:
         """Exchange a code as a refresh token is spent: store proved first, answer stored before use.
 
-        :param code: The code from the redirect; it works once.
-        :param redirect_url: Sent along when given (RFC 6749 section 4.1.3); FeedAMP's pages show none.
-        :param lease: Has to hold the request and the write after it.
+        :param lease: Has to hold the request and the write after it; the custodian describes the rest.
         :raises CodeRefusedError: if FeedAMP did not give a token pair for it.
         """
         key = self.key
@@ -476,13 +438,7 @@ class TokenWriter:
     sleep: Callable[[float], None]
 
     def renewed(
-        self,
-        spent: TokenRecord,
-        grant: TokenGrant,
-        sent_at: float,
-        lease: Lease,
-        *,
-        replaces: str | None = None,
+        self, spent: TokenRecord, grant: TokenGrant, sent_at: float, lease: Lease, replaces: str | None = None
     ) -> AccessToken:
         """Store the granted pair, and only then return the access token.
 
@@ -507,10 +463,24 @@ class TokenWriter:
             released=lease.nonce,
             **UNDOUBTED,
         )
-        saved = self._save(Unsaved(record, spent.refresh_token, replaces), spent.revision)
-        return self._hand_out(saved, grant.oddities)
+        record = self._save(Unsaved(record, spent.refresh_token, replaces), spent.revision)
+        for secret in filter(None, (record.access_token, record.refresh_token)):
+            self.on_secret(secret)
+        for oddity in grant.oddities:
+            log.warning("FeedAMP's token answer for seller %r is unusual: %s.", self.key.seller, oddity)
+        token = record.token(renewed=True)
+        if token is None:
+            raise TokenNotRenewedError(
+                f"FeedAMP's token answer for seller {self.key.seller!r} had no access_token. The refresh "
+                "token that came with it is stored, so nothing is lost. Try again."
+            )
+        self.slot.take(record)
+        text = "Renewed the access token of seller %r: generation %d, valid until %s."
+        log.info(text, self.key.seller, token.generation, token.expires_at.isoformat())
+        return token
 
     def _save(self, new: Unsaved, expected: int) -> TokenRecord:
+        """Return the record as stored; one that the store does not take exists in this process alone."""
         failure = ""
         for pause in (0.0, *_PAUSES):
             if pause:
@@ -519,7 +489,17 @@ class TokenWriter:
                 return self._save_once(new, expected)
             except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
                 failure = type(error).__name__
-        self._keep(new, failure)
+        self.slot.unsaved = new
+        self.slot.save_at = time.monotonic() + _LATER
+        atexit.register(self.save_at_exit)
+        log.critical(
+            "The new refresh token of seller %r could NOT be stored (%s): it exists in this process only. "
+            "Storing it is tried again every %.0f s while calls are made, and at exit. Repair the token "
+            "store before this task ends, or the seller has to authorise again.",
+            self.key.seller,
+            failure,
+            _LATER,
+        )
         return new.record
 
     def _save_once(self, new: Unsaved, expected: int | None) -> TokenRecord:
@@ -534,20 +514,6 @@ class TokenWriter:
         # Either this very pair has arrived after all, or another worker's later one is in force.
         return stored
 
-    def _keep(self, new: Unsaved, failure: str) -> None:
-        """Hold the only copy of a new refresh token in memory, and tell everybody."""
-        self.slot.unsaved = new
-        self.slot.save_at = time.monotonic() + _LATER
-        atexit.register(self.save_at_exit)
-        log.critical(
-            "The new refresh token of seller %r could NOT be stored (%s): it exists in this process only. "
-            "Storing it is tried again every %.0f s while calls are made, and at exit. Repair the token "
-            "store before this task ends, or the seller has to authorise again.",
-            self.key.seller,
-            failure,
-            _LATER,
-        )
-
     def save_late(self) -> None:
         """Try again to store a record that the store did not take, unless that was tried just now.
 
@@ -561,10 +527,8 @@ class TokenWriter:
             # By the revision of the announced spend: if the record moved on since, it stays as it is.
             self._save_once(new, new.record.revision)
         except Exception as error:  # noqa: BLE001 - the next call tries again; the present token works
-            failure = type(error).__name__
-            log.critical(
-                "The new refresh token of seller %r is still not stored (%s).", self.key.seller, failure
-            )
+            text = "The new refresh token of seller %r is still not stored (%s)."
+            log.critical(text, self.key.seller, type(error).__name__)
             return
         if self.slot.unsaved is new:
             self.slot.unsaved = None
@@ -591,24 +555,3 @@ class TokenWriter:
                 f"The token store does not take the new refresh token of seller {self.key.seller!r}, so the "
                 "next access token has to wait. Repair the token store while this process lives."
             )
-
-    def _hand_out(self, record: TokenRecord, oddities: tuple[str, ...]) -> AccessToken:
-        for secret in (record.access_token, record.refresh_token):
-            if secret:
-                self.on_secret(secret)
-        for oddity in oddities:
-            log.warning("FeedAMP's token answer for seller %r is unusual: %s.", self.key.seller, oddity)
-        token = record.token(renewed=True)
-        if token is None:
-            raise TokenNotRenewedError(
-                f"FeedAMP's token answer for seller {self.key.seller!r} had no access_token. The refresh "
-                "token that came with it is stored, so nothing is lost. Try again."
-            )
-        self.slot.take(record)
-        log.info(
-            "Renewed the access token of seller %r: generation %d, valid until %s.",
-            self.key.seller,
-            token.generation,
-            token.expires_at.isoformat(),
-        )
-        return token

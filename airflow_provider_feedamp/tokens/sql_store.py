@@ -19,7 +19,6 @@ import os
 import random
 import secrets
 import socket
-import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -42,14 +41,16 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.tokens.crypto import Sealer
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
-from airflow_provider_feedamp.tokens.store import Lease
+from airflow_provider_feedamp.tokens.store import SUPERVISOR, Lease
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.sql.elements import ColumnElement
 
+    from airflow_provider_feedamp.tokens.store import Enough
 
 log = logging.getLogger(__name__)
 
@@ -167,20 +168,13 @@ class SqlStore:
     def records(
         self, token_url: str, client_id: str
     ) -> Iterator[tuple[TokenKey, TokenRecord | TokenStoreError]]:
-        """Yield the key and record of each seller of a client, out of one query.
-
-        A record that cannot be read is yielded as the error that says why.
-
-        :raises TokenStoreError: if the database fails.
-        """
+        """Yield the keys of all records of a client with the records, as ``records_of`` describes it."""
         for key, row in self._rows(token_url, client_id, _ROW.record, _ROW.revision):
             try:
-                record = self._opened(key, row)
+                record: Any = self._opened(key, row)
             except TokenStoreError as error:
-                yield key, error
-                continue
-            if record is not None:
-                yield key, record
+                record = error
+            yield key, record
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         """Replace the record by one UPDATE that matches the expected revision only."""
@@ -189,25 +183,19 @@ class SqlStore:
         values: dict[str, Any] = {
             "record": self._sealer.seal(written.to_json()),
             "revision": written.revision,
+            "updated_at": DatabaseClock(),
         }
-        condition: ColumnElement[bool]
+        condition: ColumnElement[bool] = _ROW.record.is_not(None) & (_ROW.revision == expected)
         if expected is None:
             self._insert_row(key)
             condition = _ROW.record.is_(None)
-        else:
-            condition = _ROW.record.is_not(None) & (_ROW.revision == expected)
-        if not self._update(f"write {_of(key)}", key, condition, updated_at=DatabaseClock(), **values):
+        if not self._update(f"write {_of(key)}", key, condition, **values):
             raise TokenConflictError(f"The token record of seller {key.seller!r} has changed meanwhile.")
         return written
 
     @contextmanager
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> Iterator[Lease]:
         """Hold the key's lease."""
         nonce = secrets.token_hex(8)
@@ -242,7 +230,7 @@ class SqlStore:
         )
         what = f"list the sellers of client {client_id!r}"
         rows = self._run(what, lambda connection: connection.execute(query).all())
-        keyed = [(TokenKey(*(_unescaped(each) for each in row[:3])), row) for row in rows]
+        keyed = [(TokenKey(*(json.loads(f'"{each}"') for each in row[:3])), row) for row in rows]
         # Databases differ in what they call equal, such as texts that differ in trailing blanks only.
         return [each for each in keyed if (each[0].token_url, each[0].client_id) == (token_url, client_id)]
 
@@ -254,18 +242,17 @@ class SqlStore:
         return record.changed(revision=int(row.revision), sealed_with=sealed_with)
 
     def _take(
-        self,
-        key: TokenKey,
-        nonce: str,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None,
+        self, key: TokenKey, nonce: str, wait: float, stop: threading.Event, enough: Enough | None
     ) -> Lease:
         deadline = time.monotonic() + wait
+        # The key's row with the owner of its live lease.
+        owner = sa.case((_is_free(), sa.null()), else_=_ROW.lease_owner).label("owner")
+        query = sa.select(_ROW.record, _ROW.revision, owner).where(_is(key))
+        what = f"look at the lease for seller {key.seller!r}"
         # Nobody else is the usual case; everybody else looks before sending another UPDATE.
         lease, announced = self._try(key, nonce), False
         while lease is None:
-            look = self._look(key)
+            look = self._run(what, lambda connection: connection.execute(query).first())
             if enough is not None and enough(self._opened(key, look)):
                 raise TokenBusyError(f"Another worker has renewed the token of seller {key.seller!r}.")
             if look is None:
@@ -274,18 +261,18 @@ class SqlStore:
                 lease = self._try(key, nonce)
             elif wait and not announced:
                 announced = True
-                owner = look.owner.partition(" ")[2]
-                log.info("Seller %r: %s renews the token. Waiting for it.", key.seller, owner)
-            if lease is None:
-                _pause(key, deadline, wait, stop)
+                renewing = look.owner.partition(" ")[2]
+                log.info("Seller %r: %s renews the token. Waiting for it.", key.seller, renewing)
+            if lease is not None:
+                break
+            left = deadline - time.monotonic()
+            pause = random.uniform(*_POLL)  # noqa: S311 - spreads load, hides nothing
+            if left <= 0 or stop.wait(min(pause, left)):
+                raise TokenBusyError(
+                    f"Another worker renews the token of seller {key.seller!r}. Waited {wait:.0f} s; nothing "
+                    "was spent. Try again."
+                )
         return lease
-
-    def _look(self, key: TokenKey) -> Any:
-        """Return the key's row with the owner of its live lease, or None when there is no row."""
-        owner = sa.case((_is_free(), sa.null()), else_=_ROW.lease_owner).label("owner")
-        query = sa.select(_ROW.record, _ROW.revision, owner).where(_is(key))
-        what = f"look at the lease for seller {key.seller!r}"
-        return self._run(what, lambda connection: connection.execute(query).first())
 
     def _try(self, key: TokenKey, nonce: str) -> Lease | None:
         """Take the lease by one UPDATE, or return None when somebody else has it."""
@@ -309,7 +296,6 @@ class SqlStore:
             log.warning("%s The lease ends by itself in %.0f s.", error, max(lease.left(), 0.0))
 
     def _insert_row(self, key: TokenKey) -> None:
-        """Ensure that the key has a row."""
         row: dict[str, Any] = {
             "key_digest": key.digest,
             "token_url": _escaped(key.token_url),
@@ -362,17 +348,6 @@ def _owner(nonce: str) -> str:
     return f"{nonce} {socket.gethostname()[-room:]}:{os.getpid()}"
 
 
-def _pause(key: TokenKey, deadline: float, wait: float, stop: threading.Event) -> None:
-    """Wait until the next look, or end the waiting."""
-    left = deadline - time.monotonic()
-    pause = random.uniform(*_POLL)  # noqa: S311 - spreads load, hides nothing
-    if left <= 0 or stop.wait(min(pause, left)):
-        raise TokenBusyError(
-            f"Another worker renews the token of seller {key.seller!r}. Waited {wait:.0f} s; nothing was "
-            "spent. Try again."
-        )
-
-
 def _of(key: TokenKey) -> str:
     return f"the token record of seller {key.seller!r}"
 
@@ -380,23 +355,6 @@ def _of(key: TokenKey) -> str:
 def _escaped(text: str) -> str:
     """Return the text with JSON's escapes for what a database may refuse: NUL, and half surrogates."""
     return json.dumps(text, ensure_ascii=False)[1:-1].encode(errors="backslashreplace").decode()
-
-
-def _unescaped(escaped: str) -> str:
-    return str(json.loads(f'"{escaped}"'))
-
-
-#: Serialises the making of engines: Airflow 3.0 and 3.1 talk to the supervisor over one unlocked socket.
-_GUARD = threading.Lock()
-
-
-def _after_fork() -> None:
-    """Make the lock anew: one that another thread of the parent held would never be released."""
-    global _GUARD
-    _GUARD = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class _UnreachableError(SQLAlchemyError):
@@ -429,7 +387,7 @@ class SqlDatabase:
         :raises TokenStoreError: if the database fails.
         :raises ConfigurationError: if the connection cannot be used as a token store.
         """
-        engine = self._engine()
+        engine: Any = self._engine()
         try:
             if os.getpid() not in self._prepared:
                 _create_table(engine)
@@ -441,7 +399,7 @@ class SqlDatabase:
                     # Also for a signal's exception: it may have cut a statement short.
                     connection.invalidate()
                     raise
-        except (SQLAlchemyError, _driver_error(engine)) as error:
+        except (SQLAlchemyError, engine.dialect.dbapi.Error) as error:
             code = _code(error)
             if code in _CONTENTION:
                 raise ContentionError(
@@ -460,17 +418,11 @@ class SqlDatabase:
         # By process: the engine of the parent stays referenced in the child, and is left alone.
         engine = self._engines.get(os.getpid())
         if engine is None:
-            with _GUARD:
+            with SUPERVISOR.lock:
                 engine = self._engines.get(os.getpid())
                 if engine is None:
                     engine = self._engines[os.getpid()] = _open(self.conn_id)
         return engine
-
-
-def _driver_error(engine: Engine) -> type[Exception]:
-    driver: Any = engine.dialect.dbapi  # type: ignore[attr-defined,unused-ignore] # by version of SQLAlchemy
-    error: type[Exception] = driver.Error
-    return error
 
 
 def _code(error: Exception) -> int | str | None:
@@ -514,7 +466,8 @@ def _open(conn_id: str) -> Engine:
         )
     if engine.dialect.name in _READ_COMMITTED:
         event.listen(engine, "do_connect", _connects(hook))
-        event.listen(engine, "connect", _isolates(_READ_COMMITTED[engine.dialect.name]))
+        statement = _READ_COMMITTED[engine.dialect.name]
+        event.listen(engine, "connect", lambda connection, record: _execute(connection, statement))
     return engine
 
 
@@ -573,8 +526,8 @@ def _connects(hook: Any) -> Any:
                 opened = dialect.dbapi.connect(**mine._get_conn_config_mysql_client(mine.connection))
             else:
                 opened = mine.get_conn()
-            if dialect.name == "mysql" and _asks_for_tls(mine.connection.extra_dejson):
-                _require_tls(opened)
+            if dialect.name == "mysql":
+                _require_tls(opened, mine.connection.extra_dejson)
             return opened
         except Exception as error:  # noqa: BLE001 - what drivers and hooks raise here is of any class
             # Neither the text nor the cause: they may quote the connection's fields.
@@ -583,28 +536,21 @@ def _connects(hook: Any) -> Any:
     return connect
 
 
-def _asks_for_tls(extra: dict[str, Any]) -> bool:
-    named = any(extra.get(name) for name in ("ssl", "ssl_ca", "ssl_verify_cert", "ssl_verify_identity"))
-    return named or str(extra.get("ssl_mode")).upper() in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
-
-
-def _require_tls(opened: Any) -> None:
+def _require_tls(opened: Any, extra: dict[str, Any]) -> None:
     """Refuse a session in clear: mysqlclient and PyMySQL open one when the server offers no TLS."""
-    cursor = opened.cursor()
-    cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
-    if not cursor.fetchone()[1]:
+    named = any(extra.get(name) for name in ("ssl", "ssl_ca", "ssl_verify_cert", "ssl_verify_identity"))
+    asked = named or str(extra.get("ssl_mode")).upper() in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+    if asked and not _execute(opened, "SHOW SESSION STATUS LIKE 'Ssl_cipher'", answers=True)[1]:
         opened.close()
         raise _UnreachableError("the connection asks for TLS, and the server offers none")
+
+
+def _execute(connection: Any, statement: str, *, answers: bool = False) -> Any:
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    row = cursor.fetchone() if answers else None
     cursor.close()
-
-
-def _isolates(statement: str) -> Any:
-    def isolate(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(statement)
-        cursor.close()
-
-    return isolate
+    return row
 
 
 def _create_table(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import secrets
 import threading
 import time
@@ -24,6 +25,20 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+
+    #: Says of a record that was read whether it is what the caller wanted the lock for.
+    Enough = Callable[[TokenRecord | None], bool]
+
+#: The stores that come with this package, by the name that the configuration uses.
+STORES = {
+    "memory": "airflow_provider_feedamp.tokens.store.MemoryStore",
+    "sql": "airflow_provider_feedamp.tokens.sql_store.SqlStore",
+    "variable": "airflow_provider_feedamp.tokens.variable_store.VariableStore",
+}
+#: Seconds that a lease of the memory store claims; its lock needs no end, its holder only plans with it.
+_LEASE_SECONDS = 60.0
+#: Seconds between two looks of the memory store at whether the waiting was called off.
+_SLICE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +92,7 @@ class TokenStore(Protocol):
         ...
 
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> AbstractContextManager[Lease]:
         """Enter the section in which one worker alone may spend this key's refresh token.
 
@@ -131,12 +141,21 @@ def records_of(
             yield key, error
 
 
-#: Seconds that a lease claims; a lock of this process needs no end, its holder only plans with it.
-_LEASE_SECONDS = 60.0
+class SupervisorCalls:
+    """Keeps our calls of a task's supervisor apart: Airflow 3.0 and 3.1 reach it over one unlocked socket."""
+
+    def __init__(self) -> None:
+        self.renew()
+        # A lock that another thread of the parent held would never be released in the child.
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Make the lock anew."""
+        self.lock = threading.Lock()
 
 
-#: Seconds between two looks at whether the waiting was called off.
-_SLICE = 0.01
+#: The one of this process.
+SUPERVISOR = SupervisorCalls()
 
 
 class MemoryStore:
@@ -167,12 +186,7 @@ class MemoryStore:
 
     @contextmanager
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> Iterator[Lease]:
         """Hold the key's lock within this process."""
         # Taken and given back without a call in between: a signal may raise after any call.
@@ -200,14 +214,6 @@ class MemoryStore:
         """Return the keys of all records of a client."""
         client = (token_url, client_id)
         return [key for key in list(self._records) if (key.token_url, key.client_id) == client]
-
-
-#: The stores that come with this package, by the name that the configuration uses.
-STORES = {
-    "memory": "airflow_provider_feedamp.tokens.store.MemoryStore",
-    "sql": "airflow_provider_feedamp.tokens.sql_store.SqlStore",
-    "variable": "airflow_provider_feedamp.tokens.variable_store.VariableStore",
-}
 
 
 @cache
@@ -245,12 +251,12 @@ def _missing(kind: object) -> str:
     if not _takes(kind, ["conn_id"], []):
         return "constructor that takes a connection id"
     for name, method in inspect.getmembers(TokenStore, inspect.isfunction):
+        if name.startswith("_"):
+            continue
         parameters = inspect.signature(method).parameters.values()
         needed = [each for each in parameters if each.default is each.empty]  # others may be left out
         by_name = [each.name for each in needed if each.kind is each.KEYWORD_ONLY]
         by_place = [each.name for each in needed if each.kind is each.POSITIONAL_OR_KEYWORD]
-        if name.startswith("_"):
-            continue
         own = getattr(kind, name, None)
         if own is method or not _takes(own, by_place, by_name):
             return f"method {name}({', '.join(by_place + by_name)})"
@@ -259,10 +265,8 @@ def _missing(kind: object) -> str:
 
 def _takes(function: Any, by_place: list[str], by_name: list[str]) -> bool:
     """Say whether a function can be called with these parameters, by place and by name."""
-    if not callable(function):
-        return False
     try:
         inspect.signature(function).bind(*by_place, **dict.fromkeys(by_name))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # also of what cannot be called at all
         return False
     return True

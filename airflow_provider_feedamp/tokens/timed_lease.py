@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.store import Enough
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +153,8 @@ class Register:
     :param lease: Reads the lease alone.
     :param write: Writes the lease.
     :param release: Has the record name a lease of our own as finished.
-    :param clock: This machine's monotonic clock.
-    :param now: The wall clock, epoch seconds.
-    :param sleep: Waits while a lease settles.
+
+    The store describes the clocks.
     """
 
     look: Callable[[], Look]
@@ -178,8 +178,7 @@ class LeaseSeeker:
         self._key, self._timing, self._register = key, timing, register
         #: The lease that is written now, since when, and the one that we wrote too late.
         self._watched: str | None = None
-        self._since = 0.0
-        self._late = ""
+        self._since, self._late = 0.0, ""
         self._settled_at = 0.0
         #: Why Variables were too slow to take the lease.
         self._slow = ""
@@ -187,17 +186,8 @@ class LeaseSeeker:
         self._drawn = self._waited = False
         self._announced = False
 
-    def take(
-        self,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
-    ) -> Lease:
-        """Return the lease when it is ours; the parameters are those of ``TokenStore.lock``.
-
-        :raises TokenBusyError: if somebody else held it all that time, or ``stop`` or ``enough`` ended it.
-        :raises TokenStoreError: if Variables fail, or answer too slowly to take it.
-        """
+    def take(self, wait: float, stop: threading.Event, enough: Enough | None = None) -> Lease:
+        """Return the lease when it is ours; ``TokenStore.lock`` describes the parameters and errors."""
         clock, bound = self._register.clock, self._timing.bound
         deadline = clock() + wait
         while True:

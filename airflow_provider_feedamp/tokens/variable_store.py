@@ -20,9 +20,8 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import (
@@ -34,12 +33,14 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.tokens.crypto import Sealer
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.store import SUPERVISOR
 from airflow_provider_feedamp.tokens.timed_lease import LeaseSeeker, Look, Register, Timing
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.tokens.store import Lease
+    from airflow_provider_feedamp.tokens.store import Enough, Lease
 
 
 log = logging.getLogger(__name__)
@@ -100,17 +101,15 @@ class VariableStore:
     def read(self, key: TokenKey) -> TokenRecord | None:
         """Return the record, or None when there is none; what cannot be read is an error."""
         name = _record_name(key)
-        text = self._get(name)
-        if text is None:
-            if not self._variables.proves_absence and Look(self._get(_lease_name(key)), None).lease.get(
-                "record"
-            ):
-                raise TokenStoreError(
-                    f"{unreadable(name)} (The lease beside it says that there was a record. If a person has "
-                    f"removed it, remove {_lease_name(key)!r} too.)"
-                )
-            return None
-        return self._opened(text, key)
+        text, lease = self._get(name), _lease_name(key)
+        if text is not None:
+            return self._opened(text, key)
+        if not self._variables.proves_absence and Look(self._get(lease), None).lease.get("record"):
+            raise TokenStoreError(
+                f"{unreadable(name)} (The lease beside it says that there was a record. If a person has "
+                f"removed it, remove {lease!r} too.)"
+            )
+        return None
 
     def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
         """Look, replace the record, and read it back: writes can be refused or shadowed without an error."""
@@ -124,7 +123,12 @@ class VariableStore:
         text = written.to_json()
         self._variables.set(name, self._sealer.seal(text) if self._sealer.own else text, _described(key))
         if self.read(key) != written:
-            raise TokenStoreError(_not_written(name, key))
+            raise TokenStoreError(
+                f"Airflow Variable {name!r} (of seller {key.seller!r}) was written and reads back as "
+                "something else. Either the write was refused (may this task write Variables?), or a "
+                "secrets backend defines the same Variable and shadows it (remove it there), or with [core] "
+                "multi_team the Variable belongs to another team than this task (use the token store 'sql')."
+            )
         return written
 
     def delete(self, key: TokenKey) -> None:
@@ -219,18 +223,14 @@ class VariableStore:
 
     @contextmanager
     def lock(
-        self,
-        key: TokenKey,
-        *,
-        wait: float,
-        stop: threading.Event,
-        enough: Callable[[TokenRecord | None], bool] | None = None,
+        self, key: TokenKey, *, wait: float, stop: threading.Event, enough: Enough | None = None
     ) -> Iterator[Lease]:
         """Hold the key's timed lease; the module's text says why no two workers do."""
         self._check_secrecy()
         name = _lease_name(key)
         register = Register(
-            look=lambda: self._look(key),
+            # The lease first: a record that was read earlier could not know of a later lease's end.
+            look=lambda: Look(self._get(name), self.read(key)),
             lease=lambda: self._get(name),
             write=lambda text: self._variables.set(name, text, f"Who renews: {_described(key)}"),
             release=lambda lease: self._release(key, lease),
@@ -244,11 +244,6 @@ class VariableStore:
         finally:
             self._release(key, lease)
 
-    def _look(self, key: TokenKey) -> Look:
-        # The lease first: a record that was read earlier could not know of a later lease's end.
-        text = self._get(_lease_name(key))
-        return Look(text, self.read(key))
-
     def _release(self, key: TokenKey, lease: Lease) -> None:
         """Make sure that the record names the lease as released; a spend's last write has done so already."""
         if lease.left() < self._timing.settle:
@@ -258,12 +253,8 @@ class VariableStore:
             if record is not None and record.released != lease.nonce:
                 self.write(record.changed(released=lease.nonce), expected=record.revision)
         except FeedAmpError as error:
-            log.warning(
-                "The lease for seller %r was not released; it ends in %.0f s. %s",
-                key.seller,
-                self._timing.ttl,
-                error,
-            )
+            text = "The lease for seller %r was not released; it ends in %.0f s. %s"
+            log.warning(text, key.seller, self._timing.ttl, error)
 
 
 def _record_name(key: TokenKey) -> str:
@@ -302,28 +293,6 @@ def _described(key: TokenKey) -> str:
     )
 
 
-def _not_written(name: str, key: TokenKey) -> str:
-    return (
-        f"Airflow Variable {name!r} (of seller {key.seller!r}) was written and reads back as something else. "
-        "Either the write was refused (may this task write Variables?), or a secrets backend defines the "
-        "same Variable and shadows it (remove it there), or with [core] multi_team the Variable belongs to "
-        "another team than this task (use the token store 'sql')."
-    )
-
-
-#: Airflow 3.0 and 3.1 talk to the supervisor over one unlocked socket: our own calls never overlap.
-_CALLS = threading.Lock()
-
-
-def _after_fork() -> None:
-    """Make the lock anew: one that another thread of the parent held would never be released."""
-    global _CALLS
-    _CALLS = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
 class AirflowVariables:
     """Airflow's Variables, wherever this code runs, with errors that name the Variable and no value.
 
@@ -338,7 +307,11 @@ class AirflowVariables:
         Beside the metadata database the row proves it, in a task of Airflow 3.3 the listing of names. In a
         task of Airflow 3.0 to 3.2 nothing does, nor with teams: the listing leaves out rows without a team.
         """
-        return not _in_task() or (hasattr(_variables(), "keys") and not _has_teams())
+        if not _in_task():
+            return True
+        from airflow.providers.common.compat.sdk import conf
+
+        return hasattr(_variables(), "keys") and not conf.getboolean("core", "multi_team", fallback=False)
 
     @property
     def logs_values(self) -> bool:
@@ -400,20 +373,29 @@ class AirflowVariables:
         masked, and the masker takes longer with each one that it knows.
         """
         if _in_task():
-            return {name: self._get_or_none(name) for name in self.names(prefix)}
-        columns = ("key", "_val", "is_encrypted")
-        rows = self._call(f"{prefix}*", "listed", lambda variables: _rows(variables, prefix, *columns))
-        return {name: _decrypted(value, is_encrypted) for name, value, is_encrypted in rows}
+            values = dict[str, str | None].fromkeys(self.names(prefix))
+            for name in values:
+                with suppress(TokenStoreError):
+                    values[name] = self.get(name)
+            return values
+        from airflow.models.crypto import get_fernet
+        from cryptography.fernet import InvalidToken
 
-    def _get_or_none(self, name: str) -> str | None:
-        try:
-            return self.get(name)
-        except TokenStoreError:
-            return None
+        columns = ("key", "_val", "is_encrypted")
+        values = {}
+        for name, value, encrypted in self._call(
+            f"{prefix}*", "listed", lambda v: _rows(v, prefix, *columns)
+        ):
+            try:
+                sealed = encrypted and value is not None
+                values[name] = get_fernet().decrypt(value.encode()).decode() if sealed else value
+            except (InvalidToken, ValueError):
+                values[name] = None  # this process has no key for it
+        return values
 
     def _call(self, name: str, done: str, action: Callable[[Any], Any]) -> Any:
         try:
-            with _CALLS:
+            with SUPERVISOR.lock:
                 return action(_variables())
         except TokenStoreError:
             raise
@@ -446,12 +428,6 @@ def _in_task() -> bool:
     return hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
 
 
-def _has_teams() -> bool:
-    from airflow.providers.common.compat.sdk import conf
-
-    return bool(conf.getboolean("core", "multi_team", fallback=False))
-
-
 def _variables() -> Any:
     """Return the Variable class that works here: a task's own, or the one beside the metadata database."""
     if _in_task():
@@ -478,16 +454,3 @@ def _rows(variables: Any, prefix: str, *columns: str) -> list[Any]:
     chosen = [getattr(variables, column) for column in columns]
     with create_session() as session:
         return list(session.execute(select(*chosen).where(variables.key.startswith(prefix, autoescape=True))))
-
-
-def _decrypted(value: str | None, is_encrypted: bool) -> str | None:
-    """Return the value of a row; None for one that this process has no key for."""
-    from airflow.models.crypto import get_fernet
-    from cryptography.fernet import InvalidToken
-
-    if value is None or not is_encrypted:
-        return value
-    try:
-        return str(get_fernet().decrypt(value.encode()).decode())
-    except (InvalidToken, ValueError):
-        return None

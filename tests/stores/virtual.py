@@ -86,29 +86,23 @@ class VirtualEvent(threading.Event):
         return False
 
 
-class SlowVariables(AirflowVariables):
-    """Variables whose every operation takes its time, before and after the moment at which it happens."""
+class KeptVariables(AirflowVariables):
+    """Variables in a dictionary, which can be relied on."""
 
     proves_absence = True
     logs_values = False
 
-    def __init__(
-        self, world: World, delay: Callable[[Random], float], values: dict[str, str] | None = None
-    ) -> None:
-        self._world = world
-        self._delay = delay
+    def __init__(self, values: dict[str, str] | None = None) -> None:
         self.texts = {} if values is None else values
 
     def get(self, name: str) -> str | None:
-        self._pass()
-        value = self.texts.get(name)
-        self._pass()
-        return value
+        return self.texts.get(name)
 
     def set(self, name: str, value: str, description: str) -> None:
-        self._pass()
         self.texts[name] = value
-        self._pass()
+
+    def delete(self, name: str) -> None:
+        self.texts.pop(name, None)
 
     def names(self, prefix: str) -> list[str]:
         """Return the names that begin with the prefix."""
@@ -118,9 +112,31 @@ class SlowVariables(AirflowVariables):
         """Return the values of all names that begin with the prefix."""
         return {name: self.texts[name] for name in self.names(prefix)}
 
+
+class SlowVariables(KeptVariables):
+    """Variables whose every operation takes its time, before and after the moment at which it happens."""
+
+    def __init__(
+        self, world: World, delay: Callable[[Random], float], values: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(values)
+        self._world = world
+        self._delay = delay
+
+    def get(self, name: str) -> str | None:
+        self._pass()
+        value = super().get(name)
+        self._pass()
+        return value
+
+    def set(self, name: str, value: str, description: str) -> None:
+        self._pass()
+        super().set(name, value, description)
+        self._pass()
+
     def delete(self, name: str) -> None:
         self._pass()
-        self.texts.pop(name, None)
+        super().delete(name)
         self._pass()
 
     def _pass(self) -> None:

@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import settings
 
+from airflow_provider_feedamp.exceptions import FeedAmpError
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.store import open_store
 from tests.tokens.custody import Bench
 from tests.tokens.edge import TokenServer
-from tests.tokens.secrets import CLIENT_SECRET
+from tests.tokens.secrets import CLIENT_SECRET, REFRESH_TOKEN, secrets_in, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,15 @@ def endpoint(server: TokenServer) -> TokenEndpoint:
 
 def endpoint_at(url: str, deadline: float = 10.0, encoding: str = "json") -> TokenEndpoint:
     return TokenEndpoint(url, "client-1", CLIENT_SECRET, encoding, deadline, "connection 'shop'")
+
+
+def failure(endpoint: TokenEndpoint) -> FeedAmpError:
+    """Return the error that a refresh ends with, after a look at all that it tells."""
+    with pytest.raises(FeedAmpError) as caught:
+        endpoint.refresh(REFRESH_TOKEN)
+    assert secrets_in(told(caught.value)) == []
+    assert endpoint.url in str(caught.value)
+    return caught.value
 
 
 class Certificate(NamedTuple):

@@ -13,7 +13,7 @@ from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
-from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore
 
 if TYPE_CHECKING:
@@ -65,6 +65,16 @@ class TroubledStore(MemoryStore):
         with super().lock(key, wait=wait, stop=stop, enough=enough) as lease:
             self.inside()
             yield self.lease or lease
+
+    def just_before(self, state: RecordState, act: Callable[[TokenRecord], object]) -> None:
+        """Let something happen once, just before a record of this state is written."""
+
+        def hook(record: TokenRecord) -> None:
+            if record.state is state:
+                self.before_write = lambda record: None
+                act(record)
+
+        self.before_write = hook
 
     @property
     def records(self) -> dict[TokenKey, TokenRecord]:

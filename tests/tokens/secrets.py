@@ -11,6 +11,14 @@ NEW_ACCESS_TOKEN = "at-NEXT-9d27ff30c15e"
 CLIENT_SECRET = "cs-KEPT-5a66e1b09c3d"
 CODE = "code-ONCE-e8814bd0f72a"
 
+#: What a token endpoint grants for REFRESH_TOKEN.
+PAIR = {
+    "access_token": NEW_ACCESS_TOKEN,
+    "token_type": "Bearer",
+    "refresh_token": NEW_REFRESH_TOKEN,
+    "expires_in": 3600,
+}
+
 SECRETS = (REFRESH_TOKEN, NEW_REFRESH_TOKEN, ACCESS_TOKEN, NEW_ACCESS_TOKEN, CLIENT_SECRET, CODE)
 
 

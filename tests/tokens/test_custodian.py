@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_feedamp.exceptions import (
+    AnswerLostError,
+    ClientRefusedError,
     ConfigurationError,
     InputError,
     ReauthorizationRequiredError,
+    TokenBusyError,
     TokenNotRenewedError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved, Windows
+from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Unsaved, Windows
 from airflow_provider_feedamp.tokens.records import RecordState, seeded
-from tests.tokens.custody import HOUR, Bench
+from airflow_provider_feedamp.tokens.store import MemoryStore
+from tests.tokens.custody import HOUR, Bench, TroubledStore, at_once
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
+    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.store import Lease
 
 
 #: Windows without the spread over sellers, so that tests know where they begin.
 EVEN = Windows(jitter=0.0)
+
 #: Seconds after which a token of one hour is in its advisory, and in its mandatory window.
 ADVISORY, MANDATORY = HOUR - 500, HOUR - 100
 
@@ -145,17 +157,9 @@ def test_a_renewal_ahead_of_time_that_fails_is_logged_once_and_paused(
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert {token.value for token in used} == {present.value}
     assert (len(warnings), bench.store.asked.count("read")) == (1, 3)  # two of the first token
-
-
-def test_after_the_pause_a_renewal_ahead_of_time_is_tried_again(bench: Bench) -> None:
-    custodian = bench.seeded(windows=EVEN)
-    custodian.token()
-    bench.later(ADVISORY)
-    bench.store.failing = {"read"}
-    custodian.token()
     bench.store.failing.clear()
-    bench.slot().retry_at = 0.0
-
+    assert not custodian.token().renewed
+    bench.slot().retry_at = 0.0  # after the pause
     assert custodian.token().renewed
 
 
@@ -192,11 +196,12 @@ def test_min_ttl_widens_the_mandatory_window_for_one_call(bench: Bench) -> None:
     assert custodian.token(timedelta(minutes=45)).renewed
 
 
-def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench) -> None:
+@pytest.mark.parametrize("min_ttl", [3600, 3601, 86400])
+def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench, min_ttl: int) -> None:
     custodian = bench.seeded()
 
-    with pytest.raises(InputError, match=r"min_ttl of 3600 s .*'acme'"):
-        custodian.token(timedelta(hours=1))
+    with pytest.raises(InputError, match=rf"min_ttl of {min_ttl} s .*'acme'.* lives 3600 s"):
+        custodian.token(timedelta(seconds=min_ttl))
 
     assert bench.posts() == 1
     assert bench.whole()
@@ -215,18 +220,13 @@ def test_a_min_ttl_is_judged_on_the_token_obtained_just_now(bench: Bench) -> Non
 # What costs nothing
 
 
-def test_reading_the_record_spends_nothing(bench: Bench) -> None:
+def test_making_a_custodian_asks_nobody_and_reading_the_record_spends_nothing(bench: Bench) -> None:
     bench.store.put(seeded(bench.key(), bench.live(), now=bench.now()))
-
-    bench.custodian().record()
-
-    assert (bench.posts(), bench.store.asked) == (0, ["read"])
-
-
-def test_making_a_custodian_asks_nobody(bench: Bench) -> None:
-    bench.seeded()
-
+    custodian = bench.seeded()
     assert (bench.posts(), bench.store.asked) == (0, [])
+
+    custodian.record()
+    assert (bench.posts(), bench.store.asked) == (0, ["read"])
 
 
 def test_an_endpoint_that_refuses_the_kind_of_request_condemns_nobody(bench: Bench) -> None:
@@ -305,26 +305,16 @@ def test_the_stored_token_put_into_the_connection_is_not_a_new_one_after_it_was_
     assert bench.whole()
 
 
-def test_a_refused_new_connection_token_keeps_the_former_one(bench: Bench) -> None:
+def test_a_refused_new_connection_token_keeps_the_former_one_and_is_not_sent_again(bench: Bench) -> None:
     former = bench.live()
     bench.custodian(seed=former).token()
-    CACHE.clear()
-
-    with pytest.raises(ReauthorizationRequiredError, match="The one that was in use before is kept"):
-        bench.custodian(seed="mistyped").token()
-
-    assert bench.whole()
-    assert bench.custodian(seed=former).token().renewed
-
-
-def test_a_refused_new_connection_token_is_not_sent_again(bench: Bench) -> None:
-    bench.seeded().token()
     for _ in range(3):
         CACHE.clear()
-        with pytest.raises(ReauthorizationRequiredError):
+        with pytest.raises(ReauthorizationRequiredError, match="The one that was in use before is kept"):
             bench.custodian(seed="mistyped").token()
 
-    assert bench.posts() == 2
+    assert (bench.posts(), bench.whole()) == (2, True)
+    assert bench.custodian(seed=former).token().renewed
 
 
 def test_a_refused_new_connection_token_is_tried_again_under_another_client_secret(bench: Bench) -> None:
@@ -360,9 +350,6 @@ def test_a_sellers_own_refusal_leaves_the_other_seller_alone(bench: Bench) -> No
         bench.custodian(seed="revoked").token()
 
     assert bench.seeded("globex").token().renewed
-
-
-#: Windows without the spread over sellers, so that tests know where they begin.
 
 
 @pytest.fixture
@@ -402,26 +389,233 @@ def test_it_ends_where_a_wide_mandatory_window_begins(bench: Bench) -> None:
     assert custodian.cached_token() is None
 
 
-def test_a_token_that_was_replaced_is_not_at_hand_any_more(bench: Bench, custodian: TokenCustodian) -> None:
-    refused = custodian.token()
-    replaced = custodian.replace(refused.value)
-    assert custodian.cached_token() is None
-    assert custodian.token() is custodian.cached_token()
-    assert replaced.value != refused.value
+def replaced_by(custodian: TokenCustodian, refused: str) -> None:
+    assert custodian.replace(refused).value != refused
 
 
-def test_a_token_that_another_custodian_replaced_is_not_at_hand_any_more(
-    bench: Bench, custodian: TokenCustodian
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench, custodian: replaced_by(custodian, custodian.token().value),
+        lambda bench, custodian: replaced_by(bench.custodian(), custodian.token().value),
+        lambda bench, custodian: setattr(bench.slot(), "unsaved", Unsaved(bench.record(), "spent")),
+        lambda bench, custodian: CACHE.clear(),
+    ],
+    ids=["replaced", "replaced by another custodian", "a pair that is not saved yet", "a cleared cache"],
+)
+def test_it_is_not_at_hand_any_more_after(
+    bench: Bench, custodian: TokenCustodian, change: Callable[[Bench, TokenCustodian], None]
 ) -> None:
-    bench.custodian().replace(custodian.token().value)
+    change(bench, custodian)
     assert custodian.cached_token() is None
 
 
-def test_a_pair_that_is_not_saved_yet_is_looked_after_first(bench: Bench, custodian: TokenCustodian) -> None:
-    bench.slot().unsaved = Unsaved(bench.record(), "spent")
-    assert custodian.cached_token() is None
+def test_a_replacement_is_at_hand_once_it_was_asked_for(bench: Bench, custodian: TokenCustodian) -> None:
+    custodian.replace(custodian.token().value)
+    assert custodian.token() is custodian.cached_token()
 
 
-def test_a_cleared_cache_has_nothing_at_hand(bench: Bench, custodian: TokenCustodian) -> None:
-    CACHE.clear()
-    assert custodian.cached_token() is None
+# However many ask at once, and however often FeedAMP says 401: one renewal
+
+# Single flight
+
+
+def test_50_threads_on_an_expired_token_make_one_post(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+    bench.later(HOUR + 1)
+
+    tokens = at_once(50, custodian.token)
+
+    assert len({token.value for token in tokens}) == 1
+    assert [token.renewed for token in tokens].count(True) == 1
+    assert bench.posts() == 2
+    assert bench.whole()
+
+
+def test_50_threads_wait_for_a_slow_winner_and_make_one_post(bench: Bench) -> None:
+    custodian = bench.seeded()
+    bench.control.fault("slow", seconds=0.5)
+
+    tokens = at_once(50, custodian.token)
+
+    assert len({token.value for token in tokens}) == 1
+    assert bench.posts() == 1
+
+
+def test_50_threads_with_a_401_make_one_post(bench: Bench) -> None:
+    custodian = bench.seeded()
+    refused = custodian.token().value
+    bench.control.expire("acme")
+
+    tokens = at_once(50, lambda: custodian.replace(refused).value)
+
+    assert set(tokens) == {bench.record().access_token}
+    assert bench.posts() == 2
+
+
+def test_workers_of_one_store_make_one_post_though_each_has_a_cache_of_its_own(bench: Bench) -> None:
+    custodian = bench.seeded()
+
+    def as_another_process() -> str:
+        return custodian._renew(CachedToken(), lambda token: True, 20.0).value
+
+    tokens = at_once(8, as_another_process)
+
+    assert len(set(tokens)) == 1
+    assert bench.posts() == 1
+
+
+def test_a_token_that_another_worker_stores_just_before_the_lock_is_ours_is_adopted(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+    bench.later(HOUR + 1)
+
+    def another_worker_stores() -> None:
+        bench.store.meddle(bench.key(), access_token="of-another-worker", expires_at=bench.now() + HOUR)
+
+    bench.store.inside = another_worker_stores
+
+    assert custodian.token().value == "of-another-worker"
+    assert bench.posts() == 1
+
+
+def test_waiting_too_long_for_another_worker_is_a_retryable_error_and_no_post(bench: Bench) -> None:
+    custodian = bench.seeded(lock_wait=0.1)
+
+    with (
+        bench.store.lock(bench.key(), wait=0, stop=threading.Event()),
+        pytest.raises(TokenBusyError, match="'acme'") as raised,
+    ):
+        custodian.token()
+
+    assert raised.value.retryable
+    assert bench.posts() == 0
+
+
+def test_waiting_too_long_for_another_thread_is_a_retryable_error_and_no_post(bench: Bench) -> None:
+    custodian = bench.seeded(lock_wait=0.1)
+
+    with bench.slot().lock, pytest.raises(TokenBusyError, match="'acme'"):
+        custodian.token()
+
+    assert bench.posts() == 0
+
+
+def test_threads_share_the_failure_that_they_waited_for(bench: Bench) -> None:
+    bench.control.fault("lose_answer", times=1000)
+    custodian = bench.seeded()
+
+    def ask() -> type[BaseException]:
+        with pytest.raises(TokenNotRenewedError) as raised:
+            custodian.token()
+        return type(raised.value)
+
+    assert at_once(16, ask) == [AnswerLostError] * 16
+    assert bench.posts() == 2  # one, and its replay
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [({"client_secret": "mistyped"}, ClientRefusedError), ({"encoding": "form"}, ConfigurationError)],
+    ids=["a wrong client secret", "a refused encoding"],
+)
+def test_16_threads_ask_once_what_meets_all_of_them(
+    bench: Bench, wrong: dict[str, str], error: type[Exception]
+) -> None:
+    bench.control.change(token_encoding="json")
+    custodian = bench.seeded(endpoint=bench.endpoint(**wrong))
+
+    def ask() -> bool:
+        with pytest.raises(error):
+            custodian.token()
+        return True
+
+    assert all(at_once(16, ask))
+    assert ask()
+    assert bench.posts() == 1
+
+
+# Stores of a user's own
+
+
+class Plain(TroubledStore):
+    """A store as a user may have written it before: its lock does not look while it waits."""
+
+    @contextmanager
+    def lock(self, key: TokenKey, *, wait: float, stop: threading.Event) -> Iterator[Lease]:  # type: ignore[override]
+        with MemoryStore.lock(self, key, wait=wait, stop=stop) as lease:
+            yield lease
+
+
+def test_who_waits_for_a_store_without_eyes_leaves_with_the_stored_token(bench: Bench) -> None:
+    store = Plain()
+    custodian = bench.seeded(store=store, lock_wait=60.0)
+    custodian.token()
+    bench.later(HOUR + 1)
+    began = time.monotonic()
+
+    with store.lock(bench.key(), wait=0, stop=threading.Event()):  # and it stays locked
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(custodian.token)
+            store.meddle(bench.key(), access_token="of-another-worker", expires_at=bench.now() + HOUR)
+            assert waiting.result().value == "of-another-worker"
+
+    assert time.monotonic() - began < 30
+    assert bench.posts() == 1
+
+
+# A 401 of the order API
+
+
+def test_a_refused_token_costs_nothing_when_the_process_holds_a_newer_one(bench: Bench) -> None:
+    custodian = bench.seeded()
+    old = custodian.token().value
+    bench.later(HOUR + 1)
+    new = custodian.token()
+
+    assert custodian.replace(old).value == new.value
+    assert bench.posts() == 2
+
+
+def test_a_refused_token_costs_nothing_when_the_store_holds_a_newer_one(bench: Bench) -> None:
+    custodian = bench.seeded()
+    refused = custodian.token().value
+    bench.store.meddle(bench.key(), access_token="of-another-worker")
+
+    assert custodian.replace(refused).value == "of-another-worker"
+    assert bench.posts() == 1
+
+
+def test_a_newer_one_that_is_about_to_end_is_no_replacement_for_a_refused_token(bench: Bench) -> None:
+    custodian = bench.seeded()
+    refused = custodian.token().value
+    soon = bench.now() + 60
+    bench.store.meddle(bench.key(), access_token="of-another-worker", expires_at=soon)
+
+    assert custodian.replace(refused).renewed
+    assert bench.posts() == 2
+
+
+def test_a_401_that_stays_costs_one_spend(bench: Bench) -> None:
+    custodian = bench.seeded()
+    refused = custodian.token().value
+    first = custodian.replace(refused)
+
+    again = [custodian.replace(first.value) for _ in range(3)]
+
+    assert {token.value for token in again} == {first.value}
+    assert bench.posts() == 2
+
+
+@pytest.mark.parametrize("itself", [True, False])
+def test_a_replacement_that_was_accepted_itself_may_be_replaced_in_its_turn(
+    bench: Bench, itself: bool
+) -> None:
+    custodian = bench.seeded()
+    first = custodian.replace(custodian.token().value)
+    custodian.accepted(first.value if itself else "another")
+
+    second = custodian.replace(first.value)
+
+    assert (second.value != first.value, bench.posts()) == (itself, 2 + itself)

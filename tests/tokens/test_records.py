@@ -60,21 +60,15 @@ def record(**fields: Any) -> TokenRecord:
 # Access tokens
 
 
-def test_a_record_hands_out_its_access_token_with_all_that_a_caller_may_know() -> None:
-    token = record().token(renewed=True)
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_record_hands_out_its_access_token_with_all_that_a_caller_may_know(renewed: bool) -> None:
+    token = record().token(renewed=True) if renewed else record().token()
 
     assert token is not None
     assert token.value == ACCESS_TOKEN
-    assert (token.seller, token.lifetime, token.generation, token.renewed) == ("acme", 3600.0, 7, True)
+    assert (token.seller, token.lifetime, token.generation, token.renewed) == ("acme", 3600.0, 7, renewed)
     assert token.expires_at == datetime.fromtimestamp(1_800_003_600.5, UTC)
     assert token.expires_at.utcoffset() == timedelta(0)
-
-
-def test_an_access_token_is_not_called_renewed_by_whoever_only_found_it() -> None:
-    token = record().token()
-
-    assert token is not None
-    assert token.renewed is False
 
 
 @pytest.mark.parametrize("none", [None, ""])
@@ -160,57 +154,33 @@ def test_a_truncated_record_is_refused(cut: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        " ",
-        REFRESH_TOKEN,
-        f"'{REFRESH_TOKEN}'",
-        json.dumps(REFRESH_TOKEN),
-        json.dumps([REFRESH_TOKEN]),
+        *("", " ", REFRESH_TOKEN, f"'{REFRESH_TOKEN}'", "null", "7", "true", "[]", "{}", "[" * 100_000),
+        *(json.dumps(REFRESH_TOKEN), json.dumps([REFRESH_TOKEN]), f"<html>{REFRESH_TOKEN}</html>"),
         json.dumps({"refresh_token": REFRESH_TOKEN}),
         json.dumps({"format": FORMAT}),
         json.dumps({"format": FORMAT, "refresh_token": REFRESH_TOKEN}),
-        "null",
-        "7",
-        "true",
-        "[]",
-        "{}",
-        f"<html>{REFRESH_TOKEN}</html>",
-        "[" * 100_000,
     ],
     ids=lambda text: text[:40],
 )
 def test_what_is_no_record_is_refused(text: str) -> None:
-    assert "damaged" in str(refused(text))
+    error = refused(text)
+
+    assert "damaged" in str(error)
+    assert isinstance(error, TokenStoreError)
+    assert error.retryable is False  # no retry mends it
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("key", ...),
-        ("refresh_token", ...),
-        ("state", ...),
-        ("attempt", ...),
-        ("seeds", ...),
-        ("state", REFRESH_TOKEN),
-        ("state", None),
-        ("key", None),
-        ("key", [URL, "client-1", "acme"]),
+        *(("key", ...), ("refresh_token", ...), ("state", ...), ("attempt", ...), ("seeds", ...)),
+        *(("state", REFRESH_TOKEN), ("state", None), ("key", None), ("key", [URL, "client-1", "acme"])),
         ("key", {"token_url": URL, "client_id": "client-1"}),
-        ("attempt", {"id": "1"}),
-        ("attempt", REFRESH_TOKEN),
-        ("seeds", None),
-        ("seeds", 7),
-        ("seeds", [7]),
-        ("field_of_tomorrow", REFRESH_TOKEN),
-        ("refresh_token", None),
-        ("refresh_token", 7),
-        ("access_token", ["at"]),
-        ("superseded", 7),
-        ("expires_at", "soon"),
-        ("lifetime", None),
-        ("issued_at", []),
-        ("revision", "19"),
-        ("generation", None),
+        *(("attempt", {"id": "1"}), ("attempt", REFRESH_TOKEN)),
+        *(("seeds", None), ("seeds", 7), ("seeds", [7]), ("field_of_tomorrow", REFRESH_TOKEN)),
+        *(("refresh_token", None), ("refresh_token", 7), ("access_token", ["at"]), ("superseded", 7)),
+        *(("expires_at", "soon"), ("lifetime", None), ("issued_at", []), ("revision", "19")),
+        *(("generation", None), ("bare_since", None), ("probes", "1"), ("probed_at", [])),
     ],
 )
 def test_a_record_with_a_part_missing_or_of_the_wrong_kind_is_refused(name: str, value: object) -> None:
@@ -226,28 +196,16 @@ def test_a_record_of_another_format_is_refused_and_not_guessed_at(newer: object)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    ("stored", "asked"),
     [
-        TokenKey(URL, "client-1", "globex"),
-        TokenKey(URL, "client-2", "acme"),
-        TokenKey("https://other.test/api/v1/access_token", "client-1", "acme"),
+        (KEY, TokenKey(URL, "client-1", "globex")),
+        (KEY, TokenKey(URL, "client-2", "acme")),
+        (KEY, TokenKey("https://other.test/api/v1/access_token", "client-1", "acme")),
+        (key_of("\U0001f600"), key_of("\ud83d\ude00")),  # two halves of a character are not the character
     ],
 )
-def test_another_key_s_record_is_refused(asked: TokenKey) -> None:
-    assert "another seller, client or endpoint" in str(refused(record().to_json(), asked))
-
-
-def test_two_halves_of_a_character_never_get_the_whole_character_s_record() -> None:
-    assert "another seller" in str(
-        refused(record(key=key_of("\U0001f600")).to_json(), key_of("\ud83d\ude00"))
-    )
-
-
-def test_a_record_that_cannot_be_read_is_a_store_error_that_no_retry_mends() -> None:
-    error = refused("")
-
-    assert isinstance(error, TokenStoreError)
-    assert error.retryable is False
+def test_another_key_s_record_is_refused(stored: TokenKey, asked: TokenKey) -> None:
+    assert "another seller, client or endpoint" in str(refused(record(key=stored).to_json(), asked))
 
 
 #: Any text that Python can hold, halves of surrogate pairs included.
@@ -351,51 +309,38 @@ def test_a_seller_s_first_record_is_made_of_the_connection_s_token() -> None:
     assert first.revision == 0
 
 
-@pytest.mark.parametrize("seed", [None, ""])
-def test_a_connection_without_token_leaves_the_record_as_it_is(seed: str | None) -> None:
-    assert rotated().with_seed(seed, SECRET) == rotated()
+@pytest.mark.parametrize("seed", [None, "", FIRST])
+@pytest.mark.parametrize("changes", [{}, {"state": RecordState.REAUTH_REQUIRED, "reason": "refused"}])
+def test_a_connection_without_a_new_token_changes_nothing(seed: str | None, changes: dict[str, Any]) -> None:
+    """Nor does it undo the rotation, or free a condemned record."""
+    record = rotated().changed(**changes)
+
+    assert record.with_seed(seed, SECRET) == record
 
 
-def test_the_token_that_seeded_the_record_does_not_undo_the_rotation() -> None:
-    assert rotated().with_seed(FIRST, SECRET) == rotated()
-
-
-def test_the_stored_token_put_into_the_connection_changes_nothing() -> None:
+def test_the_stored_token_put_into_the_connection_changes_nothing_then_or_after_a_later_rotation() -> None:
     known = rotated().with_seed(ROTATED, SECRET)
+    later = known.changed(refresh_token="rt-later")
 
     assert known == rotated().changed(seeds=known.seeds)
-
-
-def test_the_stored_token_put_into_the_connection_does_not_undo_a_later_rotation() -> None:
-    later = rotated().with_seed(ROTATED, SECRET).changed(refresh_token="rt-later")
-
     assert later.with_seed(ROTATED, SECRET) == later
 
 
-def test_a_person_s_new_token_wins_over_the_stored_one() -> None:
+def test_a_person_s_new_token_wins_over_the_stored_one_and_ends_the_use_of_the_old_access_token() -> None:
     replaced = rotated().with_seed(REPLACED, SECRET)
 
-    assert replaced.refresh_token == REPLACED
-    assert replaced.superseded == ROTATED
+    assert (replaced.refresh_token, replaced.superseded, replaced.token()) == (REPLACED, ROTATED, None)
     assert (replaced.state, replaced.attempt, replaced.reason) == (RecordState.ACTIVE, None, "")
     assert replaced.seeds == (KEY.fingerprint(FIRST), KEY.fingerprint(REPLACED))
     assert (replaced.generation, replaced.revision) == (3, 5)
 
 
-def test_a_person_s_new_token_ends_the_use_of_the_old_access_token() -> None:
-    assert rotated().with_seed(REPLACED, SECRET).token() is None
+@pytest.mark.parametrize("seed", [REPLACED, FIRST])
+def test_a_new_token_is_taken_in_once_and_one_that_was_in_use_long_ago_is_not_new(seed: str) -> None:
+    for changes in ({}, {"refresh_token": "rt-after", "superseded": None}):
+        renewed = rotated().with_seed(REPLACED, SECRET).changed(**changes)
 
-
-def test_a_new_token_is_taken_in_once() -> None:
-    renewed = rotated().with_seed(REPLACED, SECRET).changed(refresh_token="rt-after", superseded=None)
-
-    assert renewed.with_seed(REPLACED, SECRET) == renewed
-
-
-def test_a_token_that_was_in_use_long_ago_is_not_new() -> None:
-    renewed = rotated().with_seed(REPLACED, SECRET)
-
-    assert renewed.with_seed(FIRST, SECRET) == renewed
+        assert renewed.with_seed(seed, SECRET) == renewed
 
 
 def test_a_new_token_lifts_a_condemned_record_and_keeps_nothing_of_it_to_go_back_to() -> None:
@@ -406,32 +351,15 @@ def test_a_new_token_lifts_a_condemned_record_and_keeps_nothing_of_it_to_go_back
     assert (replaced.state, replaced.reason, replaced.superseded) == (RecordState.ACTIVE, "", None)
 
 
-def test_a_condemned_record_stays_condemned_while_the_connection_is_unchanged() -> None:
-    condemned = rotated().changed(state=RecordState.REAUTH_REQUIRED, reason="refused")
-
-    assert condemned.with_seed(FIRST, SECRET) == condemned
-
-
-def test_a_new_token_that_was_refused_is_not_tried_again() -> None:
-    refused = rotated().changed(refused_seed=KEY.fingerprint(REPLACED), refused_secret=SECRET)
-
-    assert refused.refuses(REPLACED, SECRET)
-    assert refused.with_seed(REPLACED, SECRET) == refused
-
-
-def test_a_refused_token_is_tried_again_with_another_client_secret() -> None:
+def test_a_new_token_that_was_refused_is_tried_again_under_another_client_secret_only() -> None:
     refused = rotated().changed(refused_seed=KEY.fingerprint(REPLACED), refused_secret=SECRET)
     other = KEY.fingerprint("another client secret")
 
+    assert refused.refuses(REPLACED, SECRET)
+    assert refused.with_seed(REPLACED, SECRET) == refused
     assert not refused.refuses(REPLACED, other)
     assert refused.with_seed(REPLACED, other).refresh_token == REPLACED
-
-
-@pytest.mark.parametrize("seed", [None, "", FIRST])
-def test_a_record_refuses_only_what_was_refused(seed: str | None) -> None:
-    refused = rotated().changed(refused_seed=KEY.fingerprint(REPLACED), refused_secret=SECRET)
-
-    assert not refused.refuses(seed, SECRET)
+    assert not any(refused.refuses(seed, SECRET) for seed in (None, "", FIRST))
 
 
 def test_the_newest_sixteen_tokens_are_remembered() -> None:

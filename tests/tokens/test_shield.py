@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 import airflow_provider_feedamp
 from airflow_provider_feedamp.tokens import shield as shield_module
@@ -27,10 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
+    from tests.tokens.custody import Bench
+
+
 # pytest-timeout's usual way is an alarm, and the alarm is what these tests take for themselves.
 pytestmark = pytest.mark.timeout(100, method="thread")
 
 KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")
+
 PACKAGE = str(Path(airflow_provider_feedamp.__file__).parent)
 
 
@@ -54,18 +62,22 @@ def raising(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def in_section(work: Callable[[Shield], object]) -> None:
+    with Shield() as shield, shield.section():
+        work(shield)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_waits_for_the_end_of_the_section(number: signal.Signals) -> None:
     steps: list[str] = []
 
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            signal.raise_signal(number)
-            steps.append(f"pending: {shield.pending}")
+    def work(shield: Shield) -> None:
+        signal.raise_signal(number)
+        steps.append(f"pending: {shield.pending}")
 
     with raising(number):
         with pytest.raises(Interrupted, match=str(int(number))):
-            work()
+            in_section(work)
 
     assert steps == ["pending: True"]
 
@@ -89,27 +101,25 @@ def test_outside_of_a_section_a_signal_raises_where_it_arrives() -> None:
 def test_a_second_signal_does_not_cut_the_section_either() -> None:
     steps: list[str] = []
 
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGALRM)
-            steps.append("ended")
+    def work(shield: Shield) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGALRM)
+        steps.append("ended")
 
     with raising(signal.SIGTERM, signal.SIGALRM), pytest.raises(Interrupted) as raised:
-        work()
+        in_section(work)
 
     assert steps == ["ended"]
     assert isinstance(raised.value.__context__, Interrupted)  # the handlers of both have run
 
 
 def test_a_signal_wins_over_an_error_of_the_section() -> None:
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            signal.raise_signal(signal.SIGALRM)
-            raise ValueError
+    def work(shield: Shield) -> None:
+        signal.raise_signal(signal.SIGALRM)
+        raise ValueError
 
     with raising(signal.SIGALRM), pytest.raises(Interrupted):
-        work()
+        in_section(work)
 
 
 def test_a_handler_that_does_not_raise_is_called_once_after_the_section() -> None:
@@ -140,10 +150,7 @@ def test_a_signal_that_nobody_wants_stays_unwanted() -> None:
 
 def test_beside_the_main_thread_there_is_nothing_to_defer() -> None:
     ran: list[bool] = []
-
-    def work() -> None:
-        with Shield() as shield, shield.section():
-            ran.append(signal.getsignal(signal.SIGALRM) is interrupt)
+    work = partial(in_section, lambda shield: ran.append(signal.getsignal(signal.SIGALRM) is interrupt))
 
     with raising(signal.SIGALRM):
         thread = threading.Thread(target=work)
@@ -289,7 +296,7 @@ from airflow_provider_feedamp.tokens.shield import Shield
 def work():
     with Shield() as shield, shield.section():
         begun.set()
-        time.sleep(1)
+        time.sleep(0.5)
         print("ended", flush=True)
 
 begun = threading.Event()
@@ -305,7 +312,7 @@ def test_the_process_does_not_end_before_the_section_of_a_daemon_has() -> None:
 def test_a_signal_that_ends_the_process_does_so_after_the_section() -> None:
     ended = run(
         _SECTION
-        + "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start(); work(); print('went on')"
+        + "threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGTERM)).start(); work(); print('went on')"
     )
 
     assert (ended.stdout, ended.returncode) == ("ended\n", -signal.SIGTERM)
@@ -342,3 +349,98 @@ print("in the child:", os.waitpid(child, 0)[1])
     )
 
     assert ended.stdout.splitlines() == ["in the child: 0", "ended"]
+
+
+# A signal in the middle of a renewal: SIGTERM, and the SIGALRM of execution_timeout
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+@pytest.mark.parametrize("state", [RecordState.REFRESHING, RecordState.ACTIVE])
+def test_a_signal_while_the_record_is_written_loses_nothing(
+    bench: Bench, number: signal.Signals, state: RecordState
+) -> None:
+    custodian = bench.seeded()
+
+    def at_that_moment(record: TokenRecord) -> None:
+        if record.state is state:
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+
+    bench.store.before_write = at_that_moment
+    with raising(number), pytest.raises(Interrupted):
+        custodian.token()
+
+    assert (bench.posts(), bench.whole()) == (1, True)
+    assert bench.record().state is RecordState.ACTIVE
+    CACHE.clear()
+    assert not custodian.token().renewed
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+def test_a_signal_while_the_answer_is_awaited_loses_nothing(bench: Bench, number: signal.Signals) -> None:
+    custodian = bench.seeded()
+    bench.control.fault("slow", seconds=0.4)
+    timer = threading.Timer(0.15, os.kill, (os.getpid(), number))
+
+    with raising(number):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert (bench.posts(), bench.whole(), bench.record().state) == (1, True, RecordState.ACTIVE)
+
+
+@pytest.mark.parametrize("holder", ["another thread", "another worker"])
+def test_a_signal_while_somebody_else_renews_ends_the_waiting(bench: Bench, holder: str) -> None:
+    custodian = bench.seeded(lock_wait=60.0)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    lock = bench.store.lock(bench.key(), wait=0, stop=threading.Event())
+    began = time.monotonic()
+
+    with bench.slot().lock if holder == "another thread" else lock, raising(signal.SIGTERM):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert bench.posts() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+def test_a_signal_while_a_store_hangs_ends_the_waiting_and_nothing_is_spent(
+    bench: Bench, number: signal.Signals
+) -> None:
+    custodian = bench.seeded()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    bench.store.inside = lambda: time.sleep(60)  # the last thing before the record is read again
+    began = time.monotonic()
+
+    with raising(number):
+        timer.start()
+        with pytest.raises(Interrupted):
+            custodian.token()
+
+    assert time.monotonic() - began < 20
+    assert (bench.posts(), bench.store.records) == (0, {})
+    bench.store.inside = lambda: None
+    assert custodian.token().renewed  # neither the slot nor the store's lock is left behind
+
+
+def test_a_call_on_the_event_loop_raises_what_airflow_raises_there_and_does_not_hang(bench: Bench) -> None:
+    """A task's look-ups may not be made on the loop that answers them; Airflow's own calls raise."""
+    custodian = bench.seeded()
+
+    async def answered() -> None:
+        """What a look-up of Airflow's needs the loop for."""
+
+    def look_up() -> None:
+        async_to_sync(answered)()
+
+    async def on_the_loop() -> None:
+        bench.store.inside = look_up
+        custodian.token()
+
+    with pytest.raises(RuntimeError, match="async event loop"):
+        asyncio.run(asyncio.wait_for(on_the_loop(), 20))
+
+    assert bench.posts() == 0

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,8 +29,7 @@ def refuse(state: RecordState, times: int) -> Callable[[TokenRecord], None]:
     def hook(record: TokenRecord) -> None:
         if record.state is state and left[0] > 0:
             left[0] -= 1
-            msg = "the store is down"
-            raise TokenStoreError(msg)
+            raise TokenStoreError("the store is down")
 
     return hook
 
@@ -141,19 +141,18 @@ def test_a_store_that_fails_for_a_while_is_tried_again_until_it_takes_the_record
 # The record changes between the spend and the save
 
 
-def change_at_save(bench: Bench, **changes: object) -> None:
-    """Let another worker change the record just before the new pair is written."""
-
-    def hook(record: TokenRecord) -> None:
-        if record.state is RecordState.ACTIVE:
-            bench.store.before_write = lambda record: None
-            bench.store.meddle(bench.key(), **changes)
-
-    bench.store.before_write = hook
-
-
-def test_a_record_that_was_touched_meanwhile_takes_the_new_pair_all_the_same(bench: Bench) -> None:
-    change_at_save(bench, released="another lease")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench, record: bench.store.meddle(bench.key(), released="another lease"),
+        lambda bench, record: bench.store.delete(bench.key()),
+    ],
+    ids=["touched", "deleted"],
+)
+def test_a_record_that_was_touched_or_deleted_meanwhile_takes_the_new_pair_all_the_same(
+    bench: Bench, change: Callable[[Bench, TokenRecord], object]
+) -> None:
+    bench.store.just_before(RecordState.ACTIVE, partial(change, bench))
 
     assert bench.seeded().token().value == bench.record().access_token
     assert bench.whole()
@@ -161,43 +160,24 @@ def test_a_record_that_was_touched_meanwhile_takes_the_new_pair_all_the_same(ben
 
 def test_a_record_that_holds_another_refresh_token_by_now_is_left_alone(bench: Bench) -> None:
     custodian = bench.seeded()
-    change_at_save(
-        bench, refresh_token="another workers", access_token="theirs", expires_at=bench.now() + HOUR
-    )
+    theirs = {"refresh_token": "theirs", "access_token": "their access", "expires_at": bench.now() + HOUR}
+    bench.store.just_before(RecordState.ACTIVE, lambda record: bench.store.meddle(bench.key(), **theirs))
 
     token = custodian.token()
 
-    assert (bench.record().refresh_token, token.value) == ("another workers", "theirs")
+    assert (bench.record().refresh_token, token.value) == ("theirs", "their access")
 
 
 def test_a_write_that_arrived_though_it_reported_a_failure_is_recognised(bench: Bench) -> None:
     custodian = bench.seeded()
 
     def arrives(record: TokenRecord) -> None:
-        if record.state is RecordState.ACTIVE:
-            bench.store.before_write = lambda record: None
-            bench.store.put_over(record)
-            msg = "time-out"
-            raise TokenStoreError(msg)
+        bench.store.put_over(record)
+        raise TokenStoreError("time-out")
 
-    bench.store.before_write = arrives
+    bench.store.just_before(RecordState.ACTIVE, arrives)
 
     assert custodian.token().value == bench.record().access_token
-    assert bench.whole()
-
-
-def test_a_record_that_somebody_deleted_meanwhile_is_written_anew(bench: Bench) -> None:
-    custodian = bench.seeded()
-
-    def deleted(record: TokenRecord) -> None:
-        if record.state is RecordState.ACTIVE:
-            bench.store.before_write = lambda record: None
-            bench.store.delete(bench.key())
-
-    bench.store.before_write = deleted
-
-    custodian.token()
-
     assert bench.whole()
 
 
@@ -380,24 +360,19 @@ Store.down = False
     assert out.read_text() == "new"
 
 
-@pytest.mark.usefixtures("unsaved")
-def test_while_a_record_is_not_stored_the_spent_token_is_not_spent_again(bench: Bench) -> None:
+@pytest.mark.parametrize("refused", [True, False])
+def test_while_a_record_is_not_stored_the_spent_token_is_not_spent_again(
+    bench: Bench, unsaved: str, refused: bool
+) -> None:
     bench.control.change(rotation="revoke_family")
-    bench.later(HOUR + 1)
+    custodian = bench.custodian()
+    if not refused:
+        bench.later(HOUR + 1)
 
     with pytest.raises(TokenStoreError, match="'acme'") as raised:
-        bench.custodian().token()
+        custodian.replace(unsaved) if refused else custodian.token()
 
     assert raised.value.retryable
-    assert bench.posts() == 1
-
-
-def test_a_401_while_a_record_is_not_stored_does_not_spend_the_spent_token_again(
-    bench: Bench, unsaved: str
-) -> None:
-    with pytest.raises(TokenStoreError):
-        bench.custodian().replace(unsaved)
-
     assert bench.posts() == 1
 
 
@@ -409,25 +384,19 @@ def test_a_401_stores_what_was_not_stored_and_renews(bench: Bench, unsaved: str)
 
 
 @pytest.mark.usefixtures("unsaved")
-def test_saving_late_leaves_a_persons_later_authorisation_alone(bench: Bench) -> None:
+@pytest.mark.parametrize("authorised", [True, False])
+def test_saving_late_leaves_a_persons_later_authorisation_alone_and_undoes_a_condemnation_of_the_spent_token(
+    bench: Bench, authorised: bool
+) -> None:
     bench.store.failing.clear()
-    later = bench.control.connect("acme")
-    bench.store.meddle(bench.key(), refresh_token=later, state=RecordState.ACTIVE, attempt=None)
-
-    soon(bench)
-    saver(bench).save_late()
-
-    assert bench.record().refresh_token == later
-    assert bench.slot().unsaved is None
-
-
-@pytest.mark.usefixtures("unsaved")
-def test_saving_late_makes_good_a_condemnation_of_the_spent_token(bench: Bench) -> None:
-    bench.store.failing.clear()
-    bench.store.meddle(bench.key(), state=RecordState.REAUTH_REQUIRED, access_token=None)
+    if authorised:
+        later = bench.control.connect("acme")
+        bench.store.meddle(bench.key(), refresh_token=later, state=RecordState.ACTIVE, attempt=None)
+    else:
+        bench.store.meddle(bench.key(), state=RecordState.REAUTH_REQUIRED, access_token=None)
 
     soon(bench)
     saver(bench).save_late()
 
     assert bench.whole()
-    assert bench.record().state is RecordState.ACTIVE
+    assert (bench.record().state, bench.slot().unsaved) == (RecordState.ACTIVE, None)

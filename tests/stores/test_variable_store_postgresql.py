@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.tokens.variable_store import VariableStore
-from tests.airflow_runs import FERNET_KEY, PATIENCE, AirflowHome
+from tests.airflow_runs import FERNET_KEY, PATIENCE
 from tests.databases import PASSWORD, USER
 from tests.stores.conftest import reconnect
 from tests.stores.contract import TokenStoreContract
@@ -32,18 +32,17 @@ class Workers(TokenStoreContract):
 
 
 @pytest.fixture
-def metadata(
-    postgresql: PostgresqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[PostgresqlServer]:
-    """Let this process's Airflow have its metadata in PostgreSQL."""
+def metadata(postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
+    """Let this process's Airflow have its metadata in PostgreSQL, in tables as the models describe them."""
     postgresql.administer("DROP DATABASE IF EXISTS airflow", "CREATE DATABASE airflow")
     url = f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{postgresql.port}/airflow"
-    home = AirflowHome(tmp_path, tmp_path, {})
-    home.call("airflow", "db", "migrate", settings={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", url)
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", FERNET_KEY)
     reconnect()
     import_module("airflow.models").import_all_models()
+    base: Any = import_module("airflow.models.base").Base
+    tables = [base.metadata.tables[name] for name in ("team", "variable") if name in base.metadata.tables]
+    base.metadata.create_all(import_module("airflow.settings").engine, tables=tables)
     yield postgresql
     monkeypatch.undo()
     reconnect()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import sys
 import threading
-from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,8 @@ from tests.stores.conftest import reconnect
 from tests.stores.contract import TokenStoreContract, full_record
 from tests.stores.fernet import forget_fernet_keys, set_fernet_key
 from tests.stores.sql_support import record
+from tests.stores.supervisor import RUNNER, Supervisor, become_a_task
+from tests.stores.virtual import KeptVariables
 from tests.tokens.custody import Bench
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 @pytest.mark.timeout(2 * PATIENCE)  # a busy machine writes leases too late: each costs a minute
 @pytest.mark.usefixtures("no_variables")
 class TestVariableStore(TokenStoreContract):
-    # SQLite takes one writer at a time, and Airflow 2.11 and 3.0 write a Variable by two statements. On
-    # PostgreSQL as many as usual meet, in test_variable_postgresql.
-    processes = 16 if version("apache-airflow").startswith(("2.", "3.0.")) else 64
+    # SQLite takes one writer at a time; in test_variable_store_postgresql as many as usual meet.
+    processes = 16
 
     @pytest.fixture
     def store(self) -> VariableStore:
@@ -117,32 +117,20 @@ def test_a_database_that_is_down_is_a_retryable_error_without_the_value(
 # Variables that misbehave
 
 
-class Register(AirflowVariables):
-    """Variables in a dictionary; some ignore what is written, some are shadowed."""
-
-    proves_absence = True
-    logs_values = False
+class Register(KeptVariables):
+    """Some of these Variables ignore what is written, some are shadowed."""
 
     def __init__(self, *, deaf: str = "", shadows: dict[str, str] | None = None) -> None:
-        self.texts: dict[str, str] = {}
+        super().__init__()
         self.deaf = deaf
         self.shadows = shadows or {}
 
     def get(self, name: str) -> str | None:
-        return self.shadows.get(name, self.texts.get(name))
+        return self.shadows.get(name, super().get(name))
 
     def set(self, name: str, value: str, description: str) -> None:
         if not self.deaf or not name.startswith(self.deaf):
-            self.texts[name] = value
-
-    def delete(self, name: str) -> None:
-        del self.texts[name]
-
-    def names(self, prefix: str) -> list[str]:
-        return [name for name in self.texts if name.startswith(prefix)]
-
-    def values(self, prefix: str) -> dict[str, str | None]:
-        return {name: self.texts[name] for name in self.names(prefix)}
+            super().set(name, value, description)
 
 
 def over(variables: Register) -> VariableStore:
@@ -225,7 +213,6 @@ OURS = [
     TokenKey(KEY.token_url, KEY.client_id, "a name that is too long for a Variable's " + "x" * 300),
 ]
 OTHER_CLIENT = TokenKey(KEY.token_url, "client-2", "acme")
-RUNNER = "airflow.sdk.execution_time.task_runner"
 VALUES = {_record_name(key): record(key).to_json() for key in (*OURS, OTHER_CLIENT)}
 #: What else there may be: nothing of ours, a lease, a damaged record, and one under another key's name.
 STRANGE = {
@@ -254,20 +241,6 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, 
             session.commit()
 
     return add
-
-
-class Supervisor:
-    """Answers a task's questions about Variables, as Airflow 3.3 does."""
-
-    def send(self, message: Any) -> Any:
-        """Answer a list of names, in pages, or one value."""
-        from airflow.sdk.execution_time import comms
-
-        if isinstance(message, comms.GetVariableKeys):
-            names = sorted(name for name in VALUES | STRANGE if name.startswith(message.prefix or ""))
-            page = names[message.offset : message.offset + message.limit]
-            return comms.VariableKeysResult(keys=page, total_entries=len(names))
-        return comms.VariableResult(key=message.key, value=(VALUES | STRANGE)[message.key])
 
 
 def listed() -> set[TokenKey]:
@@ -323,7 +296,9 @@ def test_a_task_of_an_airflow_that_lists_variables_lists_sellers(monkeypatch: py
     sdk = pytest.importorskip("airflow.sdk", reason="tasks of Airflow 2 have the metadata database at hand")
     if not hasattr(sdk.Variable, "keys"):
         pytest.skip("this Airflow's tasks cannot list Variables")
-    monkeypatch.setattr(f"{RUNNER}.SUPERVISOR_COMMS", Supervisor(), raising=False)
+    supervisor = Supervisor()
+    supervisor.texts = VALUES | STRANGE
+    become_a_task(monkeypatch, supervisor)
 
     assert listed() == set(OURS)
 

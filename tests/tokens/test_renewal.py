@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_feedamp.exceptions import (
@@ -9,10 +11,12 @@ from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,
     TokenBusyError,
     TokenNotRenewedError,
+    TokenStoreError,
 )
 from airflow_provider_feedamp.tokens import renewal
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.records import RecordState
+from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenRecord, seeded
+from airflow_provider_feedamp.tokens.store import Lease
 from tests.tokens.custody import HOUR, Bench
 
 LOST = "an earlier answer of FeedAMP was lost"
@@ -21,27 +25,20 @@ LOST = "an earlier answer of FeedAMP was lost"
 # A refusal
 
 
-def test_a_refused_refresh_token_needs_a_person_and_names_seller_and_connection(bench: Bench) -> None:
+def test_a_refused_refresh_token_needs_a_person_and_costs_no_later_post_of_any_process(bench: Bench) -> None:
     custodian = bench.seeded()
     bench.control.revoke("acme")
 
-    with pytest.raises(ReauthorizationRequiredError, match=r"'acme'.*feedamp sellers authorize") as raised:
-        custodian.token()
-
-    assert (raised.value.retryable, raised.value.status) == (False, 401)
-    assert bench.record().state is RecordState.REAUTH_REQUIRED
-
-
-def test_after_a_refusal_no_post_is_made_by_any_process(bench: Bench) -> None:
-    custodian = bench.seeded()
-    bench.control.revoke("acme")
-
-    for _ in range(3):
+    for status in (401, None, None):
         CACHE.clear()
-        with pytest.raises(ReauthorizationRequiredError):
+        with pytest.raises(
+            ReauthorizationRequiredError, match=r"'acme'.*feedamp sellers authorize"
+        ) as raised:
             custodian.token()
+        assert (raised.value.retryable, raised.value.status) == (False, status)
+        assert LOST not in str(raised.value)
 
-    assert bench.posts() == 1
+    assert (bench.posts(), bench.record().state) == (1, RecordState.REAUTH_REQUIRED)
 
 
 def test_a_refusal_never_deletes_the_record(bench: Bench) -> None:
@@ -85,29 +82,24 @@ def test_a_record_that_moves_on_with_every_refusal_is_left_alone_after_the_secon
     assert (bench.posts(), bench.record().state != RecordState.REAUTH_REQUIRED) == (2, True)
 
 
-def test_a_refused_client_condemns_no_seller(bench: Bench) -> None:
+def test_a_refused_client_condemns_no_seller_and_is_asked_again_after_a_minute(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = bench.endpoint(client_secret="mistyped")
-    for seller in ("acme", "globex", "acme"):
+
+    def refused(seller: str) -> None:
         with pytest.raises(ClientRefusedError, match="Client Secret"):
             bench.seeded(seller, endpoint=wrong).token()
 
+    for seller in ("acme", "globex", "acme"):
+        refused(seller)
     assert bench.posts() == 1  # the others share what the first one was told
-    assert bench.record().state is RecordState.ACTIVE
-    assert bench.seeded().token().renewed
-
-
-def test_a_refused_client_is_asked_again_after_a_minute(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wrong = bench.seeded(endpoint=bench.endpoint(client_secret="mistyped"))
-    for _ in range(2):
-        with pytest.raises(ClientRefusedError):
-            wrong.token()
     monkeypatch.setattr(renewal, "_REFUSAL_LASTS", 0.0)
-    with pytest.raises(ClientRefusedError):
-        wrong.token()
+    refused("acme")
 
     assert bench.posts() == 2
+    assert bench.record().state is RecordState.ACTIVE
+    assert bench.seeded().token().renewed
 
 
 # A lost answer
@@ -150,46 +142,25 @@ def test_a_lost_answer_of_a_server_without_grace_needs_a_person_who_is_told_why(
     assert bench.posts() == 2
 
 
-def test_a_refusal_without_a_lost_answer_does_not_speak_of_one(bench: Bench) -> None:
+@pytest.mark.parametrize("rotation", ["grace", "rotate"])
+def test_a_second_loss_leaves_the_matter_open_for_the_next_call_which_asks_once(
+    bench: Bench, rotation: str
+) -> None:
+    bench.control.change(rotation=rotation)
     custodian = bench.seeded()
-    bench.control.revoke("acme")
-
-    with pytest.raises(ReauthorizationRequiredError) as raised:
-        custodian.token()
-
-    assert LOST not in str(raised.value)
-
-
-def test_a_second_loss_is_a_retryable_error_that_leaves_the_matter_open(bench: Bench) -> None:
     bench.control.fault("lose_answer", times=2)
 
     with pytest.raises(TokenNotRenewedError) as raised:
-        bench.seeded().token()
+        custodian.token()
 
     assert raised.value.retryable
     assert (bench.posts(), bench.record().state) == (2, RecordState.UNCERTAIN)
-
-
-def test_after_a_second_loss_the_next_call_asks_once_and_recovers_if_it_can(bench: Bench) -> None:
-    bench.control.change(rotation="grace")
-    custodian = bench.seeded()
-    bench.control.fault("lose_answer", times=2)
-    with pytest.raises(TokenNotRenewedError):
-        custodian.token()
-
-    assert custodian.token().renewed
-    assert (bench.posts(), bench.whole()) == (3, True)
-
-
-def test_after_a_second_loss_a_refusal_tells_of_the_lost_answer(bench: Bench) -> None:
-    custodian = bench.seeded()
-    bench.control.fault("lose_answer", times=2)
-    with pytest.raises(TokenNotRenewedError):
-        custodian.token()
-
-    with pytest.raises(ReauthorizationRequiredError, match=LOST):
-        custodian.token()
-
+    if rotation == "grace":
+        assert custodian.token().renewed
+        assert bench.whole()
+    else:
+        with pytest.raises(ReauthorizationRequiredError, match=LOST):
+            custodian.token()
     assert bench.posts() == 3
 
 
@@ -277,19 +248,18 @@ def test_a_condemned_seller_stays_so_when_another_try_is_not_processed(bench: Be
     assert (record.state, record.reason, record.attempt) == (RecordState.REAUTH_REQUIRED, "401", None)
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_server_error_may_have_spent_the_token_and_is_asked_again(bench: Bench, status: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        *[("http_error", {"status": status, "processed": True}) for status in (500, 502, 504)],
+        *[("odd_body", {"body": body}) for body in ("html", "empty", "truncated")],
+    ],
+)
+def test_a_server_error_or_a_spoilt_answer_may_have_spent_the_token_and_is_asked_again(
+    bench: Bench, kind: str, fault: dict[str, Any]
+) -> None:
     bench.control.change(rotation="grace")
-    bench.control.fault("http_error", status=status, processed=True)
-
-    assert bench.seeded().token().renewed
-    assert (bench.posts(), bench.whole()) == (2, True)
-
-
-@pytest.mark.parametrize("body", ["html", "empty", "truncated"])
-def test_a_spoilt_answer_counts_as_lost(bench: Bench, body: str) -> None:
-    bench.control.change(rotation="grace")
-    bench.control.fault("odd_body", body=body)
+    bench.control.fault(kind, **fault)
 
     assert bench.seeded().token().value in bench.control.access_tokens("acme")
     assert (bench.posts(), bench.whole()) == (2, True)
@@ -311,3 +281,140 @@ def test_an_answer_slower_than_the_deadline_is_cut_off_and_asked_for_again(bench
 
     assert bench.seeded(endpoint=bench.endpoint(deadline=0.3)).token().renewed
     assert bench.posts() == 2
+
+
+# What stops a spend before its POST, and what the next worker makes of one that was broken off
+
+
+# A record that somebody left behind
+
+
+def left_behind(bench: Bench, state: RecordState, *, age: float = 60.0) -> None:
+    """Store what a worker leaves that dies during a spend."""
+    record = seeded(bench.key(), bench.live(), now=bench.now())
+    attempt = Attempt("dead", bench.key().fingerprint(record.refresh_token), bench.now() - age)
+    bench.store.put(record.changed(state=state, attempt=attempt))
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "waited"),
+    [
+        (RecordState.REFRESHING, 60.0, [15.0]),
+        (RecordState.REFRESHING, -300.0, [15.0]),  # the dead worker's clock was ahead
+        (RecordState.REFRESHING, 1000.0, []),
+        (RecordState.UNCERTAIN, 60.0, []),
+    ],
+)
+def test_a_spend_that_a_dead_worker_announced_is_given_time_to_end(
+    bench: Bench, state: RecordState, age: float, waited: list[float]
+) -> None:
+    left_behind(bench, state, age=age)
+
+    assert bench.custodian().token().renewed
+    assert (bench.slept, bench.posts(), bench.whole()) == (waited, 1, True)
+
+
+@pytest.mark.parametrize("state", [RecordState.REFRESHING, RecordState.UNCERTAIN])
+def test_a_token_that_a_dead_worker_spent_needs_a_person_who_is_told_why(
+    bench: Bench, state: RecordState
+) -> None:
+    left_behind(bench, state)
+    bench.sandbox.state.tokens.refresh(bench.live())
+
+    with pytest.raises(ReauthorizationRequiredError, match=LOST):
+        bench.custodian().token()
+
+    assert bench.posts() == 1
+
+
+@pytest.mark.parametrize("state", [RecordState.REFRESHING, RecordState.UNCERTAIN])
+def test_a_refused_client_leaves_an_unclear_record_unclear(bench: Bench, state: RecordState) -> None:
+    left_behind(bench, state)
+
+    with pytest.raises(ClientRefusedError):
+        bench.custodian(endpoint=bench.endpoint(client_secret="mistyped")).token()
+
+    assert bench.record().state is RecordState.UNCERTAIN
+
+
+# The lease and the store, before anything is spent
+
+
+@pytest.mark.parametrize("failing", ["read", "lock", "write"])
+def test_a_store_that_is_down_or_cannot_be_written_costs_no_post(bench: Bench, failing: str) -> None:
+    bench.store.failing = {failing}
+
+    with pytest.raises(TokenStoreError):
+        bench.seeded().token()
+
+    assert bench.posts() == 0
+
+
+def test_the_intent_is_stored_when_the_post_is_made(bench: Bench) -> None:
+    seen: list[TokenRecord] = []
+    bench.store.before_write = lambda record: seen.append(record)
+    custodian = bench.seeded()
+    spent = custodian.seed or ""
+
+    custodian.token()
+
+    assert [record.state for record in seen] == [RecordState.REFRESHING, RecordState.ACTIVE]
+    assert seen[0].attempt is not None
+    assert seen[0].attempt.fingerprint == bench.key().fingerprint(spent)
+
+
+def test_a_record_that_changes_at_the_last_moment_costs_no_post(bench: Bench) -> None:
+    custodian = bench.seeded()
+    custodian.token()
+    bench.later(HOUR + 1)
+
+    bench.store.just_before(RecordState.REFRESHING, lambda record: bench.store.meddle(bench.key()))
+    with pytest.raises(TokenBusyError, match="Nothing was spent"):
+        custodian.token()
+
+    assert bench.posts() == 1
+
+
+def test_a_lease_too_short_for_the_post_costs_no_post(bench: Bench) -> None:
+    bench.store.lease = Lease(15.0)
+
+    with pytest.raises(TokenBusyError) as raised:
+        bench.seeded().token()
+
+    assert raised.value.retryable
+    assert bench.posts() == 0
+
+
+def test_a_lease_that_a_slow_store_used_up_costs_no_post(bench: Bench) -> None:
+    bench.store.lease = Lease(60.0, bench.now(), clock=bench.now)
+    custodian = bench.seeded()
+
+    bench.store.just_before(RecordState.REFRESHING, lambda record: bench.later(50.0))
+    with pytest.raises(TokenBusyError):
+        custodian.token()
+
+    assert (bench.posts(), bench.record().state) == (0, RecordState.ACTIVE)
+
+
+def test_a_lease_too_short_for_asking_again_leaves_the_matter_open(bench: Bench) -> None:
+    bench.store.lease = Lease(21.0)
+    bench.control.fault("lose_answer")
+
+    with pytest.raises(TokenNotRenewedError):
+        bench.seeded().token()
+
+    assert (bench.posts(), bench.record().state) == (1, RecordState.UNCERTAIN)
+
+
+def test_how_a_spend_ended_is_not_written_over_the_announcement_of_another_worker(bench: Bench) -> None:
+    """Such as of one that has taken over a lease that ran out."""
+    theirs = Attempt("of another worker", "fingerprint", 1.0)
+
+    def another_worker_announces() -> None:
+        bench.store.meddle(bench.key(), state=RecordState.REFRESHING, attempt=theirs)
+
+    endpoint = bench.endpoint(before=another_worker_announces, client_secret="mistyped")
+    with pytest.raises(ClientRefusedError):
+        bench.seeded(endpoint=endpoint).token()
+
+    assert (bench.record().state, bench.record().attempt) == (RecordState.REFRESHING, theirs)

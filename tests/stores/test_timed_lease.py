@@ -15,6 +15,7 @@ import pytest
 
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
+    FeedAmpError,
     TokenBusyError,
     TokenConflictError,
     TokenStoreError,
@@ -25,7 +26,7 @@ from airflow_provider_feedamp.tokens.variable_store import VariableStore, _lease
 from tests.stores.virtual import SlowVariables, VirtualEvent, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from random import Random
 
     from airflow_provider_feedamp.tokens.store import Lease
@@ -79,8 +80,48 @@ def values() -> dict[str, str]:
     return {_record_name(KEY): seeded(KEY, "refresh", now=0).to_json()}
 
 
-def store_of(world: World, variables: SlowVariables, *, timing: Timing = TIMING) -> VariableStore:
-    return VariableStore(timing=timing, variables=variables, clock=world.clock, sleep=world.sleep)
+def store_of(
+    world: World, variables: SlowVariables | dict[str, str], *, timing: Timing = TIMING
+) -> VariableStore:
+    """Return a worker's store over Variables; over plain values the way is short."""
+    slow = SlowVariables(world, at_once, variables) if isinstance(variables, dict) else variables
+    return VariableStore(timing=timing, variables=slow, clock=world.clock, sleep=world.sleep)
+
+
+def inside(world: World, store: VariableStore, *, stay: float = 0.0) -> float:
+    """Let one worker in, and return when it was inside."""
+    entered: list[float] = []
+
+    def work() -> None:
+        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
+            entered.append(world.time)
+            world.sleep(stay)
+
+    world.run(work)
+    [moment] = entered
+    return moment
+
+
+def turned_away(
+    world: World,
+    store: VariableStore,
+    error: type[FeedAmpError] = TokenBusyError,
+    *others: Callable[[], None],
+    wait: float,
+    match: str | None = None,
+    stop: threading.Event | None = None,
+) -> FeedAmpError:
+    """Let one worker wait in vain, beside others, and return what it was told."""
+    told: list[FeedAmpError] = []
+
+    def work() -> None:
+        with pytest.raises(error, match=match) as raised:
+            with store.lock(KEY, wait=wait, stop=stop or VirtualEvent(world)):
+                pass
+        told.append(raised.value)
+
+    world.run(work, *others)
+    return told[0]
 
 
 def simulate(
@@ -150,7 +191,7 @@ def test_a_slow_look_does_not_make_a_young_lease_old(world: World) -> None:
         with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
             section.stay(world, seconds)
 
-    prompt = store_of(world, SlowVariables(world, at_once, variables))
+    prompt = store_of(world, variables)
     # Its first read takes effect after 13 s, when the prompt one's lease is a second old.
     late = store_of(world, SlowVariables(world, lambda random: next(first_pause, 0.0), variables))
     world.run(partial(enter, 12.0, prompt, 15.0), partial(enter, 0.0, late, 1.0))
@@ -159,7 +200,7 @@ def test_a_slow_look_does_not_make_a_young_lease_old(world: World) -> None:
 
 
 def test_the_next_one_enters_without_waiting_for_the_end_of_a_released_lease(world: World) -> None:
-    store = store_of(world, SlowVariables(world, at_once, values()))
+    store = store_of(world, values())
 
     def work() -> None:
         for _ in range(2):
@@ -173,30 +214,18 @@ def test_the_next_one_enters_without_waiting_for_the_end_of_a_released_lease(wor
 
 def test_a_dead_workers_lease_ends_after_its_time(world: World) -> None:
     variables = values() | {_lease_name(KEY): '{"nonce": "of the dead"}'}
-    store = store_of(world, SlowVariables(world, at_once, variables))
-    entered: list[float] = []
 
-    def work() -> None:
-        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
-            entered.append(world.time)
-
-    world.run(work)
+    entered = inside(world, store_of(world, variables))
 
     # All that have waited for it spread first: else all of them would write a lease at the same moment.
-    assert len(entered) == 1
-    assert TIMING.ttl + TIMING.settle <= entered[0] <= TIMING.ttl + 2 * TIMING.settle + TIMING.poll
+    assert TIMING.ttl + TIMING.settle <= entered <= TIMING.ttl + 2 * TIMING.settle + TIMING.poll
 
 
 @pytest.mark.parametrize("wait", [0.0, 7.0])
 def test_who_waits_in_vain_stops_in_time(world: World, wait: float) -> None:
     variables = values() | {_lease_name(KEY): '{"nonce": "of another"}'}
-    store = store_of(world, SlowVariables(world, at_once, variables))
 
-    def work() -> None:
-        with pytest.raises(TokenBusyError), store.lock(KEY, wait=wait, stop=VirtualEvent(world)):
-            pass
-
-    world.run(work)
+    turned_away(world, store_of(world, variables), wait=wait)
 
     assert world.time == wait
 
@@ -207,44 +236,27 @@ def test_who_writes_too_slowly_does_not_enter_and_does_not_wait_for_longer_than_
 ) -> None:
     store = store_of(world, SlowVariables(world, lambda random: 1.2, values()))
 
-    def work() -> None:
-        with (
-            pytest.raises(TokenStoreError, match=r"answer too slowly .*lease_bound"),
-            store.lock(KEY, wait=wait, stop=VirtualEvent(world)),
-        ):
-            pass
-
-    world.run(work)
+    turned_away(world, store, TokenStoreError, wait=wait, match=r"answer too slowly .*lease_bound")
 
     assert world.time < wait + 5.0
 
 
 def test_a_lease_that_is_overwritten_while_it_settles_does_not_let_its_owner_in(world: World) -> None:
     variables = values()
-    store = store_of(world, SlowVariables(world, at_once, variables))
 
     def overwrite() -> None:
         world.sleep(1.0)
         variables[_lease_name(KEY)] = '{"nonce": "of another"}'
 
-    def work() -> None:
-        with pytest.raises(TokenBusyError), store.lock(KEY, wait=5.0, stop=VirtualEvent(world)):
-            pass
-
-    world.run(work, overwrite)
+    turned_away(world, store_of(world, variables), TokenBusyError, overwrite, wait=5.0)
 
 
 def test_waiting_that_is_called_off_ends_at_once(world: World) -> None:
     stop = threading.Event()
     stop.set()
     variables = values() | {_lease_name(KEY): '{"nonce": "of another"}'}
-    store = store_of(world, SlowVariables(world, at_once, variables))
 
-    def work() -> None:
-        with pytest.raises(TokenBusyError), store.lock(KEY, wait=1000.0, stop=stop):
-            pass
-
-    world.run(work)
+    turned_away(world, store_of(world, variables), wait=1000.0, stop=stop)
 
     assert world.time == 0.0
 
@@ -260,13 +272,8 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def test_a_lease_that_is_nearly_over_is_left_to_end(world: World, stay: float, released: bool) -> None:
     """By the time that its release is written it could be another worker's turn."""
     variables = values()
-    store = store_of(world, SlowVariables(world, at_once, variables))
 
-    def work() -> None:
-        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
-            world.sleep(stay)
-
-    world.run(work)
+    inside(world, store_of(world, variables), stay=stay)
 
     record = TokenRecord.from_json(variables[_record_name(KEY)], KEY)
     assert bool(record.released) is released
@@ -301,7 +308,7 @@ def test_a_signal_while_the_lease_settles_makes_nobody_wait_for_its_end(world: W
 
     def follow() -> None:
         world.sleep(0.1)
-        store = store_of(world, SlowVariables(world, at_once, variables))
+        store = store_of(world, variables)
         with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
             entered.append(world.time)
 
@@ -346,14 +353,9 @@ def lease(**fields: object) -> str:
 
 def test_who_waits_says_once_for_whom(world: World, caplog: pytest.LogCaptureFixture) -> None:
     variables = values() | {_lease_name(KEY): lease()}
-    store = store_of(world, SlowVariables(world, at_once, variables))
-
-    def work() -> None:
-        with pytest.raises(TokenBusyError), store.lock(KEY, wait=7.0, stop=VirtualEvent(world)):
-            pass
 
     with caplog.at_level("INFO"):
-        world.run(work)
+        turned_away(world, store_of(world, variables), wait=7.0)
 
     assert [each.getMessage() for each in caplog.records] == [
         "Waiting for the access token of seller 'acme': host-7:42 renews it."
@@ -362,19 +364,11 @@ def test_who_waits_says_once_for_whom(world: World, caplog: pytest.LogCaptureFix
 
 def test_a_worker_with_other_times_refuses_to_work_beside_this_one(world: World) -> None:
     variables = values() | {_lease_name(KEY): lease(bound=5.0, settle=6.0)}
-    store = store_of(world, SlowVariables(world, at_once, variables))
+    words = r"host-7:42 .*'settle': 6\.0.*'settle': 1\.5"
 
-    def work() -> None:
-        words = r"host-7:42 .*'settle': 6\.0.*'settle': 1\.5"
-        with (
-            pytest.raises(TokenStoreError, match=words) as raised,
-            store.lock(KEY, wait=60.0, stop=VirtualEvent(world)),
-        ):
-            pass
-        assert raised.value.retryable
+    told = turned_away(world, store_of(world, variables), TokenStoreError, wait=60.0, match=words)
 
-    world.run(work)
-
+    assert told.retryable
     assert world.time == 0.0
 
 
@@ -385,29 +379,15 @@ def test_the_lease_of_a_worker_that_is_gone_may_have_other_times(
     """Times are changed while no worker runs; the last lease from before is still there."""
     record = seeded(KEY, "refresh", now=0).changed(released="released")
     variables = {_record_name(KEY): record.to_json(), _lease_name(KEY): lease(bound=5.0, **fields)}
-    store = store_of(world, SlowVariables(world, at_once, variables))
-    entered: list[float] = []
 
-    def work() -> None:
-        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
-            entered.append(world.time)
-
-    world.run(work)
-
-    assert len(entered) == 1
+    assert inside(world, store_of(world, variables)) > 0
 
 
 def test_a_slow_look_is_looked_again_and_blocks_nobody(world: World) -> None:
     """A lease that would be written late is not written at all."""
-    variables = values()
     took = iter([0.4, 0.4])  # the first look's two reads
-    store = store_of(world, SlowVariables(world, lambda random: next(took, 0.0), variables))
 
-    def work() -> None:
-        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
-            pass
-
-    world.run(work)
+    inside(world, store_of(world, SlowVariables(world, lambda random: next(took, 0.0), values())))
 
     assert world.time < TIMING.ttl / 2  # not after the end of a late lease of its own
 
@@ -424,16 +404,8 @@ def test_a_race_for_the_lease_that_was_lost_is_no_failure(world: World) -> None:
             super().set(name, value, description)
 
     variables[_record_name(KEY)] = seeded(KEY, "refresh", now=0).changed(released="released").to_json()
-    store = store_of(world, Racing(world, at_once, variables))
-    entered: list[float] = []
 
-    def work() -> None:
-        with store.lock(KEY, wait=100.0, stop=VirtualEvent(world)):
-            entered.append(world.time)
-
-    world.run(work)
-
-    assert len(entered) == 1
+    assert inside(world, store_of(world, Racing(world, at_once, variables))) > 0
 
 
 @pytest.mark.parametrize(

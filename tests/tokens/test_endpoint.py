@@ -1,9 +1,11 @@
-"""What is sent to the token endpoint, and what each of its answers means for the token that was sent."""
+"""What is sent to the token endpoint, what its answers mean for the token sent, and what errors tell."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import logging
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,71 +25,64 @@ from airflow_provider_feedamp.tokens.endpoint import (
     TokenEndpoint,
     TokenGrant,
 )
-from tests.tokens.conftest import endpoint_at
-from tests.tokens.edge import TokenServer, answers
+from tests.tokens.conftest import endpoint_at, failure
+from tests.tokens.edge import TokenServer, answers, hangs_up, plain, sends
 from tests.tokens.secrets import (
+    ACCESS_TOKEN,
     CLIENT_SECRET,
     CODE,
     NEW_ACCESS_TOKEN,
     NEW_REFRESH_TOKEN,
+    PAIR,
     REFRESH_TOKEN,
+    SECRETS,
     secrets_in,
     told,
 )
 
-PAIR = {
-    "access_token": NEW_ACCESS_TOKEN,
-    "token_type": "Bearer",
-    "refresh_token": NEW_REFRESH_TOKEN,
-    "expires_in": 3600,
-}
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
 CLIENT = {"client_id": "client-1", "client_secret": CLIENT_SECRET}
 
 
 # The request
 
 
+URL = "https://shop.test/back?a=b&c=d"
+CODE_FIELDS = {"grant_type": "authorization_code", "code": CODE}
+
+
 @pytest.mark.parametrize(
     ("encoding", "kind"), [("json", "application/json"), ("form", "application/x-www-form-urlencoded")]
 )
-def test_a_refresh_is_one_post_in_the_configured_encoding(
-    server: TokenServer, encoding: str, kind: str
+@pytest.mark.parametrize(
+    ("call", "sent"),
+    [
+        (
+            methodcaller("refresh", REFRESH_TOKEN),
+            {"grant_type": "refresh_token", "refresh_token": REFRESH_TOKEN},
+        ),
+        (methodcaller("exchange_code", CODE), CODE_FIELDS),
+        (methodcaller("exchange_code", CODE, URL), {**CODE_FIELDS, "redirect_url": URL}),
+    ],
+    ids=["a refresh token", "a code", "a code with a redirect URL"],
+)
+def test_a_token_call_is_one_post_in_the_configured_encoding(
+    server: TokenServer, encoding: str, kind: str, call: Any, sent: dict[str, str]
 ) -> None:
     server.will(answers(200, PAIR))
 
-    endpoint_at(server.url, encoding=encoding).refresh(REFRESH_TOKEN)
+    grant = call(endpoint_at(server.url, encoding=encoding))
 
     (request,) = server.received
-    fields = request.json if encoding == "json" else request.form
-    assert fields == {"grant_type": "refresh_token", "refresh_token": REFRESH_TOKEN, **CLIENT}
+    assert (request.json if encoding == "json" else request.form) == {**sent, **CLIENT}
     assert (request.method, request.target) == ("POST", "/api/v1/access_token")
     assert request.headers["content-type"] == kind
     assert request.headers["accept"] == "application/json"
     assert request.headers["user-agent"] == f"airflow-provider-feedamp/{__version__}"
-
-
-@pytest.mark.parametrize("encoding", ["json", "form"])
-def test_a_code_is_exchanged_in_the_configured_encoding(server: TokenServer, encoding: str) -> None:
-    server.will(answers(200, PAIR))
-
-    grant = endpoint_at(server.url, encoding=encoding).exchange_code(CODE)
-
-    (request,) = server.received
-    fields = request.json if encoding == "json" else request.form
-    assert fields == {"grant_type": "authorization_code", "code": CODE, **CLIENT}
     assert grant.refresh_token == NEW_REFRESH_TOKEN
-
-
-@pytest.mark.parametrize("encoding", ["json", "form"])
-def test_the_redirect_url_goes_with_a_code_only_when_it_is_given(server: TokenServer, encoding: str) -> None:
-    server.will(answers(200, PAIR))
-    url = "https://shop.test/back?a=b&c=d"
-
-    endpoint_at(server.url, encoding=encoding).exchange_code(CODE, url)
-
-    (request,) = server.received
-    fields = request.json if encoding == "json" else request.form
-    assert fields == {"grant_type": "authorization_code", "code": CODE, "redirect_url": url, **CLIENT}
 
 
 @pytest.mark.parametrize("encoding", ["json", "form"])
@@ -109,24 +104,16 @@ def test_a_token_of_any_characters_arrives_as_it_is(server: TokenServer, encodin
         )
 
 
-def test_neither_the_url_nor_a_header_carries_a_secret(server: TokenServer) -> None:
-    server.will(answers(200, PAIR))
-
-    endpoint_at(server.url).refresh(REFRESH_TOKEN)
-
-    (request,) = server.received
-    assert "authorization" not in request.headers
-    assert "cookie" not in request.headers
-    assert secrets_in(f"{request.target} {request.headers}") == []
-
-
-def test_a_cookie_of_one_answer_is_not_sent_with_the_next_request(server: TokenServer) -> None:
+def test_neither_the_url_nor_a_header_carries_a_secret_or_a_cookie(server: TokenServer) -> None:
     server.otherwise = answers(200, PAIR, {"Set-Cookie": "session=1; Path=/"})
 
     for _ in range(2):
         endpoint_at(server.url).refresh(REFRESH_TOKEN)
 
-    assert ["cookie" in request.headers for request in server.received] == [False, False]
+    for request in server.received:
+        assert not {"authorization", "cookie"} & request.headers.keys()
+        assert secrets_in(f"{request.target} {request.headers}") == []
+    assert len(server.received) == 2
 
 
 # Grants
@@ -170,18 +157,9 @@ def test_the_content_type_of_a_grant_does_not_matter(
 @pytest.mark.parametrize(
     ("expires_in", "lifetime"),
     [
-        (3600, 3600),
-        (1, 1),
-        (0.5, 0.5),
-        (59.9, 59.9),
-        ("3600", 3600),
-        (" 1800 ", 1800),
-        ("1e3", 1000),
-        (86400, MAX_LIFETIME),
-        (86401, MAX_LIFETIME),
-        (10**30, MAX_LIFETIME),
-        ("99999999999", MAX_LIFETIME),
-        (1e300, MAX_LIFETIME),
+        *((3600, 3600), (1, 1), (0.5, 0.5), (59.9, 59.9), ("3600", 3600), (" 1800 ", 1800), ("1e3", 1000)),
+        *((86400, MAX_LIFETIME), (86401, MAX_LIFETIME), (10**30, MAX_LIFETIME)),
+        *(("99999999999", MAX_LIFETIME), (1e300, MAX_LIFETIME)),
     ],
 )
 def test_expires_in_is_read_as_a_number_and_capped(
@@ -197,49 +175,22 @@ def test_expires_in_is_read_as_a_number_and_capped(
 @pytest.mark.parametrize(
     "raw",
     [
-        "null",
-        "0",
-        "-1",
-        "-1e9",
-        '""',
-        '"soon"',
-        '"1 hour"',
-        '"-5"',
-        '"nan"',
-        '"inf"',
-        "NaN",
-        "Infinity",
-        "1e999",
-        "true",
-        "false",
-        "[3600]",
-        '{"seconds": 3600}',
-        "1" + "0" * 400,
-        "1" + "0" * 5000,
+        *("null", "0", "-1", "-1e9", '""', '"soon"', '"1 hour"', '"-5"', '"nan"', '"inf"', "NaN", "Infinity"),
+        *("1e999", "true", "false", "[3600]", '{"seconds": 3600}', "1" + "0" * 400, "1" + "0" * 5000, None),
     ],
+    ids=lambda raw: str(raw)[:20],
 )
-def test_an_odd_expires_in_is_taken_for_an_hour_and_told(
-    server: TokenServer, endpoint: TokenEndpoint, raw: str
+def test_an_odd_or_missing_expires_in_is_taken_for_an_hour_and_told(
+    server: TokenServer, endpoint: TokenEndpoint, raw: str | None
 ) -> None:
-    body = json.dumps(PAIR).replace("3600", raw)
-    server.will(answers(200, body.encode()))
+    given = f'"expires_in": {raw}' if raw else '"x": 1'
+    server.will(answers(200, json.dumps(PAIR).replace('"expires_in": 3600', given).encode()))
 
     grant = endpoint.refresh(REFRESH_TOKEN)
 
     assert (grant.access_token, grant.refresh_token) == (NEW_ACCESS_TOKEN, NEW_REFRESH_TOKEN)
     assert grant.lifetime == DEFAULT_LIFETIME
     assert [oddity.split()[0] for oddity in grant.oddities] == ["expires_in"]
-
-
-def test_a_missing_expires_in_is_taken_for_an_hour_and_told(
-    server: TokenServer, endpoint: TokenEndpoint
-) -> None:
-    server.will(answers(200, {"access_token": NEW_ACCESS_TOKEN, "refresh_token": NEW_REFRESH_TOKEN}))
-
-    grant = endpoint.refresh(REFRESH_TOKEN)
-
-    assert grant.lifetime == DEFAULT_LIFETIME
-    assert len(grant.oddities) == 1
 
 
 @pytest.mark.parametrize("refresh_token", [None, "", "  ", 7, ["rt"]])
@@ -281,16 +232,10 @@ def test_a_byte_order_mark_does_not_cost_the_grant(
 
 
 HTML = b"<html><body><h1>Bad Gateway</h1></body></html>"
+
 REFUSED, CLIENT_BAD, CONFIG = GrantRefusedError, ClientRefusedError, ConfigurationError
+
 LOST, NOT_DONE = AnswerLostError, NotProcessedError
-
-
-def failure(endpoint: TokenEndpoint) -> FeedAmpError:
-    """Return the error that a refresh ends with, after a look at all that it tells."""
-    with pytest.raises(FeedAmpError) as caught:
-        endpoint.refresh(REFRESH_TOKEN)
-    assert secrets_in(told(caught.value)) == []
-    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -375,13 +320,29 @@ def test_every_answer_says_what_became_of_the_refresh_token(
     assert len(server.received) == 1
 
 
-@pytest.mark.parametrize("status", [*range(400, 408), *range(409, 425), *range(426, 429), *range(430, 500)])
-def test_without_a_code_only_a_401_and_a_403_refuse_a_token_and_no_other_4xx_does(
+@pytest.mark.parametrize(
+    "status",
+    [
+        *(*range(400, 408), *range(409, 425), *range(426, 429), *range(430, 500)),
+        *(*range(500, 512), 520, 522, 524, 598),
+    ],
+)
+def test_without_a_code_a_401_and_a_403_refuse_a_token_another_4xx_the_request_and_a_5xx_says_nothing(
     server: TokenServer, endpoint: TokenEndpoint, status: int
 ) -> None:
     server.will(answers(status, HTML))
 
-    assert type(failure(endpoint)) is (REFUSED if status in (401, 403) else CONFIG)
+    refused = REFUSED if status in (401, 403) else CONFIG
+    assert type(failure(endpoint)) is (refused if status < 500 else LOST)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_retry_after_on_another_5xx_does_not_prove_that_the_token_was_not_spent(
+    server: TokenServer, endpoint: TokenEndpoint, status: int
+) -> None:
+    server.will(answers(status, b"", {"Retry-After": "7"}))
+
+    assert type(failure(endpoint)) is LOST
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -413,15 +374,6 @@ def test_a_refusal_is_bare_when_no_code_says_that_the_grant_is_bad(
     assert error.bare is bare
 
 
-@pytest.mark.parametrize("status", [*range(500, 512), 520, 522, 524, 598])
-def test_after_any_5xx_nobody_knows_whether_the_token_was_spent(
-    server: TokenServer, endpoint: TokenEndpoint, status: int
-) -> None:
-    server.will(answers(status, HTML))
-
-    assert type(failure(endpoint)) is LOST
-
-
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
 @pytest.mark.parametrize(
     ("header", "seconds"),
@@ -448,15 +400,6 @@ def test_an_answer_that_asks_to_come_back_has_not_spent_the_token(
     assert error.retry_after == seconds
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
-def test_retry_after_on_another_5xx_does_not_prove_that_the_token_was_not_spent(
-    server: TokenServer, endpoint: TokenEndpoint, status: int
-) -> None:
-    server.will(answers(status, b"", {"Retry-After": "7"}))
-
-    assert type(failure(endpoint)) is LOST
-
-
 def test_a_stray_byte_in_a_message_does_not_hide_the_code_beside_it(
     server: TokenServer, endpoint: TokenEndpoint
 ) -> None:
@@ -472,3 +415,143 @@ def test_a_pair_that_was_granted_is_kept_whatever_else_the_answer_says(
     server.will(answers(200, {"access_token": "granted", "refresh_token": "next", "error": code}))
     grant = endpoint.refresh(REFRESH_TOKEN)
     assert (grant.access_token, grant.refresh_token) == ("granted", "next")
+
+
+# What errors tell: enough to act on, and never what was sent or granted
+
+ECHO = " ".join(SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": "Invalid_Client"}, "invalid_client"),
+        ({"error": "invalid_request", "error_description": ECHO}, "invalid_request"),
+        ([{"code": "field_invalid_value", "message": ECHO}], "field_invalid_value"),
+        ({"code": "invalid_payload"}, "invalid_payload"),
+        ({"error": {"code": "invalid_grant", "message": ECHO}}, "invalid_grant"),
+        ({"errors": [{"code": REFRESH_TOKEN}, {"code": "invalid_scope"}]}, "invalid_scope"),
+    ],
+)
+def test_a_known_code_is_shown(server: TokenServer, endpoint: TokenEndpoint, body: Any, code: str) -> None:
+    server.will(answers(400, body))
+
+    error = failure(endpoint)
+
+    assert error.codes == (code,)
+    assert f"({code})" in str(error)
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 429, 500, 503])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": REFRESH_TOKEN},
+        {"error": {"code": REFRESH_TOKEN}},
+        {"error": f"invalid_grant: {REFRESH_TOKEN}"},
+        {"code": ECHO, "message": ECHO},
+        [{"code": ECHO, "message": ECHO}],
+        [ECHO],
+        ECHO,
+        {"detail": [{"input": {"refresh_token": REFRESH_TOKEN}}]},
+    ],
+    ids=lambda body: type(body).__name__ + "-" + "-".join(body if isinstance(body, dict) else "")[:20],
+)
+def test_an_unknown_code_or_an_echo_of_what_was_sent_is_never_shown(
+    server: TokenServer, endpoint: TokenEndpoint, status: int, body: Any
+) -> None:
+    server.will(answers(status, body))
+
+    error = failure(endpoint)
+
+    assert error.codes == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "named"),
+    [
+        (401, {"error": "invalid_client"}, ClientRefusedError, ["'client-1'"]),
+        (404, b"<html>", ConfigurationError, [" request_encoding"]),
+    ],
+)
+def test_an_error_names_what_to_look_at_in_the_connection_and_the_server_s_request_id(
+    server: TokenServer, endpoint: TokenEndpoint, status: int, body: Any, kind: type, named: list[str]
+) -> None:
+    server.will(answers(status, body, {"X-Request-Id": "req-17"}))
+
+    error = failure(endpoint)
+
+    assert isinstance(error, kind)
+    assert all(each in str(error) for each in ("connection 'shop'", *named))
+    assert error.request_id == "req-17"
+
+
+def test_a_refused_code_is_a_refused_grant(server: TokenServer, endpoint: TokenEndpoint) -> None:
+    server.will(answers(400, {"error": "invalid_grant", "error_description": CODE}))
+
+    with pytest.raises(GrantRefusedError) as refused:
+        endpoint.exchange_code(CODE)
+
+    assert secrets_in(told(refused.value)) == []
+    assert refused.value.answer_lost is False
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[TokenServer]:
+    running = TokenServer()
+    running.otherwise = answers(200, PAIR)
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_told_without_its_target(
+    server: TokenServer, endpoint: TokenEndpoint, elsewhere: TokenServer, status: int
+) -> None:
+    for location in (f"{elsewhere.url}?token={REFRESH_TOKEN}", "/api/v1/access_token"):
+        server.received.clear()
+        server.will(answers(status, b"", {"Location": location}))
+
+        error = failure(endpoint)
+
+        assert isinstance(error, ConfigurationError)
+        assert error.status == status
+        assert "redirect" in str(error)
+        assert elsewhere.received == []
+        assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("encoding", ["json", "form"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        answers(200, PAIR),
+        answers(200, {"access_token": ACCESS_TOKEN, "expires_in": ECHO}),
+        answers(401, {"error": "invalid_grant", "error_description": ECHO}),
+        answers(401, {"error": "invalid_client", "error_description": ECHO}),
+        answers(400, ECHO.encode()),
+        answers(302, b"", {"Location": f"http://127.0.0.1:9/?{REFRESH_TOKEN}"}),
+        answers(429, ECHO.encode(), {"Retry-After": REFRESH_TOKEN}),
+        answers(500, f"Traceback: {ECHO}".encode()),
+        sends(plain(200, PAIR)[:-20]),
+        sends(ECHO.encode()),
+        sends(f"HTTP/1.1 {ECHO}\r\n\r\n".encode()),
+        hangs_up,
+    ],
+)
+def test_nothing_secret_is_logged_even_at_debug(
+    server: TokenServer, caplog: pytest.LogCaptureFixture, act: Any, encoding: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.will(act)
+
+    try:
+        shown = repr(endpoint_at(server.url, encoding=encoding).refresh(REFRESH_TOKEN))
+    except FeedAmpError as error:
+        shown = told(error)
+        logging.getLogger("task").exception("The task failed")
+
+    records = " ".join(json.dumps(vars(record), default=repr) for record in caplog.records)
+    assert secrets_in(caplog.text + records + shown) == []
+    assert "access_token" in caplog.text  # the transport's own DEBUG lines were seen

@@ -21,6 +21,7 @@ from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreEr
 from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
+from airflow_provider_feedamp.tokens.store import SUPERVISOR
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, held, record, sqlite
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ def test_a_child_forked_while_an_engine_is_being_made_can_make_its_own(
 ) -> None:
     monkeypatch.setenv(VARIABLE, sqlite(tmp_path))
 
-    with sql_store._GUARD:
+    with SUPERVISOR.lock:
         code = exit_code_of_child(lambda: use(SqlDatabase(CONN_ID)) != 1)
 
     assert code == 0
