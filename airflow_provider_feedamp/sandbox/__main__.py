@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
 _NEEDED = ("fastapi", "starlette", "uvicorn", "pydantic")
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        return _run(_settings(arguments), arguments)
+        return _run(_settings(arguments), arguments.port, arguments.ready_file)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
@@ -43,17 +42,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
 
-def _run(settings: SandboxSettings, arguments: argparse.Namespace) -> int:
+def _run(settings: SandboxSettings, port: int, ready_file: Path | None) -> int:
     from airflow_provider_feedamp.sandbox.server import serve
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
-    ready_file: Path | None = arguments.ready_file
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
-    with serve(settings, port=arguments.port) as sandbox:
-        _announce(sandbox, settings, ready_file)
+    with serve(settings, port=port) as sandbox:
+        connections = {seller: sandbox.connection(seller) for seller in settings.sellers}
+        print(f"FeedAMP sandbox is ready on {sandbox.base_url} (end it with Ctrl-C)")
+        for seller, connection in connections.items():
+            print(f"Connection of seller {seller}:")
+            print(f"  export AIRFLOW_CONN_FEEDAMP_DEFAULT={shlex.quote(json.dumps(connection))}")
+        sys.stdout.flush()
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.touch(mode=0o600)
+            partial.write_text(json.dumps({"base_url": sandbox.base_url, "connections": connections}))
+            partial.replace(ready_file)
         ended.wait()
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
@@ -86,10 +94,10 @@ def _port(text: str) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> SandboxSettings:
-    from airflow_provider_feedamp.sandbox.settings import SandboxSettings, checked_settings
+    from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
     known = SandboxSettings.model_fields
-    settings = checked_settings(
+    settings = SandboxSettings.checked(
         {name: value for name, value in vars(arguments).items() if name in known and value is not None}
     )
     # The value is text for a setting that is a text, and JSON for all others.
@@ -104,22 +112,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _announce(sandbox: RunningSandbox, settings: SandboxSettings, ready_file: Path | None) -> None:
-    connections = {seller: sandbox.connection(seller) for seller in settings.sellers}
-    lines = [f"FeedAMP sandbox is ready on {sandbox.base_url} (end it with Ctrl-C)"]
-    for seller, connection in connections.items():
-        value = shlex.quote(json.dumps(connection))
-        lines += [f"Connection of seller {seller}:", f"  export AIRFLOW_CONN_FEEDAMP_DEFAULT={value}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
-    if ready_file is not None:
-        ready = json.dumps({"base_url": sandbox.base_url, "connections": connections})
-        partial = ready_file.with_name(ready_file.name + ".partial")
-        partial.touch(mode=0o600)
-        partial.write_text(ready, encoding="utf-8")
-        partial.replace(ready_file)
 
 
 def _fail(message: str) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from airflow_provider_feedamp.sandbox.control import SandboxControl
-from airflow_provider_feedamp.sandbox.endpoints import API_PREFIX, create_app
+from airflow_provider_feedamp.sandbox.endpoints import API_PREFIX, SandboxApp
 from airflow_provider_feedamp.sandbox.state import SandboxState
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def serve(
     """
     state = SandboxState(settings, now)
     config = uvicorn.Config(
-        create_app(state),
+        SandboxApp(state),
         lifespan="off",
         ws="none",
         log_config=None,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+
+from airflow_provider_feedamp.sandbox.models import TokenRequest, Tokens, in_words
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.settings import SandboxClock, SandboxSettings
@@ -16,6 +21,10 @@ INVALID_CLIENT = "invalid_client"
 INVALID_GRANT = "invalid_grant"
 INVALID_REQUEST = "invalid_request"
 UNSUPPORTED_GRANT = "unsupported_grant_type"
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+_ENCODINGS = {"both": (JSON, FORM), "json": (JSON,), "form": (FORM,)}
 
 
 class GrantRefused(Exception):
@@ -31,16 +40,6 @@ class GrantRefused(Exception):
         self.error = error
         self.description = description
         self.seller = seller
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a successful token call hands out."""
-
-    seller: str
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    expires_in: int
 
 
 @dataclass(slots=True)
@@ -71,20 +70,12 @@ class TokenIssuer:
     def __init__(self, settings: SandboxSettings, clock: SandboxClock) -> None:
         self._settings = settings
         self._clock = clock
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._families = 0
         self._codes: dict[str, tuple[str, datetime]] = {}
         self._used_codes: dict[str, str] = {}
         self._refresh: dict[str, _RefreshToken] = {}
         self._access: dict[str, _AccessToken] = {}
-
-    def check_client(self, client_id: str, client_secret: str) -> None:
-        """Refuse any other client, and this one without its secret.
-
-        :raises GrantRefused: ``invalid_client``.
-        """
-        if (client_id, client_secret) != (self._settings.client_id, self._settings.client_secret):
-            raise GrantRefused(INVALID_CLIENT, "unknown client_id or wrong client_secret")
 
     def authorize(self, seller: str) -> str:
         """Return a new single-use code for the seller."""
@@ -94,23 +85,33 @@ class TokenIssuer:
 
     def connect(self, seller: str) -> str:
         """Return the refresh token of a new authorisation, as if the seller had clicked through it."""
-        return self._new_refresh(seller, self._new_family()).value
+        self._families += 1
+        return self._new_refresh(seller, self._families).value
 
-    def grant(self, fields: TokenFields) -> Grant:
+    def grant(self, fields: dict[str, Any]) -> Tokens:
         """Answer a token request.
 
         :param fields: Its fields.
         :raises GrantRefused: when something is missing, or the client, the code or the token is not good.
         """
-        asked = fields.needed("grant_type")
-        self.check_client(fields.needed("client_id"), fields.needed("client_secret"))
-        if asked == "authorization_code":
-            return self.exchange(fields.needed("code"))
-        if asked == "refresh_token":
-            return self.refresh(fields.needed("refresh_token"))
-        raise GrantRefused(UNSUPPORTED_GRANT, f"grant_type must be {' or '.join(GRANTS)}")
+        # What is empty is not there.
+        given = {name: value for name, value in fields.items() if value != ""}
+        try:
+            asked = TokenRequest.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            code = UNSUPPORTED_GRANT if first["type"] == "literal_error" else INVALID_REQUEST
+            raise GrantRefused(code, f"{first['loc'][0]} {in_words(first)[1]}") from None
+        settings = self._settings
+        if (asked.client_id, asked.client_secret) != (settings.client_id, settings.client_secret):
+            raise GrantRefused(INVALID_CLIENT, "unknown client_id or wrong client_secret")
+        code_grant = asked.grant_type == "authorization_code"
+        value = asked.code if code_grant else asked.refresh_token
+        if value is None:
+            raise GrantRefused(INVALID_REQUEST, f"{'code' if code_grant else 'refresh_token'} is required")
+        return self.exchange(value) if code_grant else self.refresh(value)
 
-    def exchange(self, code: str) -> Grant:
+    def exchange(self, code: str) -> Tokens:
         """Spend an authorisation code.
 
         :raises GrantRefused: when it is unknown, was used before, or is too old.
@@ -123,9 +124,9 @@ class TokenIssuer:
         self._used_codes[code] = seller
         if self._clock.now() >= expires_at:
             raise GrantRefused(INVALID_GRANT, "the code has expired", seller)
-        return self._grant(self._new_refresh(seller, self._new_family()))
+        return self._granted(self._refresh[self.connect(seller)])
 
-    def refresh(self, refresh_token: str) -> Grant:
+    def refresh(self, refresh_token: str) -> Tokens:
         """Spend a refresh token, by the rules of the rotation mode.
 
         :raises GrantRefused: when it is unknown, expired, revoked, or replaced and the mode does not forgive.
@@ -133,17 +134,21 @@ class TokenIssuer:
         token = self._refresh.get(refresh_token)
         if token is None:
             raise GrantRefused(INVALID_GRANT, "unknown refresh token")
-        now = self._clock.now()
-        if token.replaced_by is not None:
-            token = self._forgive(token, now)
+        now, rotation = self._clock.now(), self._settings.rotation
+        if token.replaced_at is not None:
+            grace = timedelta(seconds=self._settings.grace_seconds)
+            if rotation != "grace" or now >= token.replaced_at + grace:
+                raise self._reused(token)
+            while token.replaced_by is not None:
+                token = self._refresh[token.replaced_by]
         if token.revoked or now >= token.expires_at:
             reason = "was revoked" if token.revoked else "has expired"
             raise GrantRefused(INVALID_GRANT, f"the refresh token {reason}", token.seller)
-        if self._settings.rotation == "static" or token.value != refresh_token:
-            return self._grant(token)
+        if rotation == "static" or token.value != refresh_token:
+            return self._granted(token)
         successor = self._new_refresh(token.seller, token.family)
         token.replaced_by, token.replaced_at = successor.value, now
-        return self._grant(successor)
+        return self._granted(successor)
 
     def seller_of(self, access_token: str) -> str | None:
         """Return the seller whose live access token this is, if it is one."""
@@ -167,50 +172,35 @@ class TokenIssuer:
     def live(self, seller: str) -> dict[str, list[str]]:
         """Return the seller's usable tokens, oldest first."""
         now = self._clock.now()
-        refresh = [
-            token.value
-            for token in self._refresh.values()
-            if token.seller == seller
-            and not token.revoked
-            and token.replaced_by is None
-            and now < token.expires_at
-        ]
-        access = [
-            value
-            for value, token in self._access.items()
-            if token.seller == seller and now < token.expires_at
-        ]
-        return {"refresh_tokens": refresh, "access_tokens": access}
 
-    def _forgive(self, token: _RefreshToken, now: datetime) -> _RefreshToken:
-        """Return the newest of the family in grace; otherwise refuse the replaced token."""
-        mode = self._settings.rotation
-        if mode == "grace" and token.replaced_at is not None:
-            if now < token.replaced_at + timedelta(seconds=self._settings.grace_seconds):
-                while token.replaced_by is not None:
-                    token = self._refresh[token.replaced_by]
-                return token
-        if mode == "revoke_family":
-            self._revoke_family(token.family)
-            raise GrantRefused(
-                INVALID_GRANT, "the refresh token was used again: its family is revoked", token.seller
-            )
-        raise GrantRefused(INVALID_GRANT, "the refresh token was used before", token.seller)
+        def usable(tokens: dict[str, Any]) -> list[str]:
+            return [name for name, each in tokens.items() if each.seller == seller and now < each.expires_at]
 
-    def _revoke_family(self, family: int) -> None:
-        for token in self._refresh.values():
-            if token.family == family:
-                token.revoked = True
-        self._access = {value: token for value, token in self._access.items() if token.family != family}
+        kept = {
+            value: token
+            for value, token in self._refresh.items()
+            if not token.revoked and token.replaced_by is None
+        }
+        return {"refresh_tokens": usable(kept), "access_tokens": usable(self._access)}
 
-    def _grant(self, refresh: _RefreshToken) -> Grant:
+    def _reused(self, token: _RefreshToken) -> GrantRefused:
+        """Return the refusal of a replaced token; the mode may end all that came of it."""
+        if self._settings.rotation != "revoke_family":
+            return GrantRefused(INVALID_GRANT, "the refresh token was used before", token.seller)
+        for each in self._refresh.values():
+            each.revoked = each.revoked or each.family == token.family
+        self._access = {value: each for value, each in self._access.items() if each.family != token.family}
+        reason = "the refresh token was used again: its family is revoked"
+        return GrantRefused(INVALID_GRANT, reason, token.seller)
+
+    def _granted(self, refresh: _RefreshToken) -> Tokens:
+        seller, ttl = refresh.seller, self._settings.access_token_ttl
         if self._settings.revoke_old_access_token:
-            self.expire(refresh.seller)
-        ttl = self._settings.access_token_ttl
-        value = self._value("access", refresh.seller)
-        expires_at = self._clock.now() + timedelta(seconds=ttl)
-        self._access[value] = _AccessToken(refresh.seller, refresh.family, expires_at)
-        return Grant(refresh.seller, value, refresh.value, ttl)
+            self.expire(seller)
+        value = self._value("access", seller)
+        self._access[value] = _AccessToken(seller, refresh.family, self._clock.now() + timedelta(seconds=ttl))
+        pair = {"access_token": value, "token_type": "Bearer", "refresh_token": refresh.value}
+        return Tokens(**pair, expires_in=ttl, seller=seller)
 
     def _new_refresh(self, seller: str, family: int) -> _RefreshToken:
         expires_at = self._clock.now() + timedelta(seconds=self._settings.refresh_token_ttl)
@@ -218,74 +208,31 @@ class TokenIssuer:
         self._refresh[token.value] = token
         return token
 
-    def _new_family(self) -> int:
-        self._families += 1
-        return self._families
-
     def _value(self, kind: str, seller: str) -> str:
-        count = self._counts[seller] = self._counts.get(seller, 0) + 1
-        text = "\0".join((self._settings.seed, kind, seller, str(count)))
+        self._counts[seller] += 1
+        text = "\0".join((self._settings.seed, kind, seller, str(self._counts[seller])))
         return f"sbx-{kind}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:40]}"
 
 
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
-_ENCODINGS = {"both": (JSON, FORM), "json": (JSON,), "form": (FORM,)}
-GRANTS = ("authorization_code", "refresh_token")
-
-
-class TokenFields(dict[str, str]):
-    """The fields of one token request."""
-
-    def needed(self, name: str) -> str:
-        """Return a field that must be there and not empty.
-
-        :raises GrantRefused: ``invalid_request``.
-        """
-        if not self.get(name):
-            raise GrantRefused(INVALID_REQUEST, f"{name} is required")
-        return self[name]
-
-    @property
-    def grant(self) -> str:
-        """The grant that is asked for, or ``unknown``."""
-        asked = self.get("grant_type", "")
-        return asked if asked in GRANTS else "unknown"
-
-
-def token_fields(body: bytes, content_type: str, encoding: str) -> TokenFields:
+def token_fields(body: bytes, content_type: str, encoding: str) -> dict[str, Any]:
     """Return the fields of a token request, in either of the two encodings that FeedAMP's pages show.
 
-    :param body: The body as it came.
-    :param content_type: Its Content-Type header.
     :param encoding: The ``token_encoding`` setting.
     :raises GrantRefused: ``invalid_request``.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in _ENCODINGS[encoding]:
         raise GrantRefused(INVALID_REQUEST, f"send {' or '.join(_ENCODINGS[encoding])}")
-    fields = _json_fields(body) if kind == JSON else _form_fields(body)
-    for name, value in fields.items():
-        if not isinstance(value, str):
-            raise GrantRefused(INVALID_REQUEST, f"{name} must be a string")
-    return TokenFields((name, str(value)) for name, value in fields.items())
-
-
-def _json_fields(body: bytes) -> dict[str, object]:
     try:
-        value = json.loads(body.decode("utf-8"))
+        if kind == JSON:
+            fields = json.loads(body.decode("utf-8"))
+        else:
+            pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
+            fields = dict(pairs)
     except (ValueError, RecursionError) as error:
-        raise GrantRefused(INVALID_REQUEST, "the body is not JSON") from error
-    if not isinstance(value, dict):
+        raise GrantRefused(INVALID_REQUEST, f"the body is not {kind}") from error
+    if not isinstance(fields, dict):
         raise GrantRefused(INVALID_REQUEST, "the body must be an object")
-    return value
-
-
-def _form_fields(body: bytes) -> dict[str, object]:
-    try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
-    except ValueError as error:
-        raise GrantRefused(INVALID_REQUEST, "the body is not a form") from error
-    if len(dict(pairs)) != len(pairs):
+    if kind == FORM and len(fields) != len(pairs):
         raise GrantRefused(INVALID_REQUEST, "a field is given twice")
-    return dict(pairs)
+    return fields

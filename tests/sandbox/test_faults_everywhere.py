@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.sandbox.caller import Caller
 
-RESOURCES = {each.name: each.tag for each in OPERATIONS}
+RESOURCES = {each.name: each.tags[0] for each in OPERATIONS}
 
 
 def ask(caller: Caller, operation: str, **details: float) -> requests.Response:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from airflow_provider_feedamp.sandbox.faults import Fault, FaultQueue
-
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.sandbox.caller import Caller
@@ -153,12 +151,10 @@ def test_every_third_call_can_meet_a_fault(sandbox: RunningSandbox, acme: Caller
     assert [acme.find().status_code for _ in range(9)] == [200, 200, 503, 200, 200, 503, 200, 200, 200]
 
 
-def test_faults_are_met_in_the_order_in_which_they_were_set() -> None:
-    queue = FaultQueue()
-    queue.add(Fault("lose_answer", times=2))
-    queue.add(Fault("slow"))
-    kinds = [fault.kind if (fault := queue.take({"token"})) else None for _ in range(4)]
-    assert kinds == ["lose_answer", "lose_answer", "slow", None]
+def test_faults_are_met_in_the_order_in_which_they_were_set(sandbox: RunningSandbox, acme: Caller) -> None:
+    sandbox.control.fault("http_error", on="data", status=500, times=2)
+    sandbox.control.fault("http_error", on="orders", status=502)
+    assert [acme.find().status_code for _ in range(4)] == [500, 500, 502, 200]
 
 
 @pytest.mark.parametrize(

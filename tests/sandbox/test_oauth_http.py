@@ -55,6 +55,17 @@ def test_the_seller_sees_a_page_and_a_click_brings_the_code_and_the_state(
     assert token in sandbox.control.access_tokens("globex")
 
 
+def test_the_page_chooses_nobody_and_a_click_without_a_seller_is_refused(sandbox: RunningSandbox) -> None:
+    assert 'name="sandbox_seller" list="sellers" autocomplete="off" required>' in authorize(sandbox).text
+    assert 'value="acme">' in authorize(sandbox, sandbox_seller="acme").text.partition("<datalist")[2]
+    assert 'value="acme"' not in authorize(sandbox, sandbox_seller="acme").text.partition("<datalist")[0]
+    form = {"response_type": "code", "client_id": "demo-client", "state": "s", "redirect_url": CALLBACK}
+    for seller in ({}, {"sandbox_seller": ""}, {"sandbox_seller": "nobody"}):
+        data = {**form, **seller, "decision": "approve"}
+        answer = requests.post(sandbox.base_url + "/authorize", data, allow_redirects=False, timeout=30)
+        assert (answer.status_code, answer.json()[0]["code"]) == (400, "INVALID_QUERY_PARAM")
+
+
 def test_the_page_escapes_what_the_marketplace_sent(sandbox: RunningSandbox) -> None:
     assert "<script>" not in authorize(sandbox, state='"><script>', sandbox_seller="<script>").text
 
