@@ -70,13 +70,15 @@ class StoredOrder(Stored):
         body: Json = json.loads(self.raw)
         return body
 
-    def done(self, line: str) -> int:
-        """Return how much of a line is shipped or cancelled."""
-        return sum(e["quantity"] for e in (*self.shipments.get(line, ()), *self.cancellations.get(line, ())))
-
-    def pending(self, line: str) -> int:
-        """Return how much of a line is neither."""
-        return self.quantities[line] - self.done(line)
+    def pending(self) -> dict[str, int]:
+        """Return how much of each line is neither shipped nor cancelled."""
+        entries = {
+            line: (*self.shipments.get(line, ()), *self.cancellations.get(line, ()))
+            for line in self.quantities
+        }
+        return {
+            line: self.quantities[line] - sum(e["quantity"] for e in done) for line, done in entries.items()
+        }
 
     @property
     def has_activity(self) -> bool:
@@ -86,7 +88,7 @@ class StoredOrder(Stored):
     @property
     def all_done(self) -> bool:
         """Whether every quantity is shipped or cancelled."""
-        return self.has_activity and all(self.pending(line) == 0 for line in self.quantities)
+        return self.has_activity and not any(self.pending().values())
 
     @property
     def status(self) -> str:
@@ -115,7 +117,7 @@ class StoredOrder(Stored):
         return {
             **body,
             "is_marketplace_fulfilled": bool(body.get("is_marketplace_fulfilled")),
-            "fulfillments": list(self._lines()) if self.has_activity else [],
+            "fulfillments": self._lines(idle=False) if self.has_activity else [],
             "acknowledged": self.acknowledged,
             "status": self.status,
             "errors": self.errors,
@@ -124,23 +126,23 @@ class StoredOrder(Stored):
     def fulfillments(self) -> Json:
         """Return the answer of Get Fulfillments (A4.6); lines without activity are shown as ``PENDING``."""
         return {
-            "status": _progress(self.has_activity, done=self.all_done),
+            "status": _progress(self.has_activity, self.all_done),
             "is_marketplace_fulfilled": bool(self.body.get("is_marketplace_fulfilled")),
-            "fulfillments": list(self._lines(idle=True)),
+            "fulfillments": self._lines(idle=True),
         }
 
-    def _lines(self, *, idle: bool = False) -> Iterator[Json]:
-        for line in self.quantities:
-            shipments, cancellations = self.shipments.get(line, []), self.cancellations.get(line, [])
-            active, pending = bool(shipments or cancellations), self.pending(line)
-            if active or idle:
-                yield {
-                    "mp_line_number": line,
-                    "shipments": shipments,
-                    "cancellations": cancellations,
-                    "status": _progress(active, done=not pending),
-                    "pending": {"quantity": pending},
-                }
+    def _lines(self, *, idle: bool) -> list[Json]:
+        return [
+            {
+                "mp_line_number": line,
+                "shipments": self.shipments.get(line, []),
+                "cancellations": self.cancellations.get(line, []),
+                "status": _progress(pending < self.quantities[line], pending == 0),
+                "pending": {"quantity": pending},
+            }
+            for line, pending in self.pending().items()
+            if idle or pending < self.quantities[line]
+        ]
 
     def whole(self) -> Json:
         """Return the order with FeedAMP's times, and ``raw``, the body exactly as it was last sent."""
@@ -148,7 +150,7 @@ class StoredOrder(Stored):
         return {**self.resource(), **times, "raw": self.raw.decode("utf-8")}
 
 
-def _progress(active: bool, *, done: bool) -> str:
+def _progress(active: bool, done: bool) -> str:
     return ("COMPLETE" if done else "PARTIALLY_FULFILLED") if active else "PENDING"
 
 
@@ -302,8 +304,8 @@ class SellerAccount:
         old = known.marketplace_state
         if self._settings.strict_transitions and old in CLOSED_STATES and state != old:
             raise bad_request(f"'marketplace_state' cannot leave {old}")
-        touched = known.shipments.keys() | known.cancellations.keys()
-        if any(quantities.get(line, 0) < known.done(line) for line in touched):
+        left = known.pending() if known.has_activity else {}
+        if any(quantities.get(line, 0) < known.quantities[line] - amount for line, amount in left.items()):
             raise bad_request("'order_lines' has less than the seller shipped or cancelled")
         known.raw, known.marketplace_state, known.quantities = raw, state, quantities
         return known, False
@@ -391,9 +393,7 @@ class SellerAccount:
             "shipped_date": shipped_date or self._clock.now().date().isoformat(),
             **({} if tracking_url is None else {"tracking_url": tracking_url}),
         }
-        for line, amount in _portions(order, mp_line_number, quantity):
-            order.shipments.setdefault(line, []).append({"quantity": amount, **shipment})
-        return self._touched(order)
+        return self._enter(order, order.shipments, mp_line_number, quantity, shipment)
 
     def cancel(
         self,
@@ -405,9 +405,7 @@ class SellerAccount:
     ) -> Json:
         """Let the seller cancel one line or all that is pending."""
         order = self._open(mp_order_number)
-        for line, amount in _portions(order, mp_line_number, quantity):
-            order.cancellations.setdefault(line, []).append({"quantity": amount, "reason": reason})
-        return self._touched(order)
+        return self._enter(order, order.cancellations, mp_line_number, quantity, {"reason": reason})
 
     def resolve_errors(self, *, mp_order_number: str) -> Json:
         """Let the seller resolve an order's errors, which presumably clears them."""
@@ -498,6 +496,28 @@ class SellerAccount:
         order.seller_updated_at = self._clock.now()
         return order.whole()
 
+    def _enter(
+        self,
+        order: StoredOrder,
+        kept: dict[str, list[Json]],
+        line: str | None,
+        quantity: int | None,
+        what: Json,
+    ) -> Json:
+        """Enter what the seller does with a quantity of a line, or with all that is pending."""
+        pending = order.pending()
+        if line is not None and line not in pending:
+            raise bad_request("the order has no such line")
+        if line is None and quantity is not None:
+            raise bad_request("a quantity needs its line")
+        portions = pending if line is None else {line: pending[line] if quantity is None else quantity}
+        portions = {each: amount for each, amount in portions.items() if amount > 0}
+        if not portions or any(amount > pending[each] for each, amount in portions.items()):
+            raise bad_request("the order has not that much pending")
+        for each, amount in portions.items():
+            kept.setdefault(each, []).append({"quantity": amount, **what})
+        return self._touched(order)
+
 
 def _repeated(place: str, numbers: list[str]) -> list[Problem]:
     """Return the problems of lines whose number an earlier line has."""
@@ -517,20 +537,6 @@ def _no_lines(place: str, numbers: Iterable[str | None], order: StoredOrder) -> 
         for index, number in enumerate(numbers)
         if number is not None and number not in order.quantities
     ]
-
-
-def _portions(order: StoredOrder, line: str | None, quantity: int | None) -> list[tuple[str, int]]:
-    """Return how much of which lines an action covers."""
-    if line is not None and line not in order.quantities:
-        raise bad_request("the order has no such line")
-    if line is None and quantity is not None:
-        raise bad_request("a quantity needs its line")
-    lines = [line] if line is not None else list(order.quantities)
-    wanted = [(each, order.pending(each) if quantity is None else quantity) for each in lines]
-    portions = [(each, amount) for each, amount in wanted if amount > 0]
-    if not portions or any(amount > order.pending(each) for each, amount in portions):
-        raise bad_request("the order has not that much pending")
-    return portions
 
 
 def _given(

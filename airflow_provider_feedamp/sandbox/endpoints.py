@@ -29,13 +29,7 @@ from airflow_provider_feedamp.sandbox.accounts import SellerAccount, StoredOrder
 from airflow_provider_feedamp.sandbox.faults import TRANSPORT, AsciiJSON, deliver, error_response
 from airflow_provider_feedamp.sandbox.models import INVALID_QUERY, Json, Problem, Refusal, Segment
 from airflow_provider_feedamp.sandbox.state import SandboxState, act
-from airflow_provider_feedamp.sandbox.tokens import (
-    FORM,
-    INVALID_CLIENT,
-    INVALID_GRANT,
-    GrantRefused,
-    token_fields,
-)
+from airflow_provider_feedamp.sandbox.tokens import FORM, GrantRefused, token_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -257,8 +251,8 @@ api = APIRouter(
 )
 
 
-# Thousands of calls come here: its route is tried first, and its path is read without FastAPI, which would need
-# a tenth of the time.
+# Thousands of calls come here: its route is tried first, and its path is read without FastAPI, which would
+# take a tenth of the time.
 @api.put(_ORDER, openapi_extra={"parameters": [_NUMBER]}, **_write("orders", models.Order))
 async def place_order(call: Call, order: models.NewOrder) -> Response:
     """Place Order [D]: inserts or updates; status and body of the answer are guessed."""
@@ -453,7 +447,7 @@ async def access_token(request: Request) -> Response:
             tokens = sandbox.tokens.grant(fields)
         except GrantRefused as refusal:
             counters.count(refusal.seller, "tokens", grant_type, refusal.error)
-            chosen = refusal.error in (INVALID_CLIENT, INVALID_GRANT)
+            chosen = refusal.error in ("invalid_client", "invalid_grant")
             problem = Problem(code=refusal.error, message=refusal.description)
             raise Refusal(settings.token_error_status if chosen else 400, problem) from refusal
         counters.count(tokens.seller, "tokens", grant_type, "issued")

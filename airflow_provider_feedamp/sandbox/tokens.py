@@ -17,10 +17,6 @@ from airflow_provider_feedamp.sandbox.models import TokenRequest, Tokens, in_wor
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.settings import SandboxClock, SandboxSettings
 
-INVALID_CLIENT = "invalid_client"
-INVALID_GRANT = "invalid_grant"
-INVALID_REQUEST = "invalid_request"
-UNSUPPORTED_GRANT = "unsupported_grant_type"
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -43,7 +39,7 @@ class GrantRefused(Exception):
 
 
 @dataclass(slots=True)
-class _RefreshToken:
+class _Token:
     value: str = field(repr=False)
     seller: str
     family: int
@@ -51,13 +47,6 @@ class _RefreshToken:
     revoked: bool = False
     replaced_by: str | None = field(default=None, repr=False)
     replaced_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _AccessToken:
-    seller: str
-    family: int
-    expires_at: datetime
 
 
 class TokenIssuer:
@@ -74,8 +63,8 @@ class TokenIssuer:
         self._families = 0
         self._codes: dict[str, tuple[str, datetime]] = {}
         self._used_codes: dict[str, str] = {}
-        self._refresh: dict[str, _RefreshToken] = {}
-        self._access: dict[str, _AccessToken] = {}
+        self._refresh: dict[str, _Token] = {}
+        self._access: dict[str, _Token] = {}
 
     def authorize(self, seller: str) -> str:
         """Return a new single-use code for the seller."""
@@ -100,15 +89,15 @@ class TokenIssuer:
             asked = TokenRequest.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            code = UNSUPPORTED_GRANT if first["type"] == "literal_error" else INVALID_REQUEST
+            code = "unsupported_grant_type" if first["type"] == "literal_error" else "invalid_request"
             raise GrantRefused(code, f"{first['loc'][0]} {in_words(first)[1]}") from None
         settings = self._settings
         if (asked.client_id, asked.client_secret) != (settings.client_id, settings.client_secret):
-            raise GrantRefused(INVALID_CLIENT, "unknown client_id or wrong client_secret")
+            raise GrantRefused("invalid_client", "unknown client_id or wrong client_secret")
         code_grant = asked.grant_type == "authorization_code"
         value = asked.code if code_grant else asked.refresh_token
         if value is None:
-            raise GrantRefused(INVALID_REQUEST, f"{'code' if code_grant else 'refresh_token'} is required")
+            raise GrantRefused("invalid_request", f"{'code' if code_grant else 'refresh_token'} is required")
         return self.exchange(value) if code_grant else self.refresh(value)
 
     def exchange(self, code: str) -> Tokens:
@@ -117,13 +106,13 @@ class TokenIssuer:
         :raises GrantRefused: when it is unknown, was used before, or is too old.
         """
         if code in self._used_codes:
-            raise GrantRefused(INVALID_GRANT, "the code was used before", self._used_codes[code])
+            raise GrantRefused("invalid_grant", "the code was used before", self._used_codes[code])
         if code not in self._codes:
-            raise GrantRefused(INVALID_GRANT, "unknown code")
+            raise GrantRefused("invalid_grant", "unknown code")
         seller, expires_at = self._codes.pop(code)
         self._used_codes[code] = seller
         if self._clock.now() >= expires_at:
-            raise GrantRefused(INVALID_GRANT, "the code has expired", seller)
+            raise GrantRefused("invalid_grant", "the code has expired", seller)
         return self._granted(self._refresh[self.connect(seller)])
 
     def refresh(self, refresh_token: str) -> Tokens:
@@ -133,7 +122,7 @@ class TokenIssuer:
         """
         token = self._refresh.get(refresh_token)
         if token is None:
-            raise GrantRefused(INVALID_GRANT, "unknown refresh token")
+            raise GrantRefused("invalid_grant", "unknown refresh token")
         now, rotation = self._clock.now(), self._settings.rotation
         if token.replaced_at is not None:
             grace = timedelta(seconds=self._settings.grace_seconds)
@@ -143,7 +132,7 @@ class TokenIssuer:
                 token = self._refresh[token.replaced_by]
         if token.revoked or now >= token.expires_at:
             reason = "was revoked" if token.revoked else "has expired"
-            raise GrantRefused(INVALID_GRANT, f"the refresh token {reason}", token.seller)
+            raise GrantRefused("invalid_grant", f"the refresh token {reason}", token.seller)
         if rotation == "static" or token.value != refresh_token:
             return self._granted(token)
         successor = self._new_refresh(token.seller, token.family)
@@ -153,58 +142,54 @@ class TokenIssuer:
     def seller_of(self, access_token: str) -> str | None:
         """Return the seller whose live access token this is, if it is one."""
         token = self._access.get(access_token)
-        return token.seller if token is not None and self._clock.now() < token.expires_at else None
+        live = token is not None and not token.revoked and self._clock.now() < token.expires_at
+        return token.seller if token is not None and live else None
 
     def expire(self, seller: str) -> int:
         """End the seller's live access tokens and return how many there were."""
-        live = self.live(seller)["access_tokens"]
-        for value in live:
-            del self._access[value]
-        return len(live)
+        return self._end(self._access, seller)
 
     def revoke(self, seller: str) -> int:
         """End the seller's live refresh tokens, as a seller who withdraws does; return how many."""
-        live = self.live(seller)["refresh_tokens"]
-        for value in live:
-            self._refresh[value].revoked = True
-        return len(live)
+        return self._end(self._refresh, seller)
 
     def live(self, seller: str) -> dict[str, list[str]]:
         """Return the seller's usable tokens, oldest first."""
-        now = self._clock.now()
+        kinds = {"refresh_tokens": self._refresh, "access_tokens": self._access}
+        return {kind: [each.value for each in self._live(tokens, seller)] for kind, tokens in kinds.items()}
 
-        def usable(tokens: dict[str, Any]) -> list[str]:
-            return [name for name, each in tokens.items() if each.seller == seller and now < each.expires_at]
+    def _live(self, tokens: dict[str, _Token], seller: str) -> list[_Token]:
+        now, mine = self._clock.now(), [each for each in tokens.values() if each.seller == seller]
+        return [each for each in mine if not each.revoked and not each.replaced_by and now < each.expires_at]
 
-        kept = {
-            value: token
-            for value, token in self._refresh.items()
-            if not token.revoked and token.replaced_by is None
-        }
-        return {"refresh_tokens": usable(kept), "access_tokens": usable(self._access)}
+    def _end(self, tokens: dict[str, _Token], seller: str) -> int:
+        live = self._live(tokens, seller)
+        for each in live:
+            each.revoked = True
+        return len(live)
 
-    def _reused(self, token: _RefreshToken) -> GrantRefused:
+    def _reused(self, token: _Token) -> GrantRefused:
         """Return the refusal of a replaced token; the mode may end all that came of it."""
         if self._settings.rotation != "revoke_family":
-            return GrantRefused(INVALID_GRANT, "the refresh token was used before", token.seller)
-        for each in self._refresh.values():
+            return GrantRefused("invalid_grant", "the refresh token was used before", token.seller)
+        for each in (*self._refresh.values(), *self._access.values()):
             each.revoked = each.revoked or each.family == token.family
-        self._access = {value: each for value, each in self._access.items() if each.family != token.family}
         reason = "the refresh token was used again: its family is revoked"
-        return GrantRefused(INVALID_GRANT, reason, token.seller)
+        return GrantRefused("invalid_grant", reason, token.seller)
 
-    def _granted(self, refresh: _RefreshToken) -> Tokens:
+    def _granted(self, refresh: _Token) -> Tokens:
         seller, ttl = refresh.seller, self._settings.access_token_ttl
         if self._settings.revoke_old_access_token:
             self.expire(seller)
         value = self._value("access", seller)
-        self._access[value] = _AccessToken(seller, refresh.family, self._clock.now() + timedelta(seconds=ttl))
+        expires_at = self._clock.now() + timedelta(seconds=ttl)
+        self._access[value] = _Token(value, seller, refresh.family, expires_at)
         pair = {"access_token": value, "token_type": "Bearer", "refresh_token": refresh.value}
         return Tokens(**pair, expires_in=ttl, seller=seller)
 
-    def _new_refresh(self, seller: str, family: int) -> _RefreshToken:
+    def _new_refresh(self, seller: str, family: int) -> _Token:
         expires_at = self._clock.now() + timedelta(seconds=self._settings.refresh_token_ttl)
-        token = _RefreshToken(self._value("refresh", seller), seller, family, expires_at)
+        token = _Token(self._value("refresh", seller), seller, family, expires_at)
         self._refresh[token.value] = token
         return token
 
@@ -222,7 +207,7 @@ def token_fields(body: bytes, content_type: str, encoding: str) -> dict[str, Any
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in _ENCODINGS[encoding]:
-        raise GrantRefused(INVALID_REQUEST, f"send {' or '.join(_ENCODINGS[encoding])}")
+        raise GrantRefused("invalid_request", f"send {' or '.join(_ENCODINGS[encoding])}")
     try:
         if kind == JSON:
             fields = json.loads(body.decode("utf-8"))
@@ -230,9 +215,9 @@ def token_fields(body: bytes, content_type: str, encoding: str) -> dict[str, Any
             pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
             fields = dict(pairs)
     except (ValueError, RecursionError) as error:
-        raise GrantRefused(INVALID_REQUEST, f"the body is not {kind}") from error
+        raise GrantRefused("invalid_request", f"the body is not {kind}") from error
     if not isinstance(fields, dict):
-        raise GrantRefused(INVALID_REQUEST, "the body must be an object")
+        raise GrantRefused("invalid_request", "the body must be an object")
     if kind == FORM and len(fields) != len(pairs):
-        raise GrantRefused(INVALID_REQUEST, "a field is given twice")
+        raise GrantRefused("invalid_request", "a field is given twice")
     return fields
