@@ -28,7 +28,7 @@ def status(caller: Caller) -> str:
 
 
 def play(caller: Caller, action: str, *more: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = getattr(caller.sandbox.control, action)("acme", "600A", "RET-1", *more)
+    answer: dict[str, Any] = getattr(caller.control, action)("acme", "600A", "RET-1", *more)
     return answer
 
 

@@ -10,7 +10,6 @@ from tests.sandbox.caller import return_, return_line
 from tests.sandbox.returning import RETURN, bring_to, create, shown, status
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.sandbox.caller import Caller
 
 LINE_REQUIRED = sorted(return_line())
@@ -92,10 +91,10 @@ def test_a_return_number_has_128_characters_at_most(acme: Caller) -> None:
     assert [create(acme, number="n" * length) for length in (128, 129)] == [201, 400]
 
 
-def test_a_return_to_a_store_needs_a_seller_on_v2(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_a_return_to_a_store_needs_a_seller_on_v2(acme: Caller) -> None:
     """A7.3, A10 [D] rt1: IN_STORE is valid for V2 only; setting seller_on_v2."""
     acme.place()
-    sandbox.control.change(seller_on_v2=False)
+    acme.control.change(seller_on_v2=False)
     assert [create(acme, return_type=kind) for kind in ("IN_STORE", "SHIP")] == [400, 201]
 
 
@@ -105,7 +104,7 @@ def test_what_the_seller_and_feedamp_set_is_not_writable(asked: Caller, name: st
     before = shown(asked)
     assert create(asked, **{name: "x"}) == 200
     assert shown(asked) == before
-    asked.sandbox.control.change(strict_fields=True)
+    asked.control.change(strict_fields=True)
     assert create(asked, **{name: "x"}) == 400
 
 
@@ -120,7 +119,7 @@ def test_the_same_put_again_is_never_refused(asked: Caller, wanted: str, strict:
     """A7.4 [U]: a second PUT; chosen so that a repeated one is harmless."""
     bring_to(asked, wanted)
     before = shown(asked)
-    asked.sandbox.control.change(strict_transitions=strict)
+    asked.control.change(strict_transitions=strict)
     assert [create(asked), create(asked, mp_order_number="600A")] == [200, 200]
     assert shown(asked) == before
 
@@ -128,7 +127,7 @@ def test_the_same_put_again_is_never_refused(asked: Caller, wanted: str, strict:
 @pytest.mark.parametrize("strict", [False, True])
 def test_another_put_replaces_a_return_until_the_seller_acts(asked: Caller, strict: bool) -> None:
     """A7.4 [U]; chosen."""
-    asked.sandbox.control.change(strict_transitions=strict)
+    asked.control.change(strict_transitions=strict)
     assert create(asked, return_line("R2", preauthorized=True)) == 200
     assert (status(asked), shown(asked)["return_lines"][0]["mp_return_line_number"]) == ("AUTHORIZED", "R2")
     assert create(asked) == 200
@@ -142,7 +141,7 @@ def test_another_put_after_the_seller_acted_is_a_switch(
 ) -> None:
     """A7.4 [U]; chosen: what the seller did is kept; setting strict_transitions."""
     bring_to(asked, wanted)
-    asked.sandbox.control.change(strict_transitions=strict)
+    asked.control.change(strict_transitions=strict)
     assert create(asked, return_line(reason="too small")) == expected
     assert status(asked) == wanted
 

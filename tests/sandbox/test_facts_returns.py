@@ -46,7 +46,7 @@ def test_a_return_is_authorized_at_once_when_all_its_lines_are(
 
 def test_a_return_shows_what_was_asked_and_what_the_seller_did(asked: Caller) -> None:
     """A7.3 [D] rt1: the fields; A7.4 [D] rtp: the number stands in the path alone."""
-    today = asked.sandbox.control.now()[:10]
+    today = asked.control.now()[:10]
     assert shown(asked) == {
         "status": "AWAITING_AUTHORIZATION",
         "rma": None,
@@ -136,7 +136,7 @@ def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(asked
     """A7.6 [I]: as for refunds."""
     bring_to(asked, "REFUNDED")
     complain(asked)
-    asked.sandbox.control.change(strict_transitions=True)
+    asked.control.change(strict_transitions=True)
     answers = [asked.call("POST", RETURN + "/complete") for _ in range(2)]
     assert [(each.status_code, each.json()) for each in answers] == [(200, {})] * 2
     assert (status(asked), shown(asked)["errors"]) == ("COMPLETED", [])
@@ -149,16 +149,16 @@ def test_completing_before_the_amounts_is_a_switch(
 ) -> None:
     """A7.6 [I]: expects REFUNDED; setting strict_transitions."""
     bring_to(asked, wanted)
-    asked.sandbox.control.change(strict_transitions=strict)
+    asked.control.change(strict_transitions=strict)
     assert complete(asked) == expected
     assert status(asked) == ("COMPLETED" if expected == 200 else wanted)
 
 
 def test_the_tail_of_completing_is_a_switch(asked: Caller) -> None:
     """A1 [U]: endpoint 18's last segment; setting return_complete_path."""
-    asked.sandbox.control.change(return_complete_path="done")
+    asked.control.change(return_complete_path="done")
     assert [complete(asked), asked.call("POST", RETURN + "/done").status_code] == [404, 200]
-    assert asked.sandbox.control.counters()["calls"]["complete_return"] == 1
+    assert asked.control.counters()["calls"]["complete_return"] == 1
 
 
 @pytest.mark.parametrize("body", [ERROR, [], [{"code": "X"}], [{"message": "m"}]], ids=str)
@@ -187,7 +187,7 @@ def test_entering_the_amounts_again_replaces_them_and_clears_the_errors(asked: C
 def test_reporting_an_error_of_a_completed_return_is_refused_when_strict(asked: Caller) -> None:
     """A7.7 [U]; setting strict_transitions."""
     bring_to(asked, "COMPLETED")
-    asked.sandbox.control.change(strict_transitions=True)
+    asked.control.change(strict_transitions=True)
     assert complain(asked) == 400
 
 
@@ -216,6 +216,6 @@ def test_the_seller_enters_amounts_for_lines_that_exist(asked: Caller, lines: li
 
 
 def test_the_seller_sees_the_hidden_instant_and_the_very_json(asked: Caller) -> None:
-    (seen,) = asked.sandbox.control.returns("acme")
+    (seen,) = asked.control.returns("acme")
     assert seen["placed_at"].startswith(shown(asked)["request_date"] + "T")
     assert seen["raw"].startswith('{"return_lines"')
