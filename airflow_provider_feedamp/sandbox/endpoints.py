@@ -446,10 +446,8 @@ async def access_token(request: Request) -> Response:
                 grant_type = fields["grant_type"]
             tokens = sandbox.tokens.grant(fields)
         except GrantRefused as refusal:
-            counters.count(refusal.seller, "tokens", grant_type, refusal.error)
-            chosen = refusal.error in ("invalid_client", "invalid_grant")
-            problem = Problem(code=refusal.error, message=refusal.description)
-            raise Refusal(settings.token_error_status if chosen else 400, problem) from refusal
+            counters.count(refusal.seller, "tokens", grant_type, refusal.problems[0].code)
+            raise
         counters.count(tokens.seller, "tokens", grant_type, "issued")
         return AsciiJSON(tokens.model_dump(), 200, {"Cache-Control": "no-store"})
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
-from airflow_provider_feedamp.sandbox.models import TokenRequest, Tokens, in_words
+from airflow_provider_feedamp.sandbox.models import Problem, Refusal, TokenRequest, Tokens, in_words
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.settings import SandboxClock, SandboxSettings
@@ -23,18 +23,14 @@ FORM = "application/x-www-form-urlencoded"
 _ENCODINGS = {"both": (JSON, FORM), "json": (JSON,), "form": (FORM,)}
 
 
-class GrantRefused(Exception):
-    """The token endpoint says no.
+class GrantRefused(Refusal):
+    """The token endpoint says no, in OAuth's words; never with a token.
 
-    :param error: OAuth error code.
-    :param description: The reason in words; never a token.
     :param seller: Whose code or refresh token it was, when it was one at all.
     """
 
-    def __init__(self, error: str, description: str, seller: str | None = None) -> None:
-        super().__init__(f"{error}: {description}")
-        self.error = error
-        self.description = description
+    def __init__(self, error: str, words: str, seller: str | None = None, status: int = 400) -> None:
+        super().__init__(status, Problem(code=error, message=words))
         self.seller = seller
 
 
@@ -93,7 +89,7 @@ class TokenIssuer:
             raise GrantRefused(code, f"{first['loc'][0]} {in_words(first)[1]}") from None
         settings = self._settings
         if (asked.client_id, asked.client_secret) != (settings.client_id, settings.client_secret):
-            raise GrantRefused("invalid_client", "unknown client_id or wrong client_secret")
+            raise self._refusal("unknown client_id or wrong client_secret", error="invalid_client")
         code_grant = asked.grant_type == "authorization_code"
         value = asked.code if code_grant else asked.refresh_token
         if value is None:
@@ -106,13 +102,13 @@ class TokenIssuer:
         :raises GrantRefused: when it is unknown, was used before, or is too old.
         """
         if code in self._used_codes:
-            raise GrantRefused("invalid_grant", "the code was used before", self._used_codes[code])
+            raise self._refusal("the code was used before", self._used_codes[code])
         if code not in self._codes:
-            raise GrantRefused("invalid_grant", "unknown code")
+            raise self._refusal("unknown code")
         seller, expires_at = self._codes.pop(code)
         self._used_codes[code] = seller
         if self._clock.now() >= expires_at:
-            raise GrantRefused("invalid_grant", "the code has expired", seller)
+            raise self._refusal("the code has expired", seller)
         return self._granted(self._refresh[self.connect(seller)])
 
     def refresh(self, refresh_token: str) -> Tokens:
@@ -122,7 +118,7 @@ class TokenIssuer:
         """
         token = self._refresh.get(refresh_token)
         if token is None:
-            raise GrantRefused("invalid_grant", "unknown refresh token")
+            raise self._refusal("unknown refresh token")
         now, rotation = self._clock.now(), self._settings.rotation
         if token.replaced_at is not None:
             grace = timedelta(seconds=self._settings.grace_seconds)
@@ -132,7 +128,7 @@ class TokenIssuer:
                 token = self._refresh[token.replaced_by]
         if token.revoked or now >= token.expires_at:
             reason = "was revoked" if token.revoked else "has expired"
-            raise GrantRefused("invalid_grant", f"the refresh token {reason}", token.seller)
+            raise self._refusal(f"the refresh token {reason}", token.seller)
         if rotation == "static" or token.value != refresh_token:
             return self._granted(token)
         successor = self._new_refresh(token.seller, token.family)
@@ -168,14 +164,17 @@ class TokenIssuer:
             each.revoked = True
         return len(live)
 
+    def _refusal(self, words: str, seller: str | None = None, error: str = "invalid_grant") -> GrantRefused:
+        return GrantRefused(error, words, seller, self._settings.token_error_status)
+
     def _reused(self, token: _Token) -> GrantRefused:
         """Return the refusal of a replaced token; the mode may end all that came of it."""
         if self._settings.rotation != "revoke_family":
-            return GrantRefused("invalid_grant", "the refresh token was used before", token.seller)
+            return self._refusal("the refresh token was used before", token.seller)
         for each in (*self._refresh.values(), *self._access.values()):
             each.revoked = each.revoked or each.family == token.family
         reason = "the refresh token was used again: its family is revoked"
-        return GrantRefused("invalid_grant", reason, token.seller)
+        return self._refusal(reason, token.seller)
 
     def _granted(self, refresh: _Token) -> Tokens:
         seller, ttl = refresh.seller, self._settings.access_token_ttl
