@@ -34,10 +34,6 @@ def complain(caller: Caller, *errors: dict[str, Any]) -> int:
     return caller.call("POST", REFUND + "/errors", json=list(errors) or [ERROR]).status_code
 
 
-def complete(caller: Caller) -> int:
-    return caller.call("POST", REFUND + "/complete").status_code
-
-
 def test_a_new_refund_is_ready_to_be_processed(refunded: Caller) -> None:
     """A6 [D] rfs: CREATED."""
     assert status(refunded) == "CREATED"
@@ -50,12 +46,6 @@ def test_any_reported_error_pauses_a_refund_until_the_seller_resolves_it(refunde
     assert (status(refunded), len(shown(refunded)["errors"])) == ("PAUSED", 1)
     assert refunded.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
     assert (status(refunded), shown(refunded)["errors"]) == ("CREATED", [])
-
-
-def test_a_processed_refund_is_complete(refunded: Caller) -> None:
-    """A6 [D] rfs: COMPLETE, not COMPLETED."""
-    complete(refunded)
-    assert status(refunded) == "COMPLETE"
 
 
 def test_a_refund_has_the_documented_fields(acme: Caller) -> None:
@@ -104,18 +94,6 @@ def test_no_two_sellers_share_an_id(refunded: Caller, globex: Caller) -> None:
     assert refunded.control.create_refund("globex", "600A")["feedamp_refund_id"] == 1002
 
 
-def test_lists_wrap_refunds_and_a_single_one_is_not_wrapped(refunded: Caller) -> None:
-    """A6.1 [D] rfs, A6.3 [D] rf1; A6.2 [I]: those of an order are not paged."""
-    assert refunded.call("GET", "/refunds").json() == {"refunds": [shown(refunded)], "next_cursor": None}
-    assert refunded.call("GET", "/orders/600A/refunds").json() == {"refunds": [shown(refunded)]}
-
-
-def test_an_order_without_refunds_has_an_empty_list(acme: Caller) -> None:
-    """A6.2 [I]: 404 only for an unknown order."""
-    acme.place()
-    assert acme.call("GET", "/orders/600A/refunds").json() == {"refunds": []}
-
-
 def test_more_than_a_page_of_an_orders_refunds_comes_at_once(acme: Caller) -> None:
     """A6.2 [I]: no paging."""
     acme.place()
@@ -142,76 +120,6 @@ def test_refunds_are_found_by_status_and_order(acme: Caller) -> None:
     assert found(mp_order_numbers="600C", refund_status="PAUSED") == []
     acme.control.resolve_refund_errors("acme", 1001)
     assert found(refund_status="CREATED") == [1001, 1003]
-
-
-def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(refunded: Caller) -> None:
-    """A6.4 [I]: 200 ``{}``, then a no-op."""
-    answers = [refunded.call("POST", REFUND + "/complete") for _ in range(2)]
-    assert [(each.status_code, each.json()) for each in answers] == [(200, {})] * 2
-    assert status(refunded) == "COMPLETE"
-
-
-@pytest.mark.parametrize(("strict", "answer", "after"), [(False, 200, "COMPLETE"), (True, 400, "PAUSED")])
-def test_completing_a_paused_refund_is_a_switch(
-    refunded: Caller, strict: bool, answer: int, after: str
-) -> None:
-    """A6.4 [I]: 400 behind strict_transitions."""
-    complain(refunded)
-    refunded.control.change(strict_transitions=strict)
-    assert (complete(refunded), status(refunded)) == (answer, after)
-
-
-def test_a_completed_refund_has_no_active_errors(refunded: Caller) -> None:
-    """A6.4 [U]; chosen."""
-    complain(refunded)
-    complete(refunded)
-    assert shown(refunded)["errors"] == []
-
-
-def test_the_tail_of_completing_is_a_switch(refunded: Caller) -> None:
-    """A1 [U]: endpoint 11's last segment; setting refund_complete_path."""
-    refunded.control.change(refund_complete_path="mark-done")
-    assert complete(refunded) == 404
-    assert status(refunded) == "CREATED"
-    assert refunded.call("POST", REFUND + "/mark-done").status_code == 200
-    assert status(refunded) == "COMPLETE"
-    assert refunded.control.counters()["calls"]["complete_refund"] == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [ERROR, [], [{"code": "X"}], [{"message": "m"}], [{"code": "", "message": "m"}], ["X"], None, "X", 1],
-    ids=str,
-)
-def test_reported_errors_are_a_list_of_code_and_message(refunded: Caller, body: object) -> None:
-    """A6.5 [D] rfe: an array, both required; A10: also for a single error."""
-    assert refunded.call("POST", REFUND + "/errors", json=body).status_code == 400
-    assert status(refunded) == "CREATED"
-
-
-def test_errors_are_appended(refunded: Caller) -> None:
-    """A6.5 [U]; chosen as for orders, so that a repeated report shows."""
-    complain(refunded)
-    complain(refunded)
-    assert shown(refunded)["errors"] == [ERROR, ERROR]
-
-
-@pytest.mark.parametrize(("strict", "answer", "after"), [(False, 200, "PAUSED"), (True, 400, "COMPLETE")])
-def test_reporting_an_error_of_a_complete_refund_is_a_switch(
-    refunded: Caller, strict: bool, answer: int, after: str
-) -> None:
-    """A6 [U]: "any error pauses" by the letter, 400 behind strict_transitions."""
-    complete(refunded)
-    refunded.control.change(strict_transitions=strict)
-    assert (complain(refunded), status(refunded)) == (answer, after)
-
-
-@pytest.mark.parametrize("name", ["mp_line_number", "debug", "more"])
-def test_an_error_of_a_refund_has_no_further_fields(refunded: Caller, name: str) -> None:
-    """A6.5 [D] rfe: no line, no debug here; [U] ignored unless strict_fields."""
-    assert complain(refunded, {**ERROR, name: "x"}) == 200
-    refunded.control.change(strict_fields=True)
-    assert complain(refunded, {**ERROR, name: "x"}) == 400
 
 
 def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(acme: Caller) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.sandbox.caller import return_, return_line
-from tests.sandbox.returning import ERROR, RETURN, bring_to, complain, complete, create, play, shown, status
+from tests.sandbox.returning import ERROR, RETURN, bring_to, complain, create, play, shown, status
 
 if TYPE_CHECKING:
     from tests.sandbox.caller import Caller
@@ -80,18 +80,6 @@ def test_what_the_marketplace_gave_is_shown_as_given(acme: Caller) -> None:
     assert {name: shown(acme)[name] for name in (*given, "return_lines")} == {**given, "return_lines": [line]}
 
 
-def test_lists_wrap_returns_and_a_single_one_is_not_wrapped(asked: Caller) -> None:
-    """A7.1 [D] rts, A7.3 [D] rt1; A7.2 [I]: those of an order are not paged."""
-    assert asked.call("GET", "/returns").json() == {"returns": [shown(asked)], "next_cursor": None}
-    assert asked.call("GET", "/orders/600A/returns").json() == {"returns": [shown(asked)]}
-
-
-def test_an_order_without_returns_has_an_empty_list(acme: Caller) -> None:
-    """A7.2 [I]: 404 only for an unknown order."""
-    acme.place()
-    assert acme.call("GET", "/orders/600A/returns").json() == {"returns": []}
-
-
 def test_returns_are_found_by_status_and_order(asked: Caller) -> None:
     """A7.1 [I]: the filters of refunds under likely names."""
     asked.place("600B")
@@ -132,49 +120,6 @@ def test_the_seller_gives_an_rma_of_1_to_128_characters(asked: Caller) -> None:
     assert play(asked, "authorize_return")["rma"] == "x" * 128
 
 
-def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(asked: Caller) -> None:
-    """A7.6 [I]: as for refunds."""
-    bring_to(asked, "REFUNDED")
-    complain(asked)
-    asked.control.change(strict_transitions=True)
-    answers = [asked.call("POST", RETURN + "/complete") for _ in range(2)]
-    assert [(each.status_code, each.json()) for each in answers] == [(200, {})] * 2
-    assert (status(asked), shown(asked)["errors"]) == ("COMPLETED", [])
-
-
-@pytest.mark.parametrize(("strict", "expected"), [(False, 200), (True, 400)])
-@pytest.mark.parametrize("wanted", ["AWAITING_AUTHORIZATION", "AUTHORIZED"])
-def test_completing_before_the_amounts_is_a_switch(
-    asked: Caller, wanted: str, strict: bool, expected: int
-) -> None:
-    """A7.6 [I]: expects REFUNDED; setting strict_transitions."""
-    bring_to(asked, wanted)
-    asked.control.change(strict_transitions=strict)
-    assert complete(asked) == expected
-    assert status(asked) == ("COMPLETED" if expected == 200 else wanted)
-
-
-def test_the_tail_of_completing_is_a_switch(asked: Caller) -> None:
-    """A1 [U]: endpoint 18's last segment; setting return_complete_path."""
-    asked.control.change(return_complete_path="done")
-    assert [complete(asked), asked.call("POST", RETURN + "/done").status_code] == [404, 200]
-    assert asked.control.counters()["calls"]["complete_return"] == 1
-
-
-@pytest.mark.parametrize("body", [ERROR, [], [{"code": "X"}], [{"message": "m"}]], ids=str)
-def test_reported_errors_are_a_list_of_code_and_message(asked: Caller, body: object) -> None:
-    """A7.7 [D] rte: an array, both required."""
-    assert asked.call("POST", RETURN + "/errors", json=body).status_code == 400
-
-
-@pytest.mark.parametrize("wanted", ["AWAITING_AUTHORIZATION", "AUTHORIZED", "REFUNDED", "COMPLETED"])
-def test_errors_are_kept_and_the_status_stays(asked: Caller, wanted: str) -> None:
-    """A7.7 [U]: there is no paused value; chosen, and appended."""
-    bring_to(asked, wanted)
-    assert [complain(asked), complain(asked)] == [200, 200]
-    assert (status(asked), shown(asked)["errors"]) == (wanted, [ERROR, ERROR])
-
-
 def test_entering_the_amounts_again_replaces_them_and_clears_the_errors(asked: Caller) -> None:
     """A7.7 [I]."""
     bring_to(asked, "REFUNDED")
@@ -182,13 +127,6 @@ def test_entering_the_amounts_again_replaces_them_and_clears_the_errors(asked: C
     lines = [{"mp_return_line_number": "R1", "principal_refund_amount": 8.5, "shipping_refund_amount": 1}]
     seen = play(asked, "enter_return_amounts", lines)
     assert (seen["merchant_refund_lines"], seen["errors"], seen["status"]) == (lines, [], "REFUNDED")
-
-
-def test_reporting_an_error_of_a_completed_return_is_refused_when_strict(asked: Caller) -> None:
-    """A7.7 [U]; setting strict_transitions."""
-    bring_to(asked, "COMPLETED")
-    asked.control.change(strict_transitions=True)
-    assert complain(asked) == 400
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 from airflow_provider_feedamp.sandbox.state import SandboxState
 from tests.sandbox.caller import Caller, raw_order
@@ -107,16 +109,18 @@ def test_reuse_harms_nobody_when_tokens_just_rotate(acme: Caller) -> None:
     assert (acme.find().status_code, acme.refresh().status_code) == (200, 200)
 
 
-def test_grace_answers_an_old_token_with_the_newest_of_its_family(acme: Caller) -> None:
-    acme.control.change(rotation="grace", grace_seconds=600)
-    first = acme.refresh_token
-    acme.log_in()
-    assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
-    acme.log_in()
-    acme.control.advance(590)
-    assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
-    acme.control.advance(10)
-    assert "used before" in acme.refresh(refresh_token=first).json()["error_description"]
+def test_grace_answers_an_old_token_with_the_newest_of_its_family() -> None:
+    settings = SandboxSettings(rotation="grace", grace_seconds=600)
+    with serve(settings, now=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as sandbox:
+        acme = Caller(sandbox, "acme")
+        first = acme.refresh_token
+        acme.log_in()
+        assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
+        acme.log_in()
+        sandbox.control.advance(599)
+        assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
+        sandbox.control.advance(1)
+        assert "used before" in acme.refresh(refresh_token=first).json()["error_description"]
 
 
 @pytest.mark.parametrize(("rotation", "same"), [("static", True), ("rotate", False)])
