@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.test_facts_lists import REFUND, RETURN, fill
+from tests.sandbox.after_sale import ERROR, Thing
 
 if TYPE_CHECKING:
     from tests.sandbox.caller import Caller
-
-ERROR = {"code": "EXCESS_ITEM_REFUND", "message": "asked 9, allowed 8"}
-
-
-class Thing:
-    """One refund or one return of order 600A."""
-
-    def __init__(self, caller: Caller, kind: str) -> None:
-        self.caller, self.kind = caller, kind
-        self.path = REFUND if kind == "refunds" else RETURN
-        fill(caller)
-
-    def shown(self) -> dict[str, Any]:
-        return dict(self.caller.call("GET", self.path).json())
-
-    def post(self, tail: str, body: object = None) -> tuple[int, Any]:
-        answer = self.caller.call("POST", f"{self.path}/{tail}", json=body)
-        return answer.status_code, answer.json()
-
-    def bring_to(self, status: str) -> None:
-        names = ("acme", "600A", "RET-1")
-        if status == "PAUSED":
-            self.post("errors", [ERROR])
-        if self.kind == "returns" and status != "AWAITING_AUTHORIZATION":
-            self.caller.control.authorize_return(*names)
-            if status != "AUTHORIZED":
-                self.caller.control.enter_return_amounts(*names)
-        if status.startswith("COMPLETE"):
-            self.post("complete")
-        assert self.shown()["status"] == status
 
 
 @pytest.fixture(params=["refunds", "returns"])
@@ -49,7 +19,7 @@ def thing(request: pytest.FixtureRequest, acme: Caller) -> Thing:
 
 def test_lists_wrap_and_a_single_one_is_not_wrapped(thing: Thing) -> None:
     """A6.1 [D] rfs, A6.3 [D] rf1, A7.1 [D] rts, A7.3 [D] rt1; A6.2, A7.2 [I]: an order's are not paged."""
-    shown, kind, call = thing.shown(), thing.kind, thing.caller.call
+    shown, kind, call = thing.shown(), thing.kind, thing.call
     assert call("GET", f"/{kind}").json() == {kind: [shown], "next_cursor": None}
     assert call("GET", f"/orders/600A/{kind}").json() == {kind: [shown]}
 
@@ -57,7 +27,7 @@ def test_lists_wrap_and_a_single_one_is_not_wrapped(thing: Thing) -> None:
 def test_an_order_without_any_has_an_empty_list(thing: Thing) -> None:
     """A6.2, A7.2 [I]: 404 only for an unknown order."""
     thing.caller.place("600B")
-    assert thing.caller.call("GET", f"/orders/600B/{thing.kind}").json() == {thing.kind: []}
+    assert thing.call("GET", f"/orders/600B/{thing.kind}").json() == {thing.kind: []}
 
 
 def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(thing: Thing) -> None:
@@ -65,10 +35,10 @@ def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(thing
     if thing.kind == "returns":
         thing.bring_to("REFUNDED")
         thing.post("errors", [ERROR])
-    thing.caller.control.change(strict_transitions=True)
+    thing.control.change(strict_transitions=True)
     assert [thing.post("complete") for _ in range(2)] == [(200, {})] * 2
     done = {"refunds": "COMPLETE", "returns": "COMPLETED"}
-    assert (thing.shown()["status"], thing.shown()["errors"]) == (done[thing.kind], [])
+    assert (thing.status, thing.shown()["errors"]) == (done[thing.kind], [])
 
 
 @pytest.mark.parametrize(("strict", "answer"), [(False, 200), (True, 400)])
@@ -88,18 +58,18 @@ def test_completing_too_early_is_a_switch(
     thing.bring_to(before)
     acme.control.change(strict_transitions=strict)
     assert thing.post("complete")[0] == answer
-    assert thing.shown()["status"] == (before if strict else done)
+    assert thing.status == (before if strict else done)
     assert bool(thing.shown()["errors"]) is (strict and before == "PAUSED")
 
 
 def test_the_tail_of_completing_is_a_switch(thing: Thing) -> None:
     """A1 [U]: the last segment of endpoints 11 and 18; settings refund_ and return_complete_path."""
     noun, before = thing.kind.removesuffix("s"), thing.shown()
-    thing.caller.control.change(**{f"{noun}_complete_path": "mark-done"})
+    thing.control.change(**{f"{noun}_complete_path": "mark-done"})
     assert (thing.post("complete")[0], thing.shown()) == (404, before)
     assert thing.post("mark-done") == (200, {})
-    assert thing.shown()["status"].startswith("COMPLETE")
-    assert thing.caller.control.counters()["calls"][f"complete_{noun}"] == 1
+    assert thing.status.startswith("COMPLETE")
+    assert thing.control.counters()["calls"][f"complete_{noun}"] == 1
 
 
 @pytest.mark.parametrize(
@@ -132,7 +102,7 @@ def test_errors_are_appended_and_pause_a_refund_alone(
     thing = Thing(acme, kind)
     thing.bring_to(before)
     assert [thing.post("errors", [ERROR]) for _ in range(2)] == [(200, {})] * 2
-    assert (thing.shown()["status"], thing.shown()["errors"]) == (after, [ERROR, ERROR])
+    assert (thing.status, thing.shown()["errors"]) == (after, [ERROR, ERROR])
 
 
 @pytest.mark.parametrize(("kind", "done"), [("refunds", "COMPLETE"), ("returns", "COMPLETED")])
@@ -143,12 +113,12 @@ def test_reporting_an_error_of_what_is_complete_is_refused_when_strict(
     thing = Thing(acme, kind)
     thing.bring_to(done)
     acme.control.change(strict_transitions=True)
-    assert (thing.post("errors", [ERROR])[0], thing.shown()["status"]) == (400, done)
+    assert (thing.post("errors", [ERROR])[0], thing.status) == (400, done)
 
 
 @pytest.mark.parametrize("name", ["mp_line_number", "debug", "more"])
 def test_a_reported_error_has_no_further_fields(thing: Thing, name: str) -> None:
     """A6.5 [D] rfe, A7.7 [D] rte: no line, no debug here; [U] ignored unless strict_fields."""
     assert thing.post("errors", [{**ERROR, name: "x"}])[0] == 200
-    thing.caller.control.change(strict_fields=True)
+    thing.control.change(strict_fields=True)
     assert thing.post("errors", [{**ERROR, name: "x"}])[0] == 400

@@ -6,46 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox.after_sale import ERROR
+from tests.sandbox.test_facts_lists import REFUND
+
 if TYPE_CHECKING:
+    from tests.sandbox.after_sale import Thing
     from tests.sandbox.caller import Caller
 
-REFUND = "/orders/600A/refunds/1001"
-ERROR = {"code": "EXCESS_ITEM_REFUND", "message": "asked 9, allowed 8"}
 
-
-@pytest.fixture
-def refunded(acme: Caller) -> Caller:
-    """Have an order, all of whose first line the seller refunds."""
-    acme.place()
-    acme.control.create_refund("acme", "600A")
-    return acme
-
-
-def shown(caller: Caller) -> dict[str, Any]:
-    answer: dict[str, Any] = caller.call("GET", REFUND).json()
-    return answer
-
-
-def status(caller: Caller) -> str:
-    return str(shown(caller)["status"])
-
-
-def complain(caller: Caller, *errors: dict[str, Any]) -> int:
-    return caller.call("POST", REFUND + "/errors", json=list(errors) or [ERROR]).status_code
-
-
-def test_a_new_refund_is_ready_to_be_processed(refunded: Caller) -> None:
+def test_a_new_refund_is_ready_to_be_processed(refunded: Thing) -> None:
     """A6 [D] rfs: CREATED."""
-    assert status(refunded) == "CREATED"
+    assert refunded.status == "CREATED"
 
 
 @pytest.mark.parametrize("code", ["EXCESS_ITEM_REFUND", "ANYTHING"])
-def test_any_reported_error_pauses_a_refund_until_the_seller_resolves_it(refunded: Caller, code: str) -> None:
+def test_any_reported_error_pauses_a_refund_until_the_seller_resolves_it(refunded: Thing, code: str) -> None:
     """A6 [D] rfs: PAUSED on any error, CREATED again when resolved; rf1: only active errors are shown."""
-    assert complain(refunded, {"code": code, "message": "m"}) == 200
-    assert (status(refunded), len(shown(refunded)["errors"])) == ("PAUSED", 1)
+    assert refunded.post("errors", [{"code": code, "message": "m"}])[0] == 200
+    assert (refunded.status, len(refunded.shown()["errors"])) == ("PAUSED", 1)
     assert refunded.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
-    assert (status(refunded), shown(refunded)["errors"]) == ("CREATED", [])
+    assert (refunded.status, refunded.shown()["errors"]) == ("CREATED", [])
 
 
 def test_a_refund_has_the_documented_fields(acme: Caller) -> None:
@@ -53,7 +33,7 @@ def test_a_refund_has_the_documented_fields(acme: Caller) -> None:
     acme.place()
     today = acme.control.now()[:10]
     acme.control.create_refund("acme", "600A", notes="sorry", reason="OTHER")
-    assert shown(acme) == {
+    assert acme.call("GET", REFUND).json() == {
         "feedamp_refund_id": 1001,
         "mp_order_number": "600A",
         "notes": "sorry",
@@ -76,19 +56,19 @@ def test_a_refund_has_the_documented_fields(acme: Caller) -> None:
     }
 
 
-def test_a_reason_is_upper_case_and_notes_may_be_null(refunded: Caller) -> None:
+def test_a_reason_is_upper_case_and_notes_may_be_null(refunded: Thing) -> None:
     """A6.3 [D] rf1: CUSTOMER_CANCELLED."""
-    line = shown(refunded)["merchant_refund_lines"][0]
-    assert (line["reason"], shown(refunded)["notes"]) == ("CUSTOMER_CANCELLED", None)
+    line = refunded.shown()["merchant_refund_lines"][0]
+    assert (line["reason"], refunded.shown()["notes"]) == ("CUSTOMER_CANCELLED", None)
 
 
 @pytest.mark.parametrize("text", ["01001", "1001.0", "+1001", "%201001", "1002"])
-def test_the_id_in_a_path_is_a_string(refunded: Caller, text: str) -> None:
+def test_the_id_in_a_path_is_a_string(refunded: Thing, text: str) -> None:
     """A6.3 [D] rf1: string in paths, integer in bodies."""
     assert refunded.call("GET", f"/orders/600A/refunds/{text}").status_code == 404
 
 
-def test_no_two_sellers_share_an_id(refunded: Caller, globex: Caller) -> None:
+def test_no_two_sellers_share_an_id(refunded: Thing, globex: Caller) -> None:
     """A5 [D] rf1: the id is FeedAMP's; [I] so it is FeedAMP's throughout."""
     globex.place()
     assert refunded.control.create_refund("globex", "600A")["feedamp_refund_id"] == 1002
@@ -107,7 +87,7 @@ def test_refunds_are_found_by_status_and_order(acme: Caller) -> None:
     for number in ("600A", "600B", "600C"):
         acme.place(number)
         acme.control.create_refund("acme", number)
-    complain(acme)
+    acme.call("POST", REFUND + "/errors", json=[ERROR])
     acme.call("POST", "/orders/600B/refunds/1002/complete")
 
     def found(**parameters: str) -> list[int]:
@@ -174,7 +154,7 @@ def test_money_does_not_pass_through_binary_fractions(acme: Caller) -> None:
     assert made["item_refund"] == 3.3 != 3 * 1.1
 
 
-def test_the_seller_sees_the_hidden_instant(refunded: Caller) -> None:
+def test_the_seller_sees_the_hidden_instant(refunded: Thing) -> None:
     seen = refunded.control.refunds("acme")
     assert [each["feedamp_refund_id"] for each in seen] == [1001]
-    assert seen[0]["created_at"].startswith(shown(refunded)["date_created"] + "T")
+    assert seen[0]["created_at"].startswith(refunded.shown()["date_created"] + "T")
