@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
 _NEEDED = ("fastapi", "starlette", "uvicorn", "pydantic")
@@ -57,7 +56,19 @@ def _run(settings: SandboxSettings, arguments: argparse.Namespace) -> int:
     if arguments.orders is not None:
         write_orders(arguments.orders, _SAMPLES)
     with serve(settings, port=arguments.port) as sandbox:
-        _announce(sandbox, settings, arguments)
+        connections = {seller: sandbox.connection(seller) for seller in settings.sellers}
+        print(f"FeedAMP sandbox is ready on {sandbox.base_url} (end it with Ctrl-C)")
+        for seller, connection in connections.items():
+            print(f"Connection of seller {seller}:")
+            print(f"  export AIRFLOW_CONN_FEEDAMP_DEFAULT={shlex.quote(json.dumps(connection))}")
+        if arguments.orders is not None:
+            print(f"Sample orders to import: {_SAMPLES} in {arguments.orders.resolve()}")
+        sys.stdout.flush()
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.touch(mode=0o600)
+            partial.write_text(json.dumps({"base_url": sandbox.base_url, "connections": connections}))
+            partial.replace(ready_file)
         ended.wait()
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
@@ -91,10 +102,10 @@ def _port(text: str) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> SandboxSettings:
-    from airflow_provider_feedamp.sandbox.settings import SandboxSettings, checked_settings
+    from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
     known = SandboxSettings.model_fields
-    settings = checked_settings(
+    settings = SandboxSettings.checked(
         {name: value for name, value in vars(arguments).items() if name in known and value is not None}
     )
     # The value is text for a setting that is a text, and JSON for all others.
@@ -109,25 +120,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _announce(sandbox: RunningSandbox, settings: SandboxSettings, arguments: argparse.Namespace) -> None:
-    ready_file: Path | None = arguments.ready_file
-    connections = {seller: sandbox.connection(seller) for seller in settings.sellers}
-    lines = [f"FeedAMP sandbox is ready on {sandbox.base_url} (end it with Ctrl-C)"]
-    for seller, connection in connections.items():
-        value = shlex.quote(json.dumps(connection))
-        lines += [f"Connection of seller {seller}:", f"  export AIRFLOW_CONN_FEEDAMP_DEFAULT={value}"]
-    if arguments.orders is not None:
-        lines.append(f"Sample orders to import: {_SAMPLES} in {arguments.orders.resolve()}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
-    if ready_file is not None:
-        ready = json.dumps({"base_url": sandbox.base_url, "connections": connections})
-        partial = ready_file.with_name(ready_file.name + ".partial")
-        partial.touch(mode=0o600)
-        partial.write_text(ready, encoding="utf-8")
-        partial.replace(ready_file)
 
 
 def _fail(message: str) -> int:

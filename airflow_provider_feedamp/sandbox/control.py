@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Lines = Sequence[dict[str, Any]] | None
+
 Json = dict[str, Any]
 
 PREFIX = "/_sandbox/"
@@ -98,37 +100,32 @@ class SandboxControl:
 
     def acknowledge(self, seller: str, mp_order_number: str) -> Json:
         """Let the seller confirm an order; return the order."""
-        return dict(self._send("acknowledge", seller=seller, mp_order_number=mp_order_number))
+        return self._play("acknowledge", seller, mp_order_number)
 
     def ship(self, seller: str, mp_order_number: str, **details: Any) -> Json:
         """Let the seller ship all that is pending, or ``mp_line_number=`` and ``quantity=`` of it."""
-        return dict(self._send("ship", seller=seller, mp_order_number=mp_order_number, **details))
+        return self._play("ship", seller, mp_order_number, **details)
 
     def cancel(self, seller: str, mp_order_number: str, **details: Any) -> Json:
         """Let the seller cancel all that is pending, or ``mp_line_number=`` and ``quantity=`` of it."""
-        return dict(self._send("cancel", seller=seller, mp_order_number=mp_order_number, **details))
+        return self._play("cancel", seller, mp_order_number, **details)
 
     def resolve_errors(self, seller: str, mp_order_number: str) -> Json:
         """Let the seller resolve an order's errors; return the order."""
-        return dict(self._send("resolve-errors", seller=seller, mp_order_number=mp_order_number))
+        return self._play("resolve-errors", seller, mp_order_number)
 
     def refunds(self, seller: str) -> list[Json]:
         """Return the seller's refunds with ``created_at``, the instant that the API hides."""
         return list(self._send("refunds", seller=seller))
 
-    def create_refund(
-        self, seller: str, mp_order_number: str, lines: Sequence[Json] | None = None, **details: Any
-    ) -> Json:
+    def create_refund(self, seller: str, mp_order_number: str, lines: Lines = None, **details: Any) -> Json:
         """Let the seller refund lines of an order; return the refund.
 
-        :param seller: The seller.
-        :param mp_order_number: The order.
         :param lines: ``{"mp_line_number": …}`` each, and what shall differ from the whole line at its unit
             price: ``refund_quantity``, ``item_refund``, …; None for all of the first line.
         :param details: ``notes`` and ``reason``.
         """
-        named = {"mp_order_number": mp_order_number, "lines": lines}
-        return dict(self._send("create-refund", seller=seller, **named, **details))
+        return self._play("create-refund", seller, mp_order_number, lines=lines, **details)
 
     def resolve_refund_errors(self, seller: str, feedamp_refund_id: int | str) -> Json:
         """Let the seller resolve a refund's errors; return the refund."""
@@ -142,26 +139,24 @@ class SandboxControl:
         self, seller: str, mp_order_number: str, mp_return_number: str, rma: str | None = None
     ) -> Json:
         """Let the seller authorise a return, under its own number or a made-up one; return the return."""
-        named = {"mp_order_number": mp_order_number, "mp_return_number": mp_return_number}
-        return dict(self._send("authorize-return", seller=seller, rma=rma, **named))
+        return self._play(
+            "authorize-return", seller, mp_order_number, mp_return_number=mp_return_number, rma=rma
+        )
 
     def enter_return_amounts(
-        self,
-        seller: str,
-        mp_order_number: str,
-        mp_return_number: str,
-        lines: Sequence[Json] | None = None,
+        self, seller: str, mp_order_number: str, mp_return_number: str, lines: Lines = None
     ) -> Json:
         """Let the seller enter what is refunded, which also clears the return's errors; return the return.
 
-        :param seller: The seller.
-        :param mp_order_number: The order.
-        :param mp_return_number: The return.
         :param lines: ``{"mp_return_line_number": …}`` each, with ``principal_refund_amount`` and
             ``shipping_refund_amount``; None for the principal that was asked for.
         """
-        named = {"mp_order_number": mp_order_number, "mp_return_number": mp_return_number}
-        return dict(self._send("enter-return-amounts", seller=seller, lines=lines, **named))
+        return self._play(
+            "enter-return-amounts", seller, mp_order_number, mp_return_number=mp_return_number, lines=lines
+        )
+
+    def _play(self, action: str, seller: str, mp_order_number: str, **details: Any) -> Json:
+        return dict(self._send(action, seller=seller, mp_order_number=mp_order_number, **details))
 
     def _send(self, action: str, **body: Any) -> Any:
         """Make one call on a connection of its own, past any proxy that the environment names."""

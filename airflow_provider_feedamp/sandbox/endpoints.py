@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Coroutine
 from html import escape
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from fastapi import APIRouter, Body, FastAPI, Query
+from fastapi import APIRouter, Body, Depends, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError, create_model
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -26,35 +25,21 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match
 
 from airflow_provider_feedamp.sandbox import models
+from airflow_provider_feedamp.sandbox.accounts import SellerAccount, StoredOrder, StoredRefund, StoredReturn
 from airflow_provider_feedamp.sandbox.faults import TRANSPORT, AsciiJSON, deliver, error_response
-from airflow_provider_feedamp.sandbox.models import (
-    INVALID_PAYLOAD,
-    INVALID_QUERY,
-    Json,
-    Problem,
-    Refusal,
-)
-from airflow_provider_feedamp.sandbox.state import act
-from airflow_provider_feedamp.sandbox.tokens import (
-    FORM,
-    INVALID_CLIENT,
-    INVALID_GRANT,
-    GrantRefused,
-    token_fields,
-)
+from airflow_provider_feedamp.sandbox.models import INVALID_QUERY, Json, Problem, Refusal, Segment
+from airflow_provider_feedamp.sandbox.state import SandboxState, act
+from airflow_provider_feedamp.sandbox.tokens import FORM, GrantRefused, token_fields
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from airflow_provider_feedamp.sandbox.accounts import Book, SellerAccount
-    from airflow_provider_feedamp.sandbox.state import SandboxState
+    from starlette.types import Receive, Scope, Send
 
 API_PREFIX = "/api/v1"
 _ORDER = "/orders/{mp_order_number}"
 _REFUND = _ORDER + "/refunds/{feedamp_refund_id}"
 _RETURN = _ORDER + "/returns/{mp_return_number}"
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def _no_constant(name: str) -> object:
@@ -89,46 +74,24 @@ class Call(Request):
 
     account: SellerAccount
     sandbox: SandboxState
-    #: The body as it came.
+    #: The body as it came, and parsed.
     raw: bytes
+    value: Any
 
     @property
     def headers(self) -> Headers:
         """What FastAPI decides by how to read the body."""
         return _AS_JSON
 
-    @property
-    def order_number(self) -> str:
-        """The order in the path."""
-        return self._segment("mp_order_number")
-
-    @property
-    def refund_id(self) -> str:
-        """The refund in the path."""
-        return self._segment("feedamp_refund_id")
-
-    @property
-    def return_number(self) -> str:
-        """The return in the path."""
-        return self._segment("mp_return_number")
-
-    def _segment(self, name: str) -> str:
-        try:
-            return unquote(self.path_params[name], errors="strict")
-        except UnicodeDecodeError:
-            raise models.bad_request(f"'{name}' is not UTF-8") from None
-
     async def json(self) -> Any:
-        """Return the body, parsed once."""
-        if not hasattr(self, "_json"):
-            self._json = _read_json(self.raw)
-        return self._json
+        """Return the body, parsed."""
+        self.value = _read_json(self.raw)
+        return self.value
 
-    def page(self, kind: str, book: Book[Any], filters: models.Page) -> Response:
+    def page(self, kind: str, filters: models.Page) -> Response:
         """Answer a list call: one page, and the cursor of the next one.
 
         :param kind: The field that wraps the page.
-        :param book: What is listed.
         :param filters: The query, its parameters checked one by one.
         """
         settings = self.sandbox.settings
@@ -138,22 +101,26 @@ class Call(Request):
                 raise models.bad_request(f"'{name}' is given twice: lists are comma-delimited", INVALID_QUERY)
             if settings.strict_fields and name not in type(filters).model_fields:
                 raise models.bad_request(f"'{name}' is not a parameter of this list", INVALID_QUERY)
-        found, cursor = self.sandbox.cursors.page(book, filters)
+        found, cursor = self.sandbox.cursors.page(getattr(self.account, kind), filters)
         body: Json = {kind: [each.resource() for each in found]}
         if cursor is not None or settings.cursor_end != "missing":
             body["next_cursor"] = cursor or ("" if settings.cursor_end == "empty" else None)
         return AsciiJSON(body)
 
-    def of_order(self, kind: str, book: Book[Any]) -> Response:
+    def of_order(self, kind: str, order: StoredOrder) -> Response:
         """Answer with all that the order has of a kind, not paged."""
-        number = self.account.orders[self.order_number].number
-        return AsciiJSON({kind: [each.resource() for each in book.values() if each.order_number == number]})
+        found = [
+            each.resource()
+            for each in getattr(self.account, kind).values()
+            if each.mp_order_number == order.mp_order_number
+        ]
+        return AsciiJSON({kind: found})
 
     def written(self, resource: Json, *, created: bool = False) -> Response:
         """Answer a successful write, whose status and body no page says: the settings decide."""
         settings = self.sandbox.settings
-        by_effect = settings.write_status == "by_effect"
-        status = (201 if created else 200) if by_effect else int(settings.write_status)
+        by_effect = 201 if created else 200
+        status = by_effect if settings.write_status == "by_effect" else int(settings.write_status)
         if settings.write_body == "empty" or status == 204:
             return Response(status_code=status)
         return AsciiJSON(resource, status)
@@ -161,11 +128,6 @@ class Call(Request):
 
 class Endpoint(APIRoute):
     """A route of the API that needs a bearer: count the call, meet its fault, check its bearer, answer it."""
-
-    @property
-    def tag(self) -> str:
-        """The resource."""
-        return str(self.tags[0])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Say whether a path is this route's; the last segment may be a setting, for no page shows it."""
@@ -176,28 +138,25 @@ class Endpoint(APIRoute):
                 return Match.NONE, {}
         return match, child
 
-    def get_route_handler(self) -> Handler:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
         answer = super().get_route_handler()
-        if self.tag == "oauth":
+        if self.tags == ["oauth"]:
             return answer
-        operation, names = self.name, frozenset({"data", self.tag, self.name})
+        operation, names = self.name, frozenset({"data", str(self.tags[0]), self.name})
 
         async def handle(request: Request) -> Response:
             call = Call(request.scope, request.receive)
-            try:
-                call.raw = await call.body()
-            except ClientDisconnect:
-                return Response(status_code=400)
+            call.raw = await call.body()
             call.sandbox = sandbox = _sandbox(request.scope)
-            seller = sandbox.tokens.seller_of(_bearer(request.headers))
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            seller = sandbox.tokens.seller_of(token.strip() if scheme.lower() == "bearer" else "")
             sandbox.counters.count(seller, "calls", operation)
 
             async def produce() -> Response:
                 if seller is None:
-                    raise Refusal(
-                        401, [Problem(code=models.UNAUTHORIZED, message="a valid access token is needed")]
-                    )
+                    problem = Problem(code=models.UNAUTHORIZED, message="a valid access token is needed")
+                    raise Refusal(401, problem)
                 call.account = sandbox.accounts[seller]
                 return await answer(call)
 
@@ -216,11 +175,11 @@ async def _deliver(
     produce: Callable[[], Awaitable[Response]],
 ) -> Response:
     """Process a call and answer it, with the fault that it meets."""
+    settings = sandbox.settings
+    style = settings.token_error_body if "token" in names else settings.error_body
     fault = sandbox.faults.take(names, seller)
     if fault is not None:
         sandbox.counters.count(None, "faults", fault.kind)
-    settings = sandbox.settings
-    style = settings.token_error_body if "token" in names else settings.error_body
 
     async def settled() -> Response:
         try:
@@ -238,9 +197,9 @@ def _refused(error: Exception, style: str) -> Response:
     if isinstance(error, RequestValidationError):
         return error_response(400, list(models.problems(error.errors())), style)
     if isinstance(error, HTTPException):
-        found = [Problem(code=models.NOT_FOUND, message=str(error.detail))]
-        return error_response(error.status_code, found, style)
-    raise error
+        problem = Problem(code=models.NOT_FOUND, message=str(error.detail))
+        return error_response(error.status_code, [problem], style)
+    return Response(status_code=400)  # The caller has hung up.
 
 
 def _sandbox(scope: Scope) -> SandboxState:
@@ -248,29 +207,41 @@ def _sandbox(scope: Scope) -> SandboxState:
     return state
 
 
-def _bearer(headers: Headers) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+def _list_of(kind: str, model: type[models.Shape]) -> Json:
+    """Return what describes a list to FastAPI."""
+    fields: Json = {kind: (list[model], ...), "next_cursor": (str | None, None)}  # type: ignore[valid-type]
+    return {"tags": [kind], "response_model": create_model(kind.title(), **fields)}
 
 
-def _read(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what FastAPI needs to describe what an endpoint answers with."""
-    return {"responses": {200: {"model": model}}, "response_model": None}
-
-
-def _list_of(kind: str, model: type[BaseModel]) -> dict[str, Any]:
-    return _read(create_model(kind.title(), **{kind: (list[model], ...), "next_cursor": (str | None, None)}))  # type: ignore[valid-type,call-overload]
-
-
-def _write(model: type[BaseModel] | None = None) -> dict[str, Any]:
+def _write(kind: str, model: type[models.Shape] | None = None) -> Json:
+    """Return what describes a write to FastAPI: its answer is as the settings have it."""
     body: Json = {"model": model} if model else {}
-    answers = {
-        200: body,
-        201: {**body, "description": "Created"},
-        204: {"description": "Done, without a body"},
-    }
-    return {"responses": answers, "response_model": None}
+    done = {201: {**body, "description": "Created"}, 204: {"description": "Done, without a body"}}
+    return {"tags": [kind], "responses": {200: body, **done}, "response_model": None}
 
+
+async def _order(call: Call, mp_order_number: Segment) -> StoredOrder:
+    return call.account.orders[mp_order_number]
+
+
+async def _refund(call: Call, mp_order_number: Segment, feedamp_refund_id: Segment) -> StoredRefund:
+    refund = call.account.refunds[feedamp_refund_id]
+    if refund.mp_order_number != mp_order_number:
+        raise models.not_found("refund")
+    return refund
+
+
+async def _return(call: Call, mp_order_number: Segment, mp_return_number: Segment) -> StoredReturn:
+    return call.account.returns[mp_order_number, mp_return_number]
+
+
+_NUMBER_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 128}
+_NUMBER = {"name": "mp_order_number", "in": "path", "required": True, "schema": _NUMBER_SCHEMA}
+AnOrder = Annotated[StoredOrder, Depends(_order)]
+ARefund = Annotated[StoredRefund, Depends(_refund)]
+AReturn = Annotated[StoredReturn, Depends(_return)]
+Errors = Annotated[list[models.ReportedError], Body(min_length=1)]
+OrderErrors = Annotated[list[models.OrderError], Body(min_length=1)]
 
 api = APIRouter(
     prefix=API_PREFIX,
@@ -278,132 +249,130 @@ api = APIRouter(
     default_response_class=Response,
     generate_unique_id_function=lambda route: route.name,
 )
-Errors = Annotated[list[models.ReportedError], Body(json_schema_extra={"minItems": 1})]
-OrderErrors = Annotated[list[models.OrderError], Body(json_schema_extra={"minItems": 1})]
 
 
-@api.get("/orders", tags=["orders"], **_list_of("orders", models.Order))
-async def list_orders(call: Call, filters: Annotated[models.OrderFilters, Query()]) -> Response:
-    """Get Orders [D]: a fully shipped order that is not closed is found under `PARTIALLY_FULFILLED`."""
-    return call.page("orders", call.account.orders, filters)
-
-
-@api.get(_ORDER, tags=["orders"], **_read(models.Order))
-async def get_order(call: Call) -> Response:
-    """Get Order [D]: not wrapped."""
-    return AsciiJSON(call.account.orders[call.order_number].resource())
-
-
-@api.put(_ORDER, tags=["orders"], **_write(models.Order))
+# Thousands of calls come here: its route is tried first, and its path is read without FastAPI, which would
+# take a tenth of the time.
+@api.put(_ORDER, openapi_extra={"parameters": [_NUMBER]}, **_write("orders", models.Order))
 async def place_order(call: Call, order: models.NewOrder) -> Response:
     """Place Order [D]: inserts or updates; status and body of the answer are guessed."""
-    body = await call.json()
-    placed, created = call.account.place_order(call.order_number, order, body, call.raw)
-    return call.written(placed.resource(body), created=created)
+    number = unquote(call.path_params["mp_order_number"])
+    placed, created = call.account.place_order(number, order, call.value, call.raw)
+    return call.written(placed.resource(call.value), created=created)
 
 
-@api.get(_ORDER + "/fulfillments", tags=["orders"], **_read(models.Fulfillments))
-async def get_fulfillments(call: Call) -> Response:
-    """Get Fulfillments [D]: lines without activity are shown as `PENDING` (a guess)."""
-    return AsciiJSON(call.account.orders[call.order_number].fulfillments())
+@api.get("/orders", **_list_of("orders", models.Order))
+async def list_orders(call: Call, filters: Annotated[models.OrderFilters, Query()]) -> Response:
+    """Get Orders [D]: a fully shipped order that is not closed is found under `PARTIALLY_FULFILLED`."""
+    return call.page("orders", filters)
 
 
-@api.post(_ORDER + "/errors", tags=["orders"], **_write())
-async def report_order_errors(call: Call, errors: OrderErrors) -> Response:
+@api.get(_ORDER, tags=["orders"], response_model=models.Order)
+async def get_order(order: AnOrder) -> Response:
+    """Get Order [D]: not wrapped."""
+    return AsciiJSON(order.resource())
+
+
+@api.get(_ORDER + "/fulfillments", tags=["orders"], response_model=models.Fulfillments)
+async def get_fulfillments(order: AnOrder) -> Response:
+    """Get Fulfillments [D]: also lists lines without activity (a guess)."""
+    return AsciiJSON(order.fulfillments())
+
+
+@api.post(_ORDER + "/errors", **_write("orders"))
+async def report_order_errors(call: Call, order: AnOrder, errors: OrderErrors) -> Response:
     """Report Errors [D]: appends (a guess); the body is a list, even for one error."""
-    call.account.report_order_errors(call.order_number, errors, await call.json())
+    call.account.report_order_errors(order, errors, call.value)
     return call.written({})
 
 
-@api.get("/refunds", tags=["refunds"], **_list_of("refunds", models.Refund))
+@api.get("/refunds", **_list_of("refunds", models.Refund))
 async def list_refunds(call: Call, filters: Annotated[models.RefundFilters, Query()]) -> Response:
     """Get Seller Initiated Refunds [D]: compares the instant of creation, and shows only its date."""
-    return call.page("refunds", call.account.refunds, filters)
+    return call.page("refunds", filters)
 
 
-@api.get(_ORDER + "/refunds", tags=["refunds"], **_list_of("refunds", models.Refund))
-async def get_order_refunds(call: Call) -> Response:
+@api.get(_ORDER + "/refunds", **_list_of("refunds", models.Refund))
+async def get_order_refunds(call: Call, order: AnOrder) -> Response:
     """Get Seller Initiated Refunds for an order [I]: not paged."""
-    return call.of_order("refunds", call.account.refunds)
+    return call.of_order("refunds", order)
 
 
-@api.get(_REFUND, tags=["refunds"], **_read(models.Refund))
-async def get_refund(call: Call) -> Response:
+@api.get(_REFUND, tags=["refunds"], response_model=models.Refund)
+async def get_refund(refund: ARefund) -> Response:
     """Get one refund [D]: not wrapped."""
-    return AsciiJSON(call.account.refund(call.order_number, call.refund_id).resource())
+    return AsciiJSON(refund.resource())
 
 
-@api.post(_REFUND + "/errors", tags=["refunds"], **_write())
-async def report_refund_errors(call: Call, errors: Errors) -> Response:
+@api.post(_REFUND + "/errors", **_write("refunds"))
+async def report_refund_errors(call: Call, refund: ARefund, errors: Errors) -> Response:
     """Report refund errors [D]: pauses the refund until the seller resolves them."""
-    call.account.report_refund_errors(call.order_number, call.refund_id, await call.json())
+    call.account.report_errors(refund, call.value)
     return call.written({})
 
 
 # The guessed last segments come after the others: they could be any word.
-@api.post(_REFUND + "/{refund_complete_path}", tags=["refunds"], **_write())
-async def complete_refund(call: Call) -> Response:
+@api.post(_REFUND + "/{refund_complete_path}", **_write("refunds"))
+async def complete_refund(call: Call, refund: ARefund) -> Response:
     """Mark the refund as complete [U]: the last segment is a guess, setting `refund_complete_path`."""
-    call.account.complete_refund(call.order_number, call.refund_id)
+    call.account.complete(refund)
     return call.written({})
 
 
-@api.get("/returns", tags=["returns"], **_list_of("returns", models.Return))
+@api.get("/returns", **_list_of("returns", models.Return))
 async def list_returns(call: Call, filters: Annotated[models.ReturnFilters, Query()]) -> Response:
     """Get returns [I]: the path is documented, the parameters are guesses."""
-    return call.page("returns", call.account.returns, filters)
+    return call.page("returns", filters)
 
 
-@api.get(_ORDER + "/returns", tags=["returns"], **_list_of("returns", models.Return))
-async def get_order_returns(call: Call) -> Response:
+@api.get(_ORDER + "/returns", **_list_of("returns", models.Return))
+async def get_order_returns(call: Call, order: AnOrder) -> Response:
     """Get returns for an order [I]: not paged."""
-    return call.of_order("returns", call.account.returns)
+    return call.of_order("returns", order)
 
 
-@api.get(_RETURN, tags=["returns"], **_read(models.Return))
-async def get_return(call: Call) -> Response:
+@api.get(_RETURN, tags=["returns"], response_model=models.Return)
+async def get_return(found: AReturn) -> Response:
     """Get one return [D]: not wrapped."""
-    return AsciiJSON(call.account.returns[call.order_number, call.return_number].resource())
+    return AsciiJSON(found.resource())
 
 
-@api.put(_RETURN, tags=["returns"], **_write(models.Return))
-async def create_return(call: Call, asked: models.NewReturn) -> Response:
+@api.put(_RETURN, **_write("returns", models.Return))
+async def create_return(
+    call: Call, order: AnOrder, mp_return_number: Segment, asked: models.NewReturn
+) -> Response:
     """Create a return [D]: `mp_order_number` may be left out; what a second PUT does is guessed."""
-    placed, created = call.account.place_return(
-        call.order_number, call.return_number, asked, await call.json(), call.raw
-    )
+    placed, created = call.account.place_return(order, mp_return_number, asked, call.value, call.raw)
     return call.written(placed.resource(), created=created)
 
 
-@api.get(_RETURN + "/refunds", tags=["returns"], **_read(models.ReturnRefunds))
-async def get_return_refunds(call: Call) -> Response:
+@api.get(_RETURN + "/refunds", tags=["returns"], response_model=models.ReturnRefunds)
+async def get_return_refunds(found: AReturn) -> Response:
     """Get refunded amounts [D]: the lean endpoint to poll."""
-    return AsciiJSON(call.account.returns[call.order_number, call.return_number].refunds())
+    return AsciiJSON(found.refunds())
 
 
-@api.post(_RETURN + "/errors", tags=["returns"], **_write())
-async def report_return_errors(call: Call, errors: Errors) -> Response:
+@api.post(_RETURN + "/errors", **_write("returns"))
+async def report_return_errors(call: Call, found: AReturn, errors: Errors) -> Response:
     """Report return errors [D]: keeps the status (a guess)."""
-    call.account.report_return_errors(call.order_number, call.return_number, await call.json())
+    call.account.report_errors(found, call.value)
     return call.written({})
 
 
-@api.post(_RETURN + "/{return_complete_path}", tags=["returns"], **_write())
-async def complete_return(call: Call) -> Response:
+@api.post(_RETURN + "/{return_complete_path}", **_write("returns"))
+async def complete_return(call: Call, found: AReturn) -> Response:
     """Mark the return as complete [U]: the last segment is a guess, setting `return_complete_path`."""
-    call.account.complete_return(call.order_number, call.return_number)
+    call.account.complete(found)
     return call.written({})
 
 
-_PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>FeedAMP sandbox</title></head>
-<body>
+_PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>FeedAMP sandbox</title>
 <h1>FeedAMP sandbox</h1><p>The marketplace <b>{client}</b> asks to place orders into a seller's account.</p>
 <form method="post" action="{action}">{hidden}
-<label>Seller <input name="sandbox_seller" list="sellers" value="{seller}" required></label>
+<label>Seller <input name="sandbox_seller" list="sellers" autocomplete="off" required></label>
 <datalist id="sellers">{options}</datalist>
 <button name="decision" value="approve">Approve</button>
-<button name="decision" value="deny" formnovalidate>Deny</button>
-</form></body></html>"""
+<button name="decision" value="deny" formnovalidate>Deny</button></form></html>"""
 
 
 @api.get("/authorize", tags=["oauth"], response_model=None, response_class=HTMLResponse, responses={302: {}})
@@ -411,20 +380,8 @@ async def authorize(request: Request, asked: Annotated[models.Authorization, Que
     """OAuth Authorization [D]: the seller's browser comes here, and goes back with `code` and `state`."""
     sandbox = _sandbox(request.scope)
     if sandbox.settings.approval != "page":
-        return _redirect(sandbox, asked, approved=sandbox.settings.approval == "auto")
-    _check_client(sandbox, asked)
-    sellers = list(sandbox.accounts)[:50]
-    fields = asked.model_dump(exclude={"sandbox_seller"})
-    page = _PAGE.format(
-        client=escape(asked.client_id),
-        action=API_PREFIX + "/authorize",
-        seller=escape(asked.sandbox_seller or next(iter(sellers), "")),
-        hidden="".join(
-            f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields.items()
-        ),
-        options="".join(f'<option value="{escape(name)}">' for name in sellers),
-    )
-    return HTMLResponse(page)
+        asked.sandbox_seller = asked.sandbox_seller or next(iter(sandbox.accounts), "")
+    return _browser_step(sandbox, asked, sandbox.settings.approval)
 
 
 @api.post("/authorize", response_model=None, tags=["oauth"], include_in_schema=False)
@@ -436,26 +393,31 @@ async def decide(request: Request) -> Response:
     except ValidationError as error:
         found = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
         raise RequestValidationError(found) from error
-    return _redirect(_sandbox(request.scope), asked, approved=form.get("decision") == "approve")
+    return _browser_step(
+        _sandbox(request.scope), asked, "auto" if form.get("decision") == "approve" else "deny"
+    )
 
 
-def _check_client(sandbox: SandboxState, asked: models.Authorization) -> None:
+def _browser_step(sandbox: SandboxState, asked: models.Authorization, approval: str) -> Response:
+    """Show the page, or send the browser back with a code or with ``error=access_denied`` (a guess)."""
     if asked.client_id != sandbox.settings.client_id:
         raise models.bad_request("'client_id' is not known", INVALID_QUERY)
-
-
-def _redirect(sandbox: SandboxState, asked: models.Authorization, *, approved: bool) -> Response:
-    """Send the browser back with a code, or with ``error=access_denied`` (a guess)."""
-    _check_client(sandbox, asked)
+    if approval == "page":
+        # Nobody is chosen beforehand: a person has to name the account.
+        fields = asked.model_dump(exclude={"sandbox_seller"}).items()
+        hidden = (f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields)
+        options = "".join(f'<option value="{escape(name)}">' for name in list(sandbox.accounts)[:50])
+        client, action = escape(asked.client_id), API_PREFIX + "/authorize"
+        page = _PAGE.format(client=client, action=action, hidden="".join(hidden), options=options)
+        return HTMLResponse(page)
     outcome = {"error": "access_denied"}
-    if approved:
-        seller = asked.sandbox_seller or next(iter(sandbox.accounts), "")
-        if seller not in sandbox.accounts:
+    if approval == "auto":
+        if asked.sandbox_seller not in sandbox.accounts:
             raise models.bad_request("'sandbox_seller' is not a seller of this sandbox", INVALID_QUERY)
-        outcome = {"code": sandbox.tokens.authorize(seller)}
+        outcome = {"code": sandbox.tokens.authorize(asked.sandbox_seller)}
     target = urlsplit(asked.redirect_url)
-    added = urlencode({**outcome, "state": asked.state})
-    query = f"{target.query}&{added}" if target.query else added
+    query = urlencode({**outcome, "state": asked.state})
+    query = f"{target.query}&{query}" if target.query else query
     return RedirectResponse(urlunsplit(target._replace(query=query)), status_code=302)
 
 
@@ -468,20 +430,27 @@ _TOKEN_REFUSED: Json = {"description": "Refused (setting token_error_body)", "mo
     "/access_token",
     tags=["oauth"],
     openapi_extra={"requestBody": _TOKEN_BODIES},
-    responses={200: {"model": models.Tokens}, 400: _TOKEN_REFUSED, 401: _TOKEN_REFUSED},
+    response_model=models.Tokens,
+    responses={400: _TOKEN_REFUSED, 401: _TOKEN_REFUSED},
 )
 async def access_token(request: Request) -> Response:
     """Access Token [D]: both grants; whether the old refresh token ends is unknown, setting `rotation`."""
-    try:
-        body = await request.body()
-    except ClientDisconnect:
-        return Response(status_code=400)
-    sandbox = _sandbox(request.scope)
+    body, sandbox = await request.body(), _sandbox(request.scope)
+    settings, counters = sandbox.settings, sandbox.counters
 
     async def produce() -> Response:
-        return _token_answer(sandbox, body, request.headers.get("content-type", ""))
+        grant_type = "unknown"
+        try:
+            fields = token_fields(body, request.headers.get("content-type", ""), settings.token_encoding)
+            if fields.get("grant_type") in ("authorization_code", "refresh_token"):
+                grant_type = fields["grant_type"]
+            tokens = sandbox.tokens.grant(fields)
+        except GrantRefused as refusal:
+            counters.count(refusal.seller, "tokens", grant_type, refusal.problems[0].code)
+            raise
+        counters.count(tokens.seller, "tokens", grant_type, "issued")
+        return AsciiJSON(tokens.model_dump(), 200, {"Cache-Control": "no-store"})
 
-    counters = sandbox.counters
     counters.count(None, "token_posts")
     counters.in_flight(+1)
     try:
@@ -490,22 +459,7 @@ async def access_token(request: Request) -> Response:
         counters.in_flight(-1)
 
 
-def _token_answer(sandbox: SandboxState, body: bytes, content_type: str) -> Response:
-    settings, grant_type = sandbox.settings, "unknown"
-    try:
-        fields = token_fields(body, content_type, settings.token_encoding)
-        grant_type = fields.grant
-        grant = sandbox.tokens.grant(fields)
-    except GrantRefused as refusal:
-        sandbox.counters.count(refusal.seller, "tokens", grant_type, refusal.error)
-        status = settings.token_error_status if refusal.error in (INVALID_CLIENT, INVALID_GRANT) else 400
-        raise Refusal(status, [Problem(code=refusal.error, message=refusal.description)]) from refusal
-    sandbox.counters.count(grant.seller, "tokens", grant_type, "issued")
-    pair = {"access_token": grant.access_token, "token_type": "Bearer", "refresh_token": grant.refresh_token}
-    return AsciiJSON({**pair, "expires_in": grant.expires_in}, 200, {"Cache-Control": "no-store"})
-
-
-#: The endpoints of the API, each with its ``name`` and its ``tag``.
+#: The endpoints of the API, each with its ``name`` and its resource as the first of its ``tags``.
 OPERATIONS = [each for each in api.routes if isinstance(each, Endpoint) and each.include_in_schema]
 
 
@@ -515,14 +469,14 @@ async def control(request: Request) -> Response:
         body = _read_json(await request.body())
         return AsciiJSON(act(_sandbox(request.scope), request.path_params["action"], body))
     except json.JSONDecodeError:
-        found = [Problem(code=INVALID_PAYLOAD, message="the body is not JSON")]
+        refusal = Refusal(422, Problem(code=models.INVALID_PAYLOAD, message="the body is not JSON"))
     except ValidationError as error:
         places = ((models.where(each["loc"]), models.in_words(each)[1]) for each in error.errors())
-        found = [Problem(code=INVALID_PAYLOAD, message=f"'{place}' {words}") for place, words in places]
+        found = [f"'{place}' {words}" for place, words in places]
+        refusal = Refusal(422, *(Problem(code=models.INVALID_PAYLOAD, message=each) for each in found))
     except (Refusal, ValueError) as error:
         refusal = error if isinstance(error, Refusal) else models.bad_request(str(error))
-        return error_response(refusal.status, refusal.problems, "list")
-    return error_response(422, found, "list")
+    return _refused(refusal, "list")
 
 
 _TEXT = (
@@ -530,54 +484,8 @@ _TEXT = (
     "each operation says how sure it is: [D] documented by FeedAMP, [I] inferred, [U] unknown, a guess. The "
     "control surface is the sandbox's own."
 )
-
-
-def create_app(state: SandboxState) -> ASGIApp:
-    """Return the application that serves this state.
-
-    :param state: The sandbox.
-    """
-    app = FastAPI(
-        title="FeedAMP Order Source API (sandbox)",
-        version="0.2.0",
-        description=_TEXT,
-        redirect_slashes=False,
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
-    )
-    app.state.sandbox = state
-    # include_router() would make each route once more, which is half of what a start costs.
-    app.router.routes.extend(api.routes)
-    app.router.add_route("/_sandbox/{action}", control, methods=["POST"], include_in_schema=False)
-    app.openapi = lambda: _description(app, state)  # type: ignore[method-assign]
-
-    async def on_error(_request: Request, error: Exception) -> Response:
-        return _refused(error, state.settings.error_body)
-
-    for kind in (Refusal, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, on_error)
-    return RawPath(app)
-
-
-def _description(app: FastAPI, state: SandboxState) -> Json:
-    """Return the OpenAPI description: FastAPI's, what signatures do not say, and the control surface."""
-    about: Json = {"title": app.title, "version": app.version, "description": app.description}
-    found = get_openapi(routes=app.routes, separate_input_output_schemas=False, **about)
-    schemas: Json = found["components"]["schemas"]
-    schemas["Problems"] = TypeAdapter(list[Problem]).json_schema(ref_template=_REF)
-    schemas |= schemas["Problems"].pop("$defs")
-    found["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    paths: Json = {}
-    for path, methods in found["paths"].items():
-        for operation in methods.values():
-            _complete(operation, re.findall(r"{(\w+number|\w+_id)}", path))
-        paths[_TAIL.sub(lambda tail: str(getattr(state.settings, tail[1])), path)] = methods
-    return {**found, "paths": paths}
-
-
-_REF = "#/components/schemas/{model}"
 _TAIL = re.compile(r"{(\w+_complete_path)}")
-_NUMBER = {"type": "string", "minLength": 1, "maxLength": 128}
+_PROBLEMS = "#/components/schemas/{model}"
 _REFUSALS = {
     "400": "What was sent does not fit",
     "401": "No live access token",
@@ -585,43 +493,63 @@ _REFUSALS = {
 }
 
 
-def _complete(operation: Json, path: list[str]) -> None:
-    """Add to an operation of the API what its signature does not say.
+class SandboxApp(FastAPI):
+    """The application that serves a sandbox, on paths that are not unescaped.
 
-    :param operation: The operation.
-    :param path: Names in its path.
-    """
-    operation["summary"] = operation["description"].partition(" [")[0]
-    parameters = operation.setdefault("parameters", [])
-    for parameter in parameters:
-        if any(each.get("type") == "array" for each in parameter["schema"].get("anyOf", ())):
-            parameter |= {"style": "form", "explode": False}
-    parameters += [{"name": name, "in": "path", "required": True, "schema": _NUMBER} for name in path]
-    answers = operation["responses"]
-    answers.pop("422", None)
-    if operation["tags"] != ["oauth"]:
-        operation["security"] = [{"bearer": []}]
-    for status in ("400", "401", "404") if path else ("400", "401"):
-        content = {"application/json": {"schema": {"$ref": _REF.format(model="Problems")}}}
-        answers.setdefault(status, {"description": _REFUSALS[status], "content": content})
+    Starlette routes by the unescaped path, in which an order number ``A/1`` is two segments.
 
-
-class RawPath:
-    """Route by the path as it was sent, and remember the connection.
-
-    Starlette routes by the unescaped path, in which an order number ``A/1`` is two segments. Routes match the
-    escaped path here, and :class:`Call` unescapes.
-
-    :param app: The application behind.
+    :param sandbox: The sandbox.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, sandbox: SandboxState) -> None:
+        super().__init__(
+            title="FeedAMP Order Source API (sandbox)",
+            version="0.2.0",
+            description=_TEXT,
+            redirect_slashes=False,
+            redoc_url=None,
+            swagger_ui_oauth2_redirect_url=None,
+        )
+        self.state.sandbox = sandbox
+        # include_router() would make each route once more, which is half of what a start costs.
+        self.router.routes[:0] = api.routes
+        self.router.add_route("/_sandbox/{action}", control, methods=["POST"], include_in_schema=False)
+        for kind in (Refusal, RequestValidationError, HTTPException, ClientDisconnect):
+            self.add_exception_handler(kind, self._on_error)
+
+    async def _on_error(self, _request: Request, error: Exception) -> Response:
+        return _refused(error, self.state.sandbox.settings.error_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with the path escaped."""
+        """Pass the request on with the path escaped, and remember the connection."""
         raw = scope.get("raw_path")
         scope["path"] = raw.decode("ascii") if raw else quote(scope["path"])
         # ASGI cannot cut a connection: uvicorn's receive is a method of the object that holds the transport.
         scope[TRANSPORT] = getattr(getattr(receive, "__self__", None), "transport", None)
-        await self._app(scope, receive, send)
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> Json:
+        """Return FastAPI's description, with what signatures do not say and the paths of the settings."""
+        about: Json = {"title": self.title, "version": self.version, "description": self.description}
+        found = get_openapi(routes=self.routes, separate_input_output_schemas=False, **about)
+        schemas: Json = found["components"]["schemas"]
+        schemas["Problems"] = TypeAdapter(list[Problem]).json_schema(ref_template=_PROBLEMS)
+        schemas |= schemas["Problems"].pop("$defs")
+        refused = {"application/json": {"schema": {"$ref": _PROBLEMS.format(model="Problems")}}}
+        found["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        paths, settings = {}, self.state.sandbox.settings
+        for path, methods in found["paths"].items():
+            for operation in methods.values():
+                operation["summary"] = operation["description"].partition(" [")[0]
+                parameters = operation.setdefault("parameters", [])
+                for each in parameters:
+                    if any(kind.get("type") == "array" for kind in each["schema"].get("anyOf", ())):
+                        each |= {"style": "form", "explode": False}
+                if operation["tags"] != ["oauth"]:
+                    operation["security"] = [{"bearer": []}]
+                operation["responses"].pop("422", None)
+                for status in ("400", "401", "404") if "{" in path else ("400", "401"):
+                    refusal = {"description": _REFUSALS[status], "content": refused}
+                    operation["responses"].setdefault(status, refusal)
+            paths[_TAIL.sub(lambda tail: str(getattr(settings, tail[1])), path)] = methods
+        return {**found, "paths": paths}

@@ -39,26 +39,10 @@ Target = Literal[
 
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Fault:
-    """One thing that goes wrong.
+    """One thing that goes wrong; ``docs/sandbox.md`` describes the kinds and their fields.
 
-    :param kind: ``drop`` cuts the connection before the request is processed; ``lose_answer`` processes it
-        and cuts the connection without answering; ``slow`` answers late; ``http_error`` answers ``status``;
-        ``odd_body`` spoils the body of the real answer.
-    :param on: ``token``, ``data`` (every call with a bearer), a resource (``orders``) or one operation
-        (``place_order``).
-    :param times: How many calls meet it; None for all until the faults are cleared.
-    :param every: Only every n-th matching call meets it.
-    :param seller: Only this seller's data calls meet it.
-    :param status: Status of ``http_error``.
-    :param body: Body of ``http_error`` and ``odd_body``; ``json`` is the usual one, ``error`` an error object
-        under the unchanged status.
-    :param headers: Headers to add to ``http_error``.
-    :param wait: Seconds that ``http_error`` asks to wait, in the headers of ``wait_style``.
-    :param wait_style: ``Retry-After`` in seconds, ``Retry-After`` as a date, or ``X-Rate-Limit-Reset``.
-    :param processed: Whether ``http_error`` comes after the request was processed all the same.
-    :param seconds: Delay before the answer (or the cut), for every kind.
-    :param replace: Fields to put into the JSON object of ``odd_body``.
-    :param remove: Fields to take out of it.
+    ``wait`` and ``seconds`` are seconds, ``times`` None is for all calls until the faults are cleared.
+
     :raises pydantic.ValidationError: when a value does not fit; it is a :class:`ValueError`.
     """
 
@@ -78,29 +62,14 @@ class Fault:
     remove: tuple[str, ...] = ()
     seen: int = dataclasses.field(default=0, init=False)
 
-    def applies(self, names: Collection[str], seller: str | None) -> bool:
-        """Say whether the fault is meant for a call that goes by these names."""
-        return self.on in names and self.seller in (None, seller)
 
-
-class FaultQueue:
-    """The faults that wait for their calls; the first that applies is met, one per call."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-
-    def add(self, fault: Fault) -> None:
-        """Put a fault at the end of the queue."""
-        self._faults.append(fault)
-
-    def clear(self) -> None:
-        """Take all faults back."""
-        self._faults.clear()
+class FaultQueue(list[Fault]):
+    """The faults that wait for their calls; the first that is meant for it is met, one per call."""
 
     def take(self, names: Collection[str], seller: str | None = None) -> Fault | None:
-        """Return the fault that this call meets, if any, and count it as met."""
-        for fault in self._faults:
-            if not fault.applies(names, seller):
+        """Return the fault that a call of these names meets, if any, and count it as met."""
+        for fault in self:
+            if fault.on not in names or fault.seller not in (None, seller):
                 continue
             fault.seen += 1
             if fault.seen % fault.every:
@@ -108,7 +77,7 @@ class FaultQueue:
             if fault.times is not None:
                 fault.times -= 1
                 if fault.times == 0:
-                    self._faults.remove(fault)
+                    self.remove(fault)
             return fault
         return None
 
@@ -122,16 +91,21 @@ async def deliver(fault: Fault | None, produce: Callable[[], Awaitable[Response]
     """
     if fault is None:
         return await produce()
-    if fault.kind == "drop" or (fault.kind == "http_error" and not fault.processed):
-        await asyncio.sleep(fault.seconds)
-        return CutConnection() if fault.kind == "drop" else _fault_error(fault, style)
-    response = await produce()
+    first = fault.kind == "drop" or (fault.kind == "http_error" and not fault.processed)
+    response: Response = CutConnection() if first else await produce()
     await asyncio.sleep(fault.seconds)
-    if fault.kind == "lose_answer":
+    if fault.kind in ("drop", "lose_answer"):
         return CutConnection()
     if fault.kind == "http_error":
-        return _fault_error(fault, style)
-    return _spoilt(response, fault) if fault.kind == "odd_body" else response
+        words = "the sandbox was told to refuse this call"
+        problem = Problem(code=f"INJECTED_{fault.status}", message=words)
+        response = error_response(fault.status, [problem], style)
+        if fault.body != "json":
+            response = _spoilt(response, fault)
+        response.headers.update({**fault.headers, **_wait_headers(fault)})
+    elif fault.kind == "odd_body":
+        response = _spoilt(response, fault)
+    return response
 
 
 class CutConnection(Response):
@@ -153,12 +127,7 @@ class AsciiJSON(JSONResponse):
 
 
 def error_response(status: int, problems: Sequence[Problem], style: str) -> Response:
-    """Return an error in one of the forms that it might have (A8: none is documented).
-
-    :param status: HTTP status.
-    :param problems: What does not fit.
-    :param style: A value of the ``error_body`` setting.
-    """
+    """Return an error in one of the forms of the ``error_body`` setting (A8: none is documented)."""
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     first, listed = problems[0], [each.model_dump() for each in problems]
     bodies: Json = {
@@ -175,35 +144,22 @@ def error_response(status: int, problems: Sequence[Problem], style: str) -> Resp
     return Response(_HTML if style == "html" else "", status, headers, media_type="text/html")
 
 
-def _fault_error(fault: Fault, style: str) -> Response:
-    """Return the response of an ``http_error`` fault."""
-    problems = [Problem(code=f"INJECTED_{fault.status}", message="the sandbox was told to refuse this call")]
-    response = error_response(fault.status, problems, style)
-    if fault.body != "json":
-        response = _spoilt(response, fault)
-    response.headers.update(fault.headers)
-    response.headers.update(_wait_headers(fault))
-    return response
-
-
 def _spoilt(response: Response, fault: Fault) -> Response:
     """Return the response with the body that the fault wants."""
     status, content = response.status_code, bytes(response.body)
     if fault.body == "html":
         return Response(_HTML, status, media_type="text/html")
-    if fault.body == "empty":
-        return Response(b"", status, media_type="application/json")
-    if fault.body == "truncated":
-        return Response(content[: len(content) // 2], status, media_type="application/json")
-    if fault.body == "error":
-        return AsciiJSON({"error": "server_error", "error_description": "try again later"}, status)
+    if fault.body in ("empty", "truncated"):
+        kept = b"" if fault.body == "empty" else content[: len(content) // 2]
+        return Response(kept, status, media_type="application/json")
     body = json.loads(content) if content else {}
-    if fault.body == "list":
-        return AsciiJSON([body], status)
-    if isinstance(body, dict):
-        kept = {name: value for name, value in body.items() if name not in fault.remove}
-        return AsciiJSON({**kept, **fault.replace}, status)
-    return response
+    if fault.body == "error":
+        body = {"error": "server_error", "error_description": "try again later"}
+    elif fault.body == "list":
+        body = [body]
+    elif isinstance(body, dict):
+        body = {name: value for name, value in body.items() if name not in fault.remove} | fault.replace
+    return AsciiJSON(body, status)
 
 
 def _wait_headers(fault: Fault) -> dict[str, str]:

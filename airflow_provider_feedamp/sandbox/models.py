@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic reads it
 from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
@@ -46,10 +48,10 @@ class Refusal(Exception):
     :param problems: What does not fit; never the content of an order.
     """
 
-    def __init__(self, status: int, problems: Sequence[Problem]) -> None:
+    def __init__(self, status: int, *problems: Problem) -> None:
         super().__init__(f"{status}: {[each.code for each in problems]}")
         self.status = status
-        self.problems = list(problems)
+        self.problems = problems
 
 
 def invalid(words: str) -> Problem:
@@ -59,15 +61,12 @@ def invalid(words: str) -> Problem:
 
 def bad_request(words: str, code: str = INVALID_VALUE) -> Refusal:
     """Return a 400 with one problem."""
-    return Refusal(400, [Problem(code=code, message=words)])
+    return Refusal(400, Problem(code=code, message=words))
 
 
 def not_found(noun: str) -> Refusal:
     """Return a 404 that says what there is none of."""
-    return Refusal(404, [Problem(code=NOT_FOUND, message=f"{noun} not found")])
-
-
-# --- single fields ------------------------------------------------------------------------------------------
+    return Refusal(404, Problem(code=NOT_FOUND, message=f"{noun} not found"))
 
 
 def _real(text: str) -> str:
@@ -86,16 +85,24 @@ def _amount(value: object) -> object:
     return value
 
 
+def _unescaped(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise PydanticCustomError(INVALID_VALUE, "is not UTF-8") from None
+
+
 Filled = Annotated[str, Field(min_length=1)]
 Number = Annotated[str, Field(min_length=1, max_length=128)]
+#: A number in a path, which is routed as it was sent.
+Segment = Annotated[str, BeforeValidator(_unescaped), Field(min_length=1, max_length=128)]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217")]
 _UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 UtcInstant = Annotated[
     str, Field(pattern=_UTC, json_schema_extra={"format": "date-time"}), AfterValidator(_real)
 ]
-Day = Annotated[
-    str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"}), AfterValidator(_real)
-]
+_DAY = r"^\d{4}-\d\d-\d\d$"
+Day = Annotated[str, Field(pattern=_DAY, json_schema_extra={"format": "date"}), AfterValidator(_real)]
 Amount = Annotated[Any, AfterValidator(_amount), WithJsonSchema({"type": "number"})]
 Quantity = Annotated[int, Field(ge=1)]
 
@@ -105,8 +112,6 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-
-# --- orders (A4) --------------------------------------------------------------------------------------------
 
 FulfillmentStatus = Literal["PENDING", "PARTIALLY_FULFILLED", "COMPLETE"]
 
@@ -181,8 +186,6 @@ class Order(NewOrder):
     status: Literal["PENDING", "ORDERED", "IN_PROGRESS", "CANCELLED", "FULFILLED", "COMPLETE"]
     errors: list[OrderError]
 
-
-# --- refunds (A6) and returns (A7) --------------------------------------------------------------------------
 
 RefundStatus = Literal["CREATED", "PAUSED", "COMPLETE"]
 ReturnStatus = Literal["AWAITING_AUTHORIZATION", "AUTHORIZED", "REFUNDED", "COMPLETED"]
@@ -269,9 +272,6 @@ class Return(ReturnRefunds, NewReturn):
     mp_return_number: Number
 
 
-# --- tokens (A2) --------------------------------------------------------------------------------------------
-
-
 class Authorization(Shape):
     """The query of the browser step (A2.1). The real page knows who is logged in; here it is a parameter."""
 
@@ -286,19 +286,20 @@ class TokenRequest(Shape):
     """The body of a token call (A2.2)."""
 
     grant_type: Literal["authorization_code", "refresh_token"]
-    client_id: Filled
-    client_secret: Filled
-    code: str | None = None
-    refresh_token: str | None = None
+    client_id: str
+    client_secret: str = Field(repr=False)
+    code: str | None = Field(default=None, repr=False)
+    refresh_token: str | None = Field(default=None, repr=False)
 
 
 class Tokens(Shape):
-    """The answer of a token call (A2.2)."""
+    """The answer of a token call (A2.2), and whose tokens they are, which is not shown."""
 
-    access_token: str
+    access_token: str = Field(repr=False)
     token_type: str
-    refresh_token: str
+    refresh_token: str = Field(repr=False)
     expires_in: int
+    seller: SkipJsonSchema[str] = Field(exclude=True)
 
 
 class TokenError(Shape):
@@ -306,9 +307,6 @@ class TokenError(Shape):
 
     error: str
     error_description: str
-
-
-# --- queries (A5) -------------------------------------------------------------------------------------------
 
 
 def _instant(text: str) -> datetime:
@@ -384,9 +382,6 @@ class ReturnFilters(Page):
     requested_before: Bound | None = None
 
 
-# --- validation errors in FeedAMP's words -------------------------------------------------------------------
-
-
 def in_words(error: Mapping[str, Any]) -> tuple[str, str]:
     """Return the code of one of pydantic's errors, and the sentence that begins with the field's name.
 
@@ -433,12 +428,11 @@ def where(path: Iterable[str | int]) -> str:
     return text.removeprefix(".")
 
 
-def unknown_fields(body: Mapping[str, Any], model: type[Shape], prefix: str = "") -> Iterator[Problem]:
-    """Yield one problem for each field of an object that cannot be set.
-
-    :param body: The object.
-    :param model: What can be set.
-    :param prefix: Where the object is in the body.
-    """
-    for name in sorted(body.keys() - model.model_fields.keys()):
-        yield Problem(code=UNKNOWN_FIELD, message=f"'{prefix}{name}' cannot be set")
+def unknown_fields(body: Any, model: type[Shape], place: str = "") -> Iterator[Problem]:
+    """Yield one problem for each field that cannot be set, of an object or of each in a list."""
+    if isinstance(body, list):
+        for index, each in enumerate(body):
+            yield from unknown_fields(each, model, f"[{index}].")
+    else:
+        for name in sorted(body.keys() - model.model_fields.keys()):
+            yield Problem(code=UNKNOWN_FIELD, message=f"'{place}{name}' cannot be set")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from anyio.from_thread import start_blocking_portal
 
 from airflow_provider_feedamp.sandbox.control import SandboxControl
-from airflow_provider_feedamp.sandbox.endpoints import API_PREFIX, create_app
+from airflow_provider_feedamp.sandbox.endpoints import API_PREFIX, SandboxApp
 from airflow_provider_feedamp.sandbox.state import SandboxState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
+
+    from anyio.abc import TaskStatus
 
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
@@ -64,16 +66,14 @@ class RunningSandbox:
 class _Server(uvicorn.Server):
     """A uvicorn server that says when it serves, and stops when told instead of on its next tick."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.decided = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
+    async def run_on(self, listener: socket.socket, *, task_status: TaskStatus[Callable[[], None]]) -> None:
+        """Serve on the listener; what ends it comes with the status."""
+        self._stop, self._status = asyncio.Event(), task_status
+        await self.serve(sockets=[listener])
 
     async def main_loop(self) -> None:
-        """Serve until :meth:`stop`."""
-        self._loop = asyncio.get_running_loop()
-        self.decided.set()
+        """Serve until it is stopped."""
+        self._status.started(self._stop.set)
         await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -84,18 +84,6 @@ class _Server(uvicorn.Server):
             connection.shutdown()
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=_GRACE)
-
-    def stop(self) -> None:
-        """Let the server end; from any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-
-    def run_here(self, listener: socket.socket) -> None:
-        """Serve on the listener in this thread."""
-        try:
-            asyncio.run(self.serve(sockets=[listener]))
-        finally:
-            self.decided.set()
 
 
 @contextmanager
@@ -110,29 +98,16 @@ def serve(
     :raises OSError: when the port is taken.
     """
     state = SandboxState(settings, now)
-    config = uvicorn.Config(
-        create_app(state),
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-    )
+    quiet: Any = {"log_config": None, "access_log": False, "server_header": False}
+    app = SandboxApp(state)
+    config = uvicorn.Config(app, lifespan="off", ws="none", proxy_headers=False, **quiet)
     with socket.create_server((LOOPBACK, port), backlog=512) as listener:
         # Head and body of an answer are two writes, and asyncio does not know this kind of socket for TCP.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         base_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}{API_PREFIX}"
-        server = _Server(config)
-        thread = threading.Thread(
-            target=server.run_here, args=(listener,), name="feedamp-sandbox", daemon=True
-        )
-        thread.start()
-        server.decided.wait()
-        if not server.started:
-            raise RuntimeError("The sandbox did not start: see the traceback of its thread")
-        try:
-            yield RunningSandbox(base_url, SandboxControl(base_url), state)
-        finally:
-            server.stop()
-            thread.join()
+        with start_blocking_portal() as portal:
+            _, stop = portal.start_task(_Server(config).run_on, listener)
+            try:
+                yield RunningSandbox(base_url, SandboxControl(base_url), state)
+            finally:
+                portal.call(stop)

@@ -19,13 +19,11 @@ ErrorBody = Literal["list", "object", "oauth", "text", "html", "empty"]
 #: What only the start of a sandbox decides, because tokens and accounts are made from it.
 FIXED_AT_START = frozenset({"sellers", "seed"})
 
-_SELLERS = ("acme", "globex")
 _YEAR = 365 * 24 * 3600
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def _tail(value: str) -> str:
-    if not _SEGMENT.fullmatch(value) or value == "errors":
+    if not re.fullmatch("[A-Za-z0-9_-]+", value) or value == "errors":
         raise PydanticCustomError(
             INVALID_VALUE, "must be letters, digits, - and _, and not errors, a path already"
         )
@@ -43,36 +41,10 @@ PathTail = Annotated[str, AfterValidator(_tail)]
 
 
 class SandboxSettings(BaseModel):
-    """The switches of one sandbox; the defaults are the documented behaviour or the likeliest guess.
+    """The switches of one sandbox, each described in ``docs/sandbox.md``; all lives are in seconds.
 
-    :param client_id: The marketplace's Client ID.
-    :param client_secret: The password that goes with it.
-    :param sellers: The sellers that exist from the start, each with one refresh token.
-    :param seed: Tokens and codes are derived from this text, the seller's name and a count.
-    :param access_token_ttl: Seconds that an access token lives.
-    :param refresh_token_ttl: Seconds that a refresh token lives.
-    :param code_ttl: Seconds that an authorisation code lives.
-    :param rotation: What using a refresh token does to it: ``static`` keeps it, ``rotate`` replaces and
-        revokes it, ``revoke_family`` also ends all its successors when it is used again, ``grace`` answers a
-        replaced one for ``grace_seconds`` with the newest of its family.
-    :param grace_seconds: Length of that grace.
-    :param revoke_old_access_token: Whether a new access token ends the seller's earlier ones.
-    :param token_encoding: Request bodies that the token endpoint reads.
-    :param token_error_status: Status of a refused client, code or refresh token (401 documented, 400 OAuth).
-    :param token_error_body: Form of the token endpoint's error bodies.
-    :param approval: The browser step: a page to click, an immediate yes, or an immediate no.
-    :param error_body: Form of all other error bodies.
-    :param cursor_end: How a list says that there is no next page.
-    :param write_status: Status of successful writes; ``by_effect`` is 201 for new things and 200 otherwise.
-    :param write_body: Whether successful writes answer with the resource or with nothing.
-    :param refund_complete_path: Last segment of the path that marks a refund as complete.
-    :param return_complete_path: Last segment of the path that marks a return as complete.
-    :param seller_on_v2: Whether sellers are on FeedAMP's V2: they take returns to a store (``IN_STORE``), and
-        can refund several lines at once.
-    :param strict_transitions: Refuse to take an order out of ``SHIPPED`` or ``CANCELLED``, to complete a
-        paused refund or a return without amounts, to report errors of what is complete, and to change a
-        return on which the seller has acted.
-    :param strict_fields: Refuse unknown and read-only fields and unknown query parameters.
+    The defaults are the documented behaviour or the likeliest guess.
+
     :raises pydantic.ValidationError: when a value does not fit; it is a :class:`ValueError`.
     """
 
@@ -80,7 +52,10 @@ class SandboxSettings(BaseModel):
 
     client_id: Filled = "demo-client"
     client_secret: Filled = Field(default="demo-secret", repr=False)
-    sellers: Annotated[tuple[Filled, ...], Field(strict=False), AfterValidator(_different)] = _SELLERS
+    sellers: Annotated[tuple[Filled, ...], Field(strict=False), AfterValidator(_different)] = (
+        "acme",
+        "globex",
+    )
     seed: Filled = "sandbox"
     access_token_ttl: Seconds = 3600
     refresh_token_ttl: Seconds = _YEAR
@@ -102,39 +77,38 @@ class SandboxSettings(BaseModel):
     strict_transitions: bool = False
     strict_fields: bool = False
 
+    @classmethod
+    def checked(cls, values: Json) -> SandboxSettings:
+        """Return settings with these values by name, and the defaults for all others.
+
+        :raises ValueError: in one line, when a value does not fit.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            found = [f"{each['loc'][0]} {in_words(each)[1]}" for each in error.errors(include_url=False)]
+            raise ValueError(f"Sandbox setting {'; '.join(found)}") from None
+
     def update(self, changes: Json) -> None:
         """Change several settings at once, all or none.
 
-        :param changes: New values by name.
         :raises ValueError: for an unknown name, a value that does not fit, or a setting fixed at the start;
             the message is one line and names the setting.
         """
+        known = type(self).model_fields
         for name in changes:
-            if name not in type(self).model_fields:
-                known = ", ".join(sorted(type(self).model_fields))
-                raise ValueError(f"The sandbox has no setting {name!r}: choose from {known}")
+            if name not in known:
+                names = ", ".join(sorted(known))
+                raise ValueError(f"The sandbox has no setting {name!r}: choose from {names}")
             if name in FIXED_AT_START:
                 raise ValueError(f"Sandbox setting {name} is fixed when the sandbox starts")
-        changed = checked_settings({**self.model_dump(), **changes})
+        changed = self.checked({**self.model_dump(), **changes})
         for name in changes:
             setattr(self, name, getattr(changed, name))
 
     def public(self) -> Json:
         """Return all settings but the client's secret."""
         return self.model_dump(exclude={"client_secret"})
-
-
-def checked_settings(values: Json) -> SandboxSettings:
-    """Return settings with these values.
-
-    :param values: Values by name; the defaults hold for all others.
-    :raises ValueError: in one line, when a value does not fit.
-    """
-    try:
-        return SandboxSettings.model_validate(values)
-    except ValidationError as error:
-        found = [f"{each['loc'][0]} {in_words(each)[1]}" for each in error.errors(include_url=False)]
-        raise ValueError(f"Sandbox setting {'; '.join(found)}") from None
 
 
 class SandboxClock:

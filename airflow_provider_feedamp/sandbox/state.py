@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+from airflow_provider_feedamp.sandbox import models
 from airflow_provider_feedamp.sandbox.accounts import Book, SellerAccount
 from airflow_provider_feedamp.sandbox.faults import Fault, FaultQueue
-from airflow_provider_feedamp.sandbox.models import (
-    INVALID_PAYLOAD,
-    INVALID_QUERY,
-    Json,
-    Page,
-    Problem,
-    Refusal,
-    bad_request,
-    not_found,
-)
+from airflow_provider_feedamp.sandbox.models import Json, Page, Problem, Refusal
 from airflow_provider_feedamp.sandbox.settings import SandboxClock, SandboxSettings
 from airflow_provider_feedamp.sandbox.tokens import TokenIssuer
 
@@ -38,7 +30,7 @@ class Cursors:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Book[Any], Page, int, int]] = {}
+        self._known: dict[str, tuple[Book[Any], Json, int, int]] = {}
 
     def page(self, book: Book[Any], asked: Page) -> tuple[list[Any], str | None]:
         """Return what is on one page, and the cursor of the next one, if there is one.
@@ -47,11 +39,12 @@ class Cursors:
         :param asked: The query: a cursor, or else filters.
         :raises Refusal: 400 for a cursor that is not one of this seller's list.
         """
-        whose, filters, position, size = book, asked, 0, 20
+        given = asked.model_dump(exclude={"page_size", "cursor"}, exclude_none=True)
+        whose, filters, position, size = book, given, 0, 20
         if asked.cursor is not None:
-            whose, filters, position, size = self._known.get(asked.cursor, (Book("list"), asked, 0, 0))
+            whose, filters, position, size = self._known.get(asked.cursor, (Book("list"), given, 0, 0))
         if whose is not book:
-            raise bad_request("'cursor' is not valid", INVALID_QUERY)
+            raise models.bad_request("'cursor' is not valid", models.INVALID_QUERY)
         size = asked.page_size or size
         wanted = (each for each in book.values() if each.sequence >= position and each.matches(filters))
         # One more than the page holds shows whether there is a next page.
@@ -71,14 +64,9 @@ class Counters:
         self._in_flight = self._in_flight_max = 0
 
     def count(self, seller: str | None, *path: str) -> None:
-        """Count one thing in total, and for the seller if it is known whose it is.
-
-        :param seller: The seller.
-        :param path: Where to count it: ``("calls", "place_order")``.
-        """
-        self._counts[None][path] += 1
-        if seller is not None:
-            self._counts[seller][path] += 1
+        """Count one thing, as ``("calls", "place_order")``, in total and for the seller if he is known."""
+        for whose in {None, seller}:
+            self._counts[whose][path] += 1
 
     def in_flight(self, change: int) -> None:
         """Note that a token post has arrived, or is answered or cut off; a reset may have come between."""
@@ -87,20 +75,19 @@ class Counters:
 
     def to_dict(self) -> Json:
         """Return all counts."""
-        counts = {seller: self._of(seller) for seller in (None, *self._counts)}
+        counts: dict[str | None, Json] = {}
+        for seller in (None, *self._counts):
+            found: Json = {"token_posts": 0, "tokens": {}, "calls": {}, "refused": {}}
+            for (*path, name), count in self._counts[seller].items():
+                place = found
+                for part in path:
+                    place = place.setdefault(part, {})
+                place[name] = count
+            if seller is not None:
+                found["token_posts"] = sum(sum(outcomes.values()) for outcomes in found["tokens"].values())
+            counts[seller] = found
         total = counts.pop(None)
         return {"token_posts_in_flight_max": self._in_flight_max, "faults": {}, **total, "sellers": counts}
-
-    def _of(self, seller: str | None) -> Json:
-        found: Json = {"token_posts": 0, "tokens": {}, "calls": {}, "refused": {}}
-        for (*path, name), count in self._counts[seller].items():
-            place = found
-            for part in path:
-                place = place.setdefault(part, {})
-            place[name] = count
-        if seller is not None:
-            found["token_posts"] = sum(sum(outcomes.values()) for outcomes in found["tokens"].values())
-        return found
 
 
 class SandboxState:
@@ -145,7 +132,7 @@ class SandboxState:
         :raises Refusal: 404.
         """
         if seller not in self.accounts:
-            raise not_found("seller")
+            raise models.not_found("seller")
         return self.accounts[seller]
 
     def sellers(self) -> dict[str, int]:
@@ -159,43 +146,42 @@ class SandboxState:
         """
         if fault.seller is not None:
             self.account(fault.seller)
-        self.faults.add(fault)
+        self.faults.append(fault)
+
+    def clear_faults(self) -> None:
+        """Take all faults back."""
+        self.faults.clear()
 
 
-# An action is a method, and its parameters are the fields of the JSON body.
-_OF_SANDBOX: dict[str, tuple[str, Callable[..., Any]]] = {
+#: The actions by their names in the path: whose method it is, and the method. The fields of the body are its
+#: parameters. The sandbox's attributes come first, then those of the account of the body's ``seller``.
+ACTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "counters": ("counters", Counters.to_dict),
-    "reset": ("", SandboxState.reset),
+    "reset": ("sandbox", SandboxState.reset),
     "settings": ("settings", SandboxSettings.public),
     "change": ("settings", SandboxSettings.update),
-    "faults": ("", SandboxState.add_fault),
-    "clear-faults": ("faults", FaultQueue.clear),
+    "faults": ("sandbox", SandboxState.add_fault),
+    "clear-faults": ("sandbox", SandboxState.clear_faults),
     "now": ("clock", SandboxClock.now),
     "advance": ("clock", SandboxClock.advance),
-    "sellers": ("", SandboxState.sellers),
-    "connect": ("", SandboxState.connect),
+    "sellers": ("sandbox", SandboxState.sellers),
+    "connect": ("sandbox", SandboxState.connect),
+    "tokens": ("tokens", TokenIssuer.live),
+    "authorize": ("tokens", TokenIssuer.authorize),
+    "expire": ("tokens", TokenIssuer.expire),
+    "revoke": ("tokens", TokenIssuer.revoke),
+    "orders": ("orders", Book.whole),
+    "acknowledge": ("account", SellerAccount.acknowledge),
+    "ship": ("account", SellerAccount.ship),
+    "cancel": ("account", SellerAccount.cancel),
+    "resolve-errors": ("account", SellerAccount.resolve_errors),
+    "refunds": ("refunds", Book.whole),
+    "create-refund": ("account", SellerAccount.create_refund),
+    "resolve-refund-errors": ("account", SellerAccount.resolve_refund_errors),
+    "returns": ("returns", Book.whole),
+    "authorize-return": ("account", SellerAccount.authorize_return),
+    "enter-return-amounts": ("account", SellerAccount.enter_return_amounts),
 }
-_OF_TOKENS: dict[str, Callable[..., Any]] = {
-    "tokens": TokenIssuer.live,
-    "authorize": TokenIssuer.authorize,
-    "expire": TokenIssuer.expire,
-    "revoke": TokenIssuer.revoke,
-}
-_OF_SELLER: dict[str, Callable[..., Any]] = {
-    "orders": SellerAccount.all_orders,
-    "acknowledge": SellerAccount.acknowledge,
-    "ship": SellerAccount.ship,
-    "cancel": SellerAccount.cancel,
-    "resolve-errors": SellerAccount.resolve_errors,
-    "refunds": SellerAccount.all_refunds,
-    "create-refund": SellerAccount.create_refund,
-    "resolve-refund-errors": SellerAccount.resolve_refund_errors,
-    "returns": SellerAccount.all_returns,
-    "authorize-return": SellerAccount.authorize_return,
-    "enter-return-amounts": SellerAccount.enter_return_amounts,
-}
-#: The methods by their names in the path.
-ACTIONS = {**{action: method for action, (_, method) in _OF_SANDBOX.items()}, **_OF_TOKENS, **_OF_SELLER}
 
 
 class _Named(BaseModel):
@@ -207,7 +193,7 @@ class _Named(BaseModel):
 @functools.cache
 def reader(action: str) -> TypeAdapter[Any]:
     """Return what checks the fields of an action's body and calls its method."""
-    method = ACTIONS[action]
+    _, method = ACTIONS[action]
     # Pydantic 2.11 looks for the names of annotations here, not where the method is written.
     method.__annotations__ = get_type_hints(method, include_extras=True)
     return TypeAdapter(method)
@@ -220,15 +206,15 @@ def act(state: SandboxState, action: str, body: Any) -> Any:
     :raises pydantic.ValidationError: when the body does not fit the action.
     """
     if action not in ACTIONS:
-        raise not_found("action")
+        raise models.not_found("action")
     if not isinstance(body, dict):
-        raise Refusal(422, [Problem(code=INVALID_PAYLOAD, message="the body must be an object")])
-    if action in _OF_SANDBOX:
-        attribute = _OF_SANDBOX[action][0]
-        owner = getattr(state, attribute) if attribute else state
-        return reader(action).validate_python({**body, "self": owner})
-    account = state.account(_Named.model_validate(body).seller)
-    if action in _OF_TOKENS:
-        return reader(action).validate_python({**body, "self": state.tokens})
-    del body["seller"]
-    return reader(action).validate_python({**body, "self": account})
+        raise Refusal(422, Problem(code=models.INVALID_PAYLOAD, message="the body must be an object"))
+    whose, _ = ACTIONS[action]
+    fields: Json = dict(body)
+    owners: Json = {"sandbox": state, **vars(state)}
+    if whose not in ("sandbox", "counters", "settings", "clock"):
+        account = state.account(_Named.model_validate(body).seller)
+        owners |= {"account": account, **vars(account)}
+        if whose != "tokens":
+            del fields["seller"]
+    return reader(action).validate_python({**fields, "self": owners[whose]})

@@ -57,7 +57,7 @@ class Caller:
     """Call the sandbox with one seller's tokens."""
 
     def __init__(self, sandbox: RunningSandbox, seller: str) -> None:
-        self.sandbox = sandbox
+        self.sandbox, self.control = sandbox, sandbox.control
         self.seller = seller
         self.session = requests.Session()
         self.session.trust_env = False

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox.after_sale import Thing
 from tests.sandbox.caller import Caller
-from tests.sandbox.returning import create
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -23,11 +23,15 @@ def globex(sandbox: RunningSandbox) -> Caller:
 
 
 @pytest.fixture
-def asked(acme: Caller) -> Caller:
-    """Have an order and a return of it that is not authorised."""
-    acme.place()
-    assert create(acme) == 201
-    return acme
+def asked(acme: Caller) -> Thing:
+    """Have a return that is not authorised."""
+    return Thing(acme, "returns")
+
+
+@pytest.fixture
+def refunded(acme: Caller) -> Thing:
+    """Have a refund of all of an order's first line."""
+    return Thing(acme, "refunds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

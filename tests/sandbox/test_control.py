@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-def test_calls_refusals_and_token_posts_are_counted_per_seller(
-    sandbox: RunningSandbox, acme: Caller, globex: Caller
-) -> None:
+def test_calls_refusals_and_token_posts_are_counted_per_seller(acme: Caller, globex: Caller) -> None:
     acme.place()
     acme.place(currency=None)
     acme.find()
     acme.refresh(refresh_token="wrong")
     globex.call("GET", "/orders/X")
     globex.call("GET", "/orders", headers={"Authorization": "Bearer wrong"})
-    counters = sandbox.control.counters()
+    counters = acme.control.counters()
     assert counters["token_posts"] == 3
     assert counters["tokens"] == {"refresh_token": {"issued": 2, "invalid_grant": 1}}
     assert counters["calls"] == {"place_order": 2, "list_orders": 2, "get_order": 1}
@@ -41,48 +39,46 @@ def test_calls_refusals_and_token_posts_are_counted_per_seller(
     assert counters["sellers"]["globex"]["refused"] == {"404": 1}
 
 
-def test_token_posts_in_flight_at_once_are_counted(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.change(rotation="static")
-    assert sandbox.control.counters()["token_posts_in_flight_max"] == 1
-    sandbox.control.fault("slow", seconds=0.5, times=3)
+def test_token_posts_in_flight_at_once_are_counted(acme: Caller) -> None:
+    acme.control.change(rotation="static")
+    assert acme.control.counters()["token_posts_in_flight_max"] == 1
+    acme.control.fault("slow", seconds=0.5, times=3)
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: Caller.refresh(acme), range(3)))
     assert [each.status_code for each in answers] == [200] * 3
-    assert sandbox.control.counters()["token_posts_in_flight_max"] == 3
+    assert acme.control.counters()["token_posts_in_flight_max"] == 3
 
 
-def test_many_threads_at_once_lose_and_double_nothing(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_many_threads_at_once_lose_and_double_nothing(acme: Caller) -> None:
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda index: Caller.place(acme, f"N{index % 50}").status_code, range(200)))
     assert sorted(statuses) == [200] * 150 + [201] * 50
-    assert len({each["mp_order_number"] for each in sandbox.control.orders("acme")}) == 50
+    assert len({each["mp_order_number"] for each in acme.control.orders("acme")}) == 50
 
 
-def test_a_refresh_token_is_granted_once_however_many_ask_at_once(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
+def test_a_refresh_token_is_granted_once_however_many_ask_at_once(acme: Caller) -> None:
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: Caller.refresh(acme).status_code, range(16)))
     assert sorted(statuses) == [200] + [401] * 15
 
 
-def test_a_reset_brings_the_start_back(sandbox: RunningSandbox, acme: Caller) -> None:
-    first = sandbox.connection("acme")
-    fresh = Caller(sandbox, "globex").refresh_token
+def test_a_reset_brings_the_start_back(acme: Caller) -> None:
+    first = acme.sandbox.connection("acme")
+    fresh = Caller(acme.sandbox, "globex").refresh_token
     acme.place()
-    sandbox.control.change(rotation="static", cursor_end="empty")
-    sandbox.control.fault("drop")
-    sandbox.control.connect("initech")
-    sandbox.control.advance(5000)
-    sandbox.control.reset()
-    assert sandbox.control.sellers() == {"acme": 0, "globex": 0}
-    assert sandbox.control.settings()["rotation"] == "rotate"
-    assert sandbox.control.counters()["token_posts"] == 0
+    acme.control.change(rotation="static", cursor_end="empty")
+    acme.control.fault("drop")
+    acme.control.connect("initech")
+    acme.control.advance(5000)
+    acme.control.reset()
+    assert acme.control.sellers() == {"acme": 0, "globex": 0}
+    assert acme.control.settings()["rotation"] == "rotate"
+    assert acme.control.counters()["token_posts"] == 0
     assert acme.find().status_code == 401
-    assert fresh not in sandbox.control.refresh_tokens("globex")
-    again = Caller(sandbox, "acme")
+    assert fresh not in acme.control.refresh_tokens("globex")
+    again = Caller(acme.sandbox, "acme")
     assert again.find().json()["orders"] == []
-    assert first["host"] == sandbox.base_url
+    assert first["host"] == acme.sandbox.base_url
 
 
 def test_a_connection_is_what_airflow_takes_as_json(sandbox: RunningSandbox) -> None:
@@ -106,17 +102,13 @@ def test_there_is_no_connection_for_a_seller_who_has_withdrawn(sandbox: RunningS
     assert sandbox.control.connect("acme") == sandbox.connection("acme")["extra"]["refresh_token"]
 
 
-def test_expiring_ends_the_access_tokens_of_one_seller(
-    sandbox: RunningSandbox, acme: Caller, globex: Caller
-) -> None:
-    assert sandbox.control.expire("acme") == 1
+def test_expiring_ends_the_access_tokens_of_one_seller(acme: Caller, globex: Caller) -> None:
+    assert acme.control.expire("acme") == 1
     assert [acme.find().status_code, globex.find().status_code] == [401, 200]
 
 
-def test_the_seller_can_be_played_for_an_order_with_an_odd_number(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
-    control, number = sandbox.control, "A/1 ü%"
+def test_the_seller_can_be_played_for_an_order_with_an_odd_number(acme: Caller) -> None:
+    control, number = acme.control, "A/1 ü%"
     acme.place(number)
     assert control.acknowledge("acme", number)["status"] == "IN_PROGRESS"
     assert control.ship("acme", number, mp_line_number="L1", quantity=3)["fulfillments"][0]["pending"] == {
@@ -164,9 +156,9 @@ def test_a_body_that_cannot_be_read_is_422_and_not_quoted(acme: Caller, body: st
     assert (answer.status_code, answer.json()[0]["code"]) == (422, "INVALID_PAYLOAD")
 
 
-def test_the_control_surface_shows_text_that_utf8_has_not(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_the_control_surface_shows_text_that_utf8_has_not(acme: Caller) -> None:
     assert acme.place(delivery_notes="\ud800").status_code == 201
-    assert sandbox.control.orders("acme")[0]["delivery_notes"] == "\ud800"
+    assert acme.control.orders("acme")[0]["delivery_notes"] == "\ud800"
 
 
 def test_the_secret_is_not_shown(sandbox: RunningSandbox) -> None:

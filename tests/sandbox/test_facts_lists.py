@@ -14,7 +14,6 @@ from tests.sandbox.caller import Caller, order, return_, return_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 LISTS = ["orders", "refunds", "returns"]
 REFUND, RETURN = "/orders/600A/refunds/1001", "/orders/600A/returns/RET-1"
@@ -51,7 +50,7 @@ def body_of(operation: str) -> Any:
 def fill(caller: Caller) -> None:
     """Have one order, one refund and one return."""
     caller.place()
-    caller.sandbox.control.create_refund(caller.seller, "600A")
+    caller.control.create_refund(caller.seller, "600A")
     caller.call("PUT", RETURN, json=return_())
 
 
@@ -117,7 +116,7 @@ def test_page_size_is_10_to_50_and_20_by_default(
         if kind == "orders" and index:
             acme.place(f"N{index}")
         if kind == "refunds":
-            acme.sandbox.control.create_refund("acme", "600A")
+            acme.control.create_refund("acme", "600A")
         if kind == "returns":
             acme.call("PUT", f"/orders/600A/returns/R{index}", json=return_())
     assert count(acme, kind, **({} if size is None else {"page_size": size})) == shown
@@ -129,7 +128,7 @@ def test_a_cursor_leads_through_the_list_and_carries_the_filters(acme: Caller, k
     for index in range(12):
         number = f"N{index:02}"
         acme.place(number)
-        acme.sandbox.control.create_refund("acme", number)
+        acme.control.create_refund("acme", number)
         acme.call("PUT", f"/orders/{number}/returns/R", json=return_())
     wanted = ",".join(f"N{index:02}" for index in range(11))
     first = acme.call("GET", f"/{kind}", params={"page_size": 10, "mp_order_numbers": wanted}).json()
@@ -153,11 +152,9 @@ def test_a_cursor_is_of_one_list(acme: Caller, kind: str) -> None:
 @pytest.mark.parametrize(
     ("style", "end"), [("null", {"next_cursor": None}), ("empty", {"next_cursor": ""}), ("missing", {})]
 )
-def test_the_end_of_a_list_is_a_switch(
-    sandbox: RunningSandbox, acme: Caller, kind: str, style: str, end: dict[str, Any]
-) -> None:
+def test_the_end_of_a_list_is_a_switch(acme: Caller, kind: str, style: str, end: dict[str, Any]) -> None:
     """A5 [U]."""
-    sandbox.control.change(cursor_end=style)
+    acme.control.change(cursor_end=style)
     assert acme.call("GET", f"/{kind}").json() == {kind: [], **end}
 
 
@@ -169,6 +166,9 @@ def test_the_end_of_a_list_is_a_switch(
         pytest.param("2024-11-03T01:30:00-04:00", 1, id="[D] gos, rfs: an offset"),
         pytest.param("2024-11-03T01:30:00", 1, id="[D] gos, rfs: New York by default, first of the two"),
         pytest.param("2024-11-03T01:30:01", 0, id="[D] gos, rfs: New York by default"),
+        pytest.param("2024-11-03T05:30:00.5Z", 0, id="[I]: a fraction of a second too late"),
+        pytest.param("2024-11-03", 1, id="[I]: a day begins at midnight in New York"),
+        pytest.param("2024-11-04", 0, id="[I]: the next day"),
     ],
 )
 @pytest.mark.parametrize(

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox.after_sale import create
 from tests.sandbox.caller import return_, return_line
-from tests.sandbox.returning import RETURN, bring_to, create, shown, status
+from tests.sandbox.test_facts_lists import RETURN
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from tests.sandbox.after_sale import Thing
     from tests.sandbox.caller import Caller
 
 LINE_REQUIRED = sorted(return_line())
 
 
-def test_a_return_number_is_unique_in_its_order(asked: Caller) -> None:
+def test_a_return_number_is_unique_in_its_order(asked: Thing) -> None:
     """A7.4 [I]: the path names both."""
-    asked.place("600B")
+    asked.caller.place("600B")
     assert asked.call("PUT", "/orders/600B/returns/RET-1", json=return_()).status_code == 201
     assert len(asked.call("GET", "/returns").json()["returns"]) == 2
 
@@ -92,21 +93,21 @@ def test_a_return_number_has_128_characters_at_most(acme: Caller) -> None:
     assert [create(acme, number="n" * length) for length in (128, 129)] == [201, 400]
 
 
-def test_a_return_to_a_store_needs_a_seller_on_v2(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_a_return_to_a_store_needs_a_seller_on_v2(acme: Caller) -> None:
     """A7.3, A10 [D] rt1: IN_STORE is valid for V2 only; setting seller_on_v2."""
     acme.place()
-    sandbox.control.change(seller_on_v2=False)
+    acme.control.change(seller_on_v2=False)
     assert [create(acme, return_type=kind) for kind in ("IN_STORE", "SHIP")] == [400, 201]
 
 
 @pytest.mark.parametrize("name", ["status", "rma", "merchant_refund_lines", "errors"])
-def test_what_the_seller_and_feedamp_set_is_not_writable(asked: Caller, name: str) -> None:
+def test_what_the_seller_and_feedamp_set_is_not_writable(asked: Thing, name: str) -> None:
     """A7.3 [D] rt1: rma is read-only for the marketplace; [U] 400 with strict_fields."""
-    before = shown(asked)
-    assert create(asked, **{name: "x"}) == 200
-    assert shown(asked) == before
-    asked.sandbox.control.change(strict_fields=True)
-    assert create(asked, **{name: "x"}) == 400
+    before = asked.shown()
+    assert create(asked.caller, **{name: "x"}) == 200
+    assert asked.shown() == before
+    asked.control.change(strict_fields=True)
+    assert create(asked.caller, **{name: "x"}) == 400
 
 
 def test_a_return_of_an_unknown_order_is_404(acme: Caller) -> None:
@@ -116,38 +117,38 @@ def test_a_return_of_an_unknown_order_is_404(acme: Caller) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("wanted", ["AWAITING_AUTHORIZATION", "AUTHORIZED", "REFUNDED", "COMPLETED"])
-def test_the_same_put_again_is_never_refused(asked: Caller, wanted: str, strict: bool) -> None:
+def test_the_same_put_again_is_never_refused(asked: Thing, wanted: str, strict: bool) -> None:
     """A7.4 [U]: a second PUT; chosen so that a repeated one is harmless."""
-    bring_to(asked, wanted)
-    before = shown(asked)
-    asked.sandbox.control.change(strict_transitions=strict)
-    assert [create(asked), create(asked, mp_order_number="600A")] == [200, 200]
-    assert shown(asked) == before
+    asked.bring_to(wanted)
+    before = asked.shown()
+    asked.control.change(strict_transitions=strict)
+    assert [create(asked.caller), create(asked.caller, mp_order_number="600A")] == [200, 200]
+    assert asked.shown() == before
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_another_put_replaces_a_return_until_the_seller_acts(asked: Caller, strict: bool) -> None:
+def test_another_put_replaces_a_return_until_the_seller_acts(asked: Thing, strict: bool) -> None:
     """A7.4 [U]; chosen."""
-    asked.sandbox.control.change(strict_transitions=strict)
-    assert create(asked, return_line("R2", preauthorized=True)) == 200
-    assert (status(asked), shown(asked)["return_lines"][0]["mp_return_line_number"]) == ("AUTHORIZED", "R2")
-    assert create(asked) == 200
-    assert status(asked) == "AWAITING_AUTHORIZATION"
+    asked.control.change(strict_transitions=strict)
+    assert create(asked.caller, return_line("R2", preauthorized=True)) == 200
+    assert (asked.status, asked.shown()["return_lines"][0]["mp_return_line_number"]) == ("AUTHORIZED", "R2")
+    assert create(asked.caller) == 200
+    assert asked.status == "AWAITING_AUTHORIZATION"
 
 
 @pytest.mark.parametrize(("strict", "expected"), [(False, 200), (True, 400)])
 @pytest.mark.parametrize("wanted", ["AUTHORIZED", "REFUNDED", "COMPLETED"])
 def test_another_put_after_the_seller_acted_is_a_switch(
-    asked: Caller, wanted: str, strict: bool, expected: int
+    asked: Thing, wanted: str, strict: bool, expected: int
 ) -> None:
     """A7.4 [U]; chosen: what the seller did is kept; setting strict_transitions."""
-    bring_to(asked, wanted)
-    asked.sandbox.control.change(strict_transitions=strict)
-    assert create(asked, return_line(reason="too small")) == expected
-    assert status(asked) == wanted
+    asked.bring_to(wanted)
+    asked.control.change(strict_transitions=strict)
+    assert create(asked.caller, return_line(reason="too small")) == expected
+    assert asked.status == wanted
 
 
-def test_a_line_with_an_amount_cannot_be_taken_away(asked: Caller) -> None:
+def test_a_line_with_an_amount_cannot_be_taken_away(asked: Thing) -> None:
     """A7.4 [I]."""
-    bring_to(asked, "REFUNDED")
-    assert create(asked, return_line("R2")) == 400
+    asked.bring_to("REFUNDED")
+    assert create(asked.caller, return_line("R2")) == 400

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.sandbox.caller import Caller
 
 ASKED = {
@@ -47,37 +46,36 @@ def test_a_parameter_of_the_browser_step_is_required(acme: Caller, name: str) ->
         ),
         pytest.param({"redirect_url": "/back"}, id="A2.1 [D] oa: fully qualified"),
         pytest.param({"client_id": "other"}, id="A2.1 [D] oa: issued at onboarding"),
+        pytest.param({"state": ""}, id="A2.1 [D] oa: a state to echo"),
     ],
 )
 def test_the_browser_step_is_refused(acme: Caller, changes: dict[str, Any]) -> None:
     assert browse(acme, **changes).status_code == 400
 
 
-def test_the_seller_lands_on_the_redirect_url_with_code_and_state(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
+def test_the_seller_lands_on_the_redirect_url_with_code_and_state(acme: Caller) -> None:
     """A2.1 [D] ba: ``{redirect_url}?code=…&state=…``; oa: the state is echoed."""
-    sandbox.control.change(approval="auto")
+    acme.control.change(approval="auto")
     found = landed(acme)
     assert (found["state"], found["x"], len(found["code"])) == (["s 1"], ["1"], 1)
 
 
-def test_a_seller_who_denies_lands_with_an_error(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_a_seller_who_denies_lands_with_an_error(acme: Caller) -> None:
     """A2.1 [U]: error redirects; chosen: OAuth's own."""
-    sandbox.control.change(approval="deny")
+    acme.control.change(approval="deny")
     assert landed(acme) == {"x": ["1"], "error": ["access_denied"], "state": ["s 1"]}
 
 
-def test_a_code_is_single_use(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_a_code_is_single_use(acme: Caller) -> None:
     """A2.1, A2.2 [D] at, ba."""
-    fields = {"grant_type": "authorization_code", "code": sandbox.control.authorize("acme")}
+    fields = {"grant_type": "authorization_code", "code": acme.control.authorize("acme")}
     assert [acme.refresh(refresh_token=None, **fields).status_code for _ in range(2)] == [200, 401]
 
 
-def test_a_code_lives_ten_minutes(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_a_code_lives_ten_minutes(acme: Caller) -> None:
     """A2.1 [U]: its life; chosen: 600 seconds, setting code_ttl."""
-    fields = {"grant_type": "authorization_code", "code": sandbox.control.authorize("acme")}
-    sandbox.control.advance(600)
+    fields = {"grant_type": "authorization_code", "code": acme.control.authorize("acme")}
+    acme.control.advance(600)
     assert acme.refresh(refresh_token=None, **fields).status_code == 401
 
 
@@ -93,13 +91,13 @@ def test_the_code_is_required_with_its_grant(acme: Caller) -> None:
 
 
 @pytest.mark.parametrize("grant", ["authorization_code", "refresh_token"])
-def test_either_grant_answers_with_both_tokens(sandbox: RunningSandbox, acme: Caller, grant: str) -> None:
+def test_either_grant_answers_with_both_tokens(acme: Caller, grant: str) -> None:
     """A2.2 [D] at, ba: access_token, token_type Bearer, refresh_token, expires_in 3600."""
-    code = sandbox.control.authorize("acme") if grant == "authorization_code" else None
+    code = acme.control.authorize("acme") if grant == "authorization_code" else None
     answer = acme.refresh(grant_type=grant, code=code).json()
     assert sorted(answer) == ["access_token", "expires_in", "refresh_token", "token_type"]
     assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
-    assert answer["refresh_token"] in sandbox.control.refresh_tokens("acme")
+    assert answer["refresh_token"] in acme.control.refresh_tokens("acme")
 
 
 @pytest.mark.parametrize(
@@ -111,20 +109,16 @@ def test_a_wrong_credential_is_401(acme: Caller, changes: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(3599, 200), (3600, 401)])
-def test_an_access_token_lives_an_hour(
-    sandbox: RunningSandbox, acme: Caller, seconds: int, status: int
-) -> None:
+def test_an_access_token_lives_an_hour(acme: Caller, seconds: int, status: int) -> None:
     """A2.2 [D] ba."""
-    sandbox.control.advance(seconds - 5 if status == 200 else seconds)
+    acme.control.advance(seconds - 5 if status == 200 else seconds)
     assert acme.find().status_code == status
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(YEAR - 60, 200), (YEAR, 401)])
-def test_a_refresh_token_lives_a_year(
-    sandbox: RunningSandbox, acme: Caller, seconds: int, status: int
-) -> None:
+def test_a_refresh_token_lives_a_year(acme: Caller, seconds: int, status: int) -> None:
     """A2.2 [D] ba."""
-    sandbox.control.advance(seconds)
+    acme.control.advance(seconds)
     assert acme.refresh().status_code == status
 
 
@@ -133,19 +127,19 @@ def test_a_refresh_token_lives_a_year(
     [("static", 200), ("rotate", 401), ("revoke_family", 401), ("grace", 200)],
 )
 def test_whether_a_refresh_token_ends_with_its_use_is_a_switch(
-    sandbox: RunningSandbox, acme: Caller, rotation: str, again: int
+    acme: Caller, rotation: str, again: int
 ) -> None:
     """A2.2 [U]: rotation."""
-    sandbox.control.change(rotation=rotation)
+    acme.control.change(rotation=rotation)
     assert [acme.refresh().status_code, acme.refresh().status_code] == [200, again]
 
 
 @pytest.mark.parametrize(("revoke", "status"), [(False, 200), (True, 401)])
 def test_whether_a_new_access_token_ends_the_old_one_is_a_switch(
-    sandbox: RunningSandbox, acme: Caller, revoke: bool, status: int
+    acme: Caller, revoke: bool, status: int
 ) -> None:
     """A2.2 [U]; chosen: it does not."""
-    sandbox.control.change(revoke_old_access_token=revoke)
+    acme.control.change(revoke_old_access_token=revoke)
     acme.refresh()
     assert acme.find().status_code == status
 

@@ -71,9 +71,9 @@ def test_the_marketplace_sets_one_of_four_states(acme: Caller, state: str, statu
     ],
 )
 def test_an_orders_status_follows_from_both_sides(
-    sandbox: RunningSandbox, acme: Caller, steps: str, state: str | None, status: str
+    acme: Caller, steps: str, state: str | None, status: str
 ) -> None:
-    play(sandbox, acme, STEPS[steps], state)
+    play(acme.sandbox, acme, STEPS[steps], state)
     assert shown(acme)["status"] == status
 
 
@@ -92,9 +92,9 @@ def test_an_orders_status_follows_from_both_sides(
     ],
 )
 def test_the_filter_finds_an_order_under_one_status_at_most(
-    sandbox: RunningSandbox, acme: Caller, steps: str, state: str | None, found_under: str | None
+    acme: Caller, steps: str, state: str | None, found_under: str | None
 ) -> None:
-    play(sandbox, acme, STEPS[steps], state)
+    play(acme.sandbox, acme, STEPS[steps], state)
     values = ("UNFULFILLED", "PARTIALLY_FULFILLED", "COMPLETE")
     found = [value for value in values if acme.numbers(fulfillment_status=value)]
     assert found == ([found_under] if found_under else [])
@@ -108,10 +108,8 @@ def test_the_filter_finds_an_order_under_one_status_at_most(
         pytest.param("shipped and cancelled", "COMPLETE", id="A3.3 [D] gf: all accounted for"),
     ],
 )
-def test_fulfilments_have_a_status_of_their_own(
-    sandbox: RunningSandbox, acme: Caller, steps: str, status: str
-) -> None:
-    play(sandbox, acme, STEPS[steps])
+def test_fulfilments_have_a_status_of_their_own(acme: Caller, steps: str, status: str) -> None:
+    play(acme.sandbox, acme, STEPS[steps])
     assert acme.call("GET", FULFILLMENTS).json()["status"] == status
 
 
@@ -125,23 +123,19 @@ def test_the_same_state_again_changes_nothing(acme: Caller) -> None:
 
 @pytest.mark.parametrize(("strict", "status"), [(False, 200), (True, 400)])
 @pytest.mark.parametrize("state", ["SHIPPED", "CANCELLED"])
-def test_leaving_a_closed_state_is_a_switch(
-    sandbox: RunningSandbox, acme: Caller, state: str, strict: bool, status: int
-) -> None:
+def test_leaving_a_closed_state_is_a_switch(acme: Caller, state: str, strict: bool, status: int) -> None:
     """A3.4 [U]: backward moves; setting strict_transitions."""
     acme.place(marketplace_state=state)
-    sandbox.control.change(strict_transitions=strict)
+    acme.control.change(strict_transitions=strict)
     assert acme.place().status_code == status
 
 
-def test_an_order_is_not_paused_by_errors_which_the_seller_clears(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
+def test_an_order_is_not_paused_by_errors_which_the_seller_clears(acme: Caller) -> None:
     """A3.4 [U]: what clears errors and whether they pause; chosen: the seller, and no."""
     acme.place()
     acme.call("POST", ERRORS, json=[{"code": "X", "message": "m"}])
     assert (shown(acme)["status"], acme.numbers(has_errors="true")) == ("ORDERED", ["600A"])
-    sandbox.control.resolve_errors("acme", "600A")
+    acme.control.resolve_errors("acme", "600A")
     assert acme.numbers(has_errors="true") == []
 
 
@@ -214,9 +208,7 @@ def test_customer_and_address_and_lines_are_free_form(acme: Caller) -> None:
     assert {name: shown(acme)[name] for name in (*odd, "gift_message")} == {**odd, "gift_message": "hi"}
 
 
-def test_a_line_shows_shipments_cancellations_and_what_is_pending(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
+def test_a_line_shows_shipments_cancellations_and_what_is_pending(acme: Caller) -> None:
     """A4.6 [D] gf: the example, 2 + 1 + 1 of 4; date only; [I] lines without activity are there too."""
     acme.place()
     url = "https://www.fedex.com/apps/fedextrack/?tracknumbers=1Z9"
@@ -226,8 +218,8 @@ def test_a_line_shows_shipments_cancellations_and_what_is_pending(
         "shipped_date": "2024-04-20",
         "tracking_url": url,
     }
-    sandbox.control.ship("acme", "600A", mp_line_number="L1", quantity=2, **shipment)
-    sandbox.control.cancel("acme", "600A", mp_line_number="L1", quantity=1, reason="out_of_stock")
+    acme.control.ship("acme", "600A", mp_line_number="L1", quantity=2, **shipment)
+    acme.control.cancel("acme", "600A", mp_line_number="L1", quantity=1, reason="out_of_stock")
     answer = acme.call("GET", FULFILLMENTS).json()
     assert answer["is_marketplace_fulfilled"] is False
     assert answer["fulfillments"][0] == {

@@ -6,67 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox.after_sale import ERROR
+from tests.sandbox.test_facts_lists import REFUND
+
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from tests.sandbox.after_sale import Thing
     from tests.sandbox.caller import Caller
 
-REFUND = "/orders/600A/refunds/1001"
-ERROR = {"code": "EXCESS_ITEM_REFUND", "message": "asked 9, allowed 8"}
 
-
-@pytest.fixture
-def refunded(sandbox: RunningSandbox, acme: Caller) -> Caller:
-    """Have an order, all of whose first line the seller refunds."""
-    acme.place()
-    sandbox.control.create_refund("acme", "600A")
-    return acme
-
-
-def shown(caller: Caller) -> dict[str, Any]:
-    answer: dict[str, Any] = caller.call("GET", REFUND).json()
-    return answer
-
-
-def status(caller: Caller) -> str:
-    return str(shown(caller)["status"])
-
-
-def complain(caller: Caller, *errors: dict[str, Any]) -> int:
-    return caller.call("POST", REFUND + "/errors", json=list(errors) or [ERROR]).status_code
-
-
-def complete(caller: Caller) -> int:
-    return caller.call("POST", REFUND + "/complete").status_code
-
-
-def test_a_new_refund_is_ready_to_be_processed(refunded: Caller) -> None:
+def test_a_new_refund_is_ready_to_be_processed(refunded: Thing) -> None:
     """A6 [D] rfs: CREATED."""
-    assert status(refunded) == "CREATED"
+    assert refunded.status == "CREATED"
 
 
 @pytest.mark.parametrize("code", ["EXCESS_ITEM_REFUND", "ANYTHING"])
-def test_any_reported_error_pauses_a_refund_until_the_seller_resolves_it(
-    sandbox: RunningSandbox, refunded: Caller, code: str
-) -> None:
+def test_any_reported_error_pauses_a_refund_until_the_seller_resolves_it(refunded: Thing, code: str) -> None:
     """A6 [D] rfs: PAUSED on any error, CREATED again when resolved; rf1: only active errors are shown."""
-    assert complain(refunded, {"code": code, "message": "m"}) == 200
-    assert (status(refunded), len(shown(refunded)["errors"])) == ("PAUSED", 1)
-    assert sandbox.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
-    assert (status(refunded), shown(refunded)["errors"]) == ("CREATED", [])
+    assert refunded.post("errors", [{"code": code, "message": "m"}])[0] == 200
+    assert (refunded.status, len(refunded.shown()["errors"])) == ("PAUSED", 1)
+    assert refunded.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
+    assert (refunded.status, refunded.shown()["errors"]) == ("CREATED", [])
 
 
-def test_a_processed_refund_is_complete(refunded: Caller) -> None:
-    """A6 [D] rfs: COMPLETE, not COMPLETED."""
-    complete(refunded)
-    assert status(refunded) == "COMPLETE"
-
-
-def test_a_refund_has_the_documented_fields(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_a_refund_has_the_documented_fields(acme: Caller) -> None:
     """A6.3 [D] rf1: the id an integer, the date without time, lines with eight amounts and a reason."""
     acme.place()
-    today = sandbox.control.now()[:10]
-    sandbox.control.create_refund("acme", "600A", notes="sorry", reason="OTHER")
-    assert shown(acme) == {
+    today = acme.control.now()[:10]
+    acme.control.create_refund("acme", "600A", notes="sorry", reason="OTHER")
+    assert acme.call("GET", REFUND).json() == {
         "feedamp_refund_id": 1001,
         "mp_order_number": "600A",
         "notes": "sorry",
@@ -89,50 +56,38 @@ def test_a_refund_has_the_documented_fields(sandbox: RunningSandbox, acme: Calle
     }
 
 
-def test_a_reason_is_upper_case_and_notes_may_be_null(refunded: Caller) -> None:
+def test_a_reason_is_upper_case_and_notes_may_be_null(refunded: Thing) -> None:
     """A6.3 [D] rf1: CUSTOMER_CANCELLED."""
-    line = shown(refunded)["merchant_refund_lines"][0]
-    assert (line["reason"], shown(refunded)["notes"]) == ("CUSTOMER_CANCELLED", None)
+    line = refunded.shown()["merchant_refund_lines"][0]
+    assert (line["reason"], refunded.shown()["notes"]) == ("CUSTOMER_CANCELLED", None)
 
 
 @pytest.mark.parametrize("text", ["01001", "1001.0", "+1001", "%201001", "1002"])
-def test_the_id_in_a_path_is_a_string(refunded: Caller, text: str) -> None:
+def test_the_id_in_a_path_is_a_string(refunded: Thing, text: str) -> None:
     """A6.3 [D] rf1: string in paths, integer in bodies."""
     assert refunded.call("GET", f"/orders/600A/refunds/{text}").status_code == 404
 
 
-def test_no_two_sellers_share_an_id(sandbox: RunningSandbox, refunded: Caller, globex: Caller) -> None:
+def test_no_two_sellers_share_an_id(refunded: Thing, globex: Caller) -> None:
     """A5 [D] rf1: the id is FeedAMP's; [I] so it is FeedAMP's throughout."""
     globex.place()
-    assert sandbox.control.create_refund("globex", "600A")["feedamp_refund_id"] == 1002
+    assert refunded.control.create_refund("globex", "600A")["feedamp_refund_id"] == 1002
 
 
-def test_lists_wrap_refunds_and_a_single_one_is_not_wrapped(refunded: Caller) -> None:
-    """A6.1 [D] rfs, A6.3 [D] rf1; A6.2 [I]: those of an order are not paged."""
-    assert refunded.call("GET", "/refunds").json() == {"refunds": [shown(refunded)], "next_cursor": None}
-    assert refunded.call("GET", "/orders/600A/refunds").json() == {"refunds": [shown(refunded)]}
-
-
-def test_an_order_without_refunds_has_an_empty_list(acme: Caller) -> None:
-    """A6.2 [I]: 404 only for an unknown order."""
-    acme.place()
-    assert acme.call("GET", "/orders/600A/refunds").json() == {"refunds": []}
-
-
-def test_more_than_a_page_of_an_orders_refunds_comes_at_once(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_more_than_a_page_of_an_orders_refunds_comes_at_once(acme: Caller) -> None:
     """A6.2 [I]: no paging."""
     acme.place()
     for _ in range(51):
-        sandbox.control.create_refund("acme", "600A")
+        acme.control.create_refund("acme", "600A")
     assert len(acme.call("GET", "/orders/600A/refunds").json()["refunds"]) == 51
 
 
-def test_refunds_are_found_by_status_and_order(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_refunds_are_found_by_status_and_order(acme: Caller) -> None:
     """A6.1 [D] rfs: two comma-delimited lists; [I] a paused and resolved one is found as CREATED again."""
     for number in ("600A", "600B", "600C"):
         acme.place(number)
-        sandbox.control.create_refund("acme", number)
-    complain(acme)
+        acme.control.create_refund("acme", number)
+    acme.call("POST", REFUND + "/errors", json=[ERROR])
     acme.call("POST", "/orders/600B/refunds/1002/complete")
 
     def found(**parameters: str) -> list[int]:
@@ -143,97 +98,23 @@ def test_refunds_are_found_by_status_and_order(sandbox: RunningSandbox, acme: Ca
     assert found(refund_status="PAUSED,COMPLETE") == [1001, 1002]
     assert found(mp_order_numbers="600C,600A,nobody") == [1001, 1003]
     assert found(mp_order_numbers="600C", refund_status="PAUSED") == []
-    sandbox.control.resolve_refund_errors("acme", 1001)
+    acme.control.resolve_refund_errors("acme", 1001)
     assert found(refund_status="CREATED") == [1001, 1003]
 
 
-def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(refunded: Caller) -> None:
-    """A6.4 [I]: 200 ``{}``, then a no-op."""
-    answers = [refunded.call("POST", REFUND + "/complete") for _ in range(2)]
-    assert [(each.status_code, each.json()) for each in answers] == [(200, {})] * 2
-    assert status(refunded) == "COMPLETE"
-
-
-@pytest.mark.parametrize(("strict", "answer", "after"), [(False, 200, "COMPLETE"), (True, 400, "PAUSED")])
-def test_completing_a_paused_refund_is_a_switch(
-    sandbox: RunningSandbox, refunded: Caller, strict: bool, answer: int, after: str
-) -> None:
-    """A6.4 [I]: 400 behind strict_transitions."""
-    complain(refunded)
-    sandbox.control.change(strict_transitions=strict)
-    assert (complete(refunded), status(refunded)) == (answer, after)
-
-
-def test_a_completed_refund_has_no_active_errors(refunded: Caller) -> None:
-    """A6.4 [U]; chosen."""
-    complain(refunded)
-    complete(refunded)
-    assert shown(refunded)["errors"] == []
-
-
-def test_the_tail_of_completing_is_a_switch(sandbox: RunningSandbox, refunded: Caller) -> None:
-    """A1 [U]: endpoint 11's last segment; setting refund_complete_path."""
-    sandbox.control.change(refund_complete_path="mark-done")
-    assert complete(refunded) == 404
-    assert status(refunded) == "CREATED"
-    assert refunded.call("POST", REFUND + "/mark-done").status_code == 200
-    assert status(refunded) == "COMPLETE"
-    assert sandbox.control.counters()["calls"]["complete_refund"] == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [ERROR, [], [{"code": "X"}], [{"message": "m"}], [{"code": "", "message": "m"}], ["X"], None, "X", 1],
-    ids=str,
-)
-def test_reported_errors_are_a_list_of_code_and_message(refunded: Caller, body: object) -> None:
-    """A6.5 [D] rfe: an array, both required; A10: also for a single error."""
-    assert refunded.call("POST", REFUND + "/errors", json=body).status_code == 400
-    assert status(refunded) == "CREATED"
-
-
-def test_errors_are_appended(refunded: Caller) -> None:
-    """A6.5 [U]; chosen as for orders, so that a repeated report shows."""
-    complain(refunded)
-    complain(refunded)
-    assert shown(refunded)["errors"] == [ERROR, ERROR]
-
-
-@pytest.mark.parametrize(("strict", "answer", "after"), [(False, 200, "PAUSED"), (True, 400, "COMPLETE")])
-def test_reporting_an_error_of_a_complete_refund_is_a_switch(
-    sandbox: RunningSandbox, refunded: Caller, strict: bool, answer: int, after: str
-) -> None:
-    """A6 [U]: "any error pauses" by the letter, 400 behind strict_transitions."""
-    complete(refunded)
-    sandbox.control.change(strict_transitions=strict)
-    assert (complain(refunded), status(refunded)) == (answer, after)
-
-
-@pytest.mark.parametrize("name", ["mp_line_number", "debug", "more"])
-def test_an_error_of_a_refund_has_no_further_fields(
-    sandbox: RunningSandbox, refunded: Caller, name: str
-) -> None:
-    """A6.5 [D] rfe: no line, no debug here; [U] ignored unless strict_fields."""
-    assert complain(refunded, {**ERROR, name: "x"}) == 200
-    sandbox.control.change(strict_fields=True)
-    assert complain(refunded, {**ERROR, name: "x"}) == 400
-
-
-def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
+def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(acme: Caller) -> None:
     """A6.3 [D] v1: one line each; [I] v2: several; setting seller_on_v2."""
     acme.place()
     lines: list[dict[str, Any]] = [
         {"mp_line_number": "L1", "refund_quantity": 1, "item_tax_refund": 0.11},
         {"mp_line_number": "L2"},
     ]
-    made = sandbox.control.create_refund("acme", "600A", lines)["merchant_refund_lines"]
+    made = acme.control.create_refund("acme", "600A", lines)["merchant_refund_lines"]
     assert [(each["refund_quantity"], each["item_refund"]) for each in made] == [(1, 59.99), (1, 1.1)]
     assert [each["item_tax_refund"] for each in made] == [0.11, 0]
-    sandbox.control.change(seller_on_v2=False)
+    acme.control.change(seller_on_v2=False)
     with pytest.raises(ValueError, match="one line at a time"):
-        sandbox.control.create_refund("acme", "600A", lines)
+        acme.control.create_refund("acme", "600A", lines)
 
 
 @pytest.mark.parametrize(
@@ -249,32 +130,31 @@ def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(
     ],
 )
 def test_the_seller_refunds_lines_that_exist(
-    sandbox: RunningSandbox, acme: Caller, number: str, lines: list[dict[str, Any]] | None
+    acme: Caller, number: str, lines: list[dict[str, Any]] | None
 ) -> None:
     acme.place()
     with pytest.raises(ValueError, match="create-refund with 4"):
-        sandbox.control.create_refund("acme", number, lines)
-    assert sandbox.control.refunds("acme") == []
+        acme.control.create_refund("acme", number, lines)
+    assert acme.control.refunds("acme") == []
 
 
-def test_the_seller_can_refund_too_much(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_the_seller_can_refund_too_much(acme: Caller) -> None:
     """A6.5 [D] rfe: that is what EXCESS_ITEM_REFUND is for."""
     acme.place()
     lines = [{"mp_line_number": "L2", "item_refund": 1000.5, "refund_quantity": 7}]
     assert (
-        sandbox.control.create_refund("acme", "600A", lines)["merchant_refund_lines"][0]["item_refund"]
-        == 1000.5
+        acme.control.create_refund("acme", "600A", lines)["merchant_refund_lines"][0]["item_refund"] == 1000.5
     )
 
 
-def test_money_does_not_pass_through_binary_fractions(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_money_does_not_pass_through_binary_fractions(acme: Caller) -> None:
     lines = [{"mp_line_number": "L", "sku": "S", "quantity": 3, "unit_price": 1.1}]
     acme.place(order_lines=lines)
-    made = sandbox.control.create_refund("acme", "600A")["merchant_refund_lines"][0]
+    made = acme.control.create_refund("acme", "600A")["merchant_refund_lines"][0]
     assert made["item_refund"] == 3.3 != 3 * 1.1
 
 
-def test_the_seller_sees_the_hidden_instant(sandbox: RunningSandbox, refunded: Caller) -> None:
-    seen = sandbox.control.refunds("acme")
+def test_the_seller_sees_the_hidden_instant(refunded: Thing) -> None:
+    seen = refunded.control.refunds("acme")
     assert [each["feedamp_refund_id"] for each in seen] == [1001]
-    assert seen[0]["created_at"].startswith(shown(refunded)["date_created"] + "T")
+    assert seen[0]["created_at"].startswith(refunded.shown()["date_created"] + "T")

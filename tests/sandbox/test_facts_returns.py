@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox.after_sale import ERROR, create
 from tests.sandbox.caller import return_, return_line
-from tests.sandbox.returning import ERROR, RETURN, bring_to, complain, complete, create, play, shown, status
+from tests.sandbox.test_facts_lists import RETURN
 
 if TYPE_CHECKING:
+    from tests.sandbox.after_sale import Thing
     from tests.sandbox.caller import Caller
 
 
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
         pytest.param("COMPLETED", id="A7 [D] rtr: the marketplace completed; not COMPLETE"),
     ],
 )
-def test_a_return_goes_through_four_states(asked: Caller, wanted: str) -> None:
-    bring_to(asked, wanted)
-    assert status(asked) == wanted
+def test_a_return_goes_through_four_states(asked: Thing, wanted: str) -> None:
+    asked.bring_to(wanted)
+    assert asked.status == wanted
 
 
 @pytest.mark.parametrize(
@@ -41,13 +43,13 @@ def test_a_return_is_authorized_at_once_when_all_its_lines_are(
     acme.place()
     lines = [return_line(f"R{index}", preauthorized=each) for index, each in enumerate(preauthorized)]
     create(acme, *lines)
-    assert status(acme) == expected
+    assert acme.call("GET", RETURN).json()["status"] == expected
 
 
-def test_a_return_shows_what_was_asked_and_what_the_seller_did(asked: Caller) -> None:
+def test_a_return_shows_what_was_asked_and_what_the_seller_did(asked: Thing) -> None:
     """A7.3 [D] rt1: the fields; A7.4 [D] rtp: the number stands in the path alone."""
-    today = asked.sandbox.control.now()[:10]
-    assert shown(asked) == {
+    today = asked.control.now()[:10]
+    assert asked.shown() == {
         "status": "AWAITING_AUTHORIZATION",
         "rma": None,
         "mp_return_number": "RET-1",
@@ -77,24 +79,15 @@ def test_what_the_marketplace_gave_is_shown_as_given(acme: Caller) -> None:
     line = return_line(product_name="Headphones", unit_price=59.99, tax=1.1, requested_refund_tax=0.5)
     line |= {"carrier": "UPS", "tracking_number": "1Z9"}
     assert create(acme, line, **given) == 201
-    assert {name: shown(acme)[name] for name in (*given, "return_lines")} == {**given, "return_lines": [line]}
+    assert {name: acme.call("GET", RETURN).json()[name] for name in (*given, "return_lines")} == {
+        **given,
+        "return_lines": [line],
+    }
 
 
-def test_lists_wrap_returns_and_a_single_one_is_not_wrapped(asked: Caller) -> None:
-    """A7.1 [D] rts, A7.3 [D] rt1; A7.2 [I]: those of an order are not paged."""
-    assert asked.call("GET", "/returns").json() == {"returns": [shown(asked)], "next_cursor": None}
-    assert asked.call("GET", "/orders/600A/returns").json() == {"returns": [shown(asked)]}
-
-
-def test_an_order_without_returns_has_an_empty_list(acme: Caller) -> None:
-    """A7.2 [I]: 404 only for an unknown order."""
-    acme.place()
-    assert acme.call("GET", "/orders/600A/returns").json() == {"returns": []}
-
-
-def test_returns_are_found_by_status_and_order(asked: Caller) -> None:
+def test_returns_are_found_by_status_and_order(asked: Thing) -> None:
     """A7.1 [I]: the filters of refunds under likely names."""
-    asked.place("600B")
+    asked.caller.place("600B")
     asked.call("PUT", "/orders/600B/returns/RET-2", json=return_(return_line(preauthorized=True)))
 
     def found(**parameters: str) -> list[str]:
@@ -108,11 +101,11 @@ def test_returns_are_found_by_status_and_order(asked: Caller) -> None:
     assert found(mp_order_numbers="600A", return_status="AUTHORIZED") == []
 
 
-def test_the_lean_endpoint_has_status_rma_amounts_and_errors(asked: Caller) -> None:
+def test_the_lean_endpoint_has_status_rma_amounts_and_errors(asked: Thing) -> None:
     """A7.5 [D] rtr; A10: its lines are not those of a refund."""
-    play(asked, "authorize_return", "RMA-12345")
-    play(asked, "enter_return_amounts")
-    complain(asked)
+    asked.play("authorize_return", "RMA-12345")
+    asked.play("enter_return_amounts")
+    asked.post("errors", [ERROR])
     assert asked.call("GET", RETURN + "/refunds").json() == {
         "status": "REFUNDED",
         "rma": "RMA-12345",
@@ -123,72 +116,22 @@ def test_the_lean_endpoint_has_status_rma_amounts_and_errors(asked: Caller) -> N
     }
 
 
-def test_the_seller_gives_an_rma_of_1_to_128_characters(asked: Caller) -> None:
+def test_the_seller_gives_an_rma_of_1_to_128_characters(asked: Thing) -> None:
     """A7.3 [D] rtr."""
     for rma in ("", "x" * 129):
         with pytest.raises(ValueError, match="422"):
-            play(asked, "authorize_return", rma)
-    assert play(asked, "authorize_return", "x" * 128)["rma"] == "x" * 128
-    assert play(asked, "authorize_return")["rma"] == "x" * 128
+            asked.play("authorize_return", rma)
+    assert asked.play("authorize_return", "x" * 128)["rma"] == "x" * 128
+    assert asked.play("authorize_return")["rma"] == "x" * 128
 
 
-def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(asked: Caller) -> None:
-    """A7.6 [I]: as for refunds."""
-    bring_to(asked, "REFUNDED")
-    complain(asked)
-    asked.sandbox.control.change(strict_transitions=True)
-    answers = [asked.call("POST", RETURN + "/complete") for _ in range(2)]
-    assert [(each.status_code, each.json()) for each in answers] == [(200, {})] * 2
-    assert (status(asked), shown(asked)["errors"]) == ("COMPLETED", [])
-
-
-@pytest.mark.parametrize(("strict", "expected"), [(False, 200), (True, 400)])
-@pytest.mark.parametrize("wanted", ["AWAITING_AUTHORIZATION", "AUTHORIZED"])
-def test_completing_before_the_amounts_is_a_switch(
-    asked: Caller, wanted: str, strict: bool, expected: int
-) -> None:
-    """A7.6 [I]: expects REFUNDED; setting strict_transitions."""
-    bring_to(asked, wanted)
-    asked.sandbox.control.change(strict_transitions=strict)
-    assert complete(asked) == expected
-    assert status(asked) == ("COMPLETED" if expected == 200 else wanted)
-
-
-def test_the_tail_of_completing_is_a_switch(asked: Caller) -> None:
-    """A1 [U]: endpoint 18's last segment; setting return_complete_path."""
-    asked.sandbox.control.change(return_complete_path="done")
-    assert [complete(asked), asked.call("POST", RETURN + "/done").status_code] == [404, 200]
-    assert asked.sandbox.control.counters()["calls"]["complete_return"] == 1
-
-
-@pytest.mark.parametrize("body", [ERROR, [], [{"code": "X"}], [{"message": "m"}]], ids=str)
-def test_reported_errors_are_a_list_of_code_and_message(asked: Caller, body: object) -> None:
-    """A7.7 [D] rte: an array, both required."""
-    assert asked.call("POST", RETURN + "/errors", json=body).status_code == 400
-
-
-@pytest.mark.parametrize("wanted", ["AWAITING_AUTHORIZATION", "AUTHORIZED", "REFUNDED", "COMPLETED"])
-def test_errors_are_kept_and_the_status_stays(asked: Caller, wanted: str) -> None:
-    """A7.7 [U]: there is no paused value; chosen, and appended."""
-    bring_to(asked, wanted)
-    assert [complain(asked), complain(asked)] == [200, 200]
-    assert (status(asked), shown(asked)["errors"]) == (wanted, [ERROR, ERROR])
-
-
-def test_entering_the_amounts_again_replaces_them_and_clears_the_errors(asked: Caller) -> None:
+def test_entering_the_amounts_again_replaces_them_and_clears_the_errors(asked: Thing) -> None:
     """A7.7 [I]."""
-    bring_to(asked, "REFUNDED")
-    complain(asked)
+    asked.bring_to("REFUNDED")
+    asked.post("errors", [ERROR])
     lines = [{"mp_return_line_number": "R1", "principal_refund_amount": 8.5, "shipping_refund_amount": 1}]
-    seen = play(asked, "enter_return_amounts", lines)
+    seen = asked.play("enter_return_amounts", lines)
     assert (seen["merchant_refund_lines"], seen["errors"], seen["status"]) == (lines, [], "REFUNDED")
-
-
-def test_reporting_an_error_of_a_completed_return_is_refused_when_strict(asked: Caller) -> None:
-    """A7.7 [U]; setting strict_transitions."""
-    bring_to(asked, "COMPLETED")
-    asked.sandbox.control.change(strict_transitions=True)
-    assert complain(asked) == 400
 
 
 @pytest.mark.parametrize(
@@ -200,22 +143,22 @@ def test_reporting_an_error_of_a_completed_return_is_refused_when_strict(asked: 
         ("COMPLETED", "enter_return_amounts"),
     ],
 )
-def test_the_seller_acts_in_order(asked: Caller, wanted: str, action: str) -> None:
+def test_the_seller_acts_in_order(asked: Thing, wanted: str, action: str) -> None:
     """A7 [I]: authorise, then enter; not after the marketplace is done."""
-    bring_to(asked, wanted)
+    asked.bring_to(wanted)
     with pytest.raises(ValueError, match=wanted):
-        play(asked, action)
+        asked.play(action)
 
 
 @pytest.mark.parametrize("lines", [[], [{"mp_return_line_number": "R9"}], [{}]], ids=str)
-def test_the_seller_enters_amounts_for_lines_that_exist(asked: Caller, lines: list[dict[str, Any]]) -> None:
-    bring_to(asked, "AUTHORIZED")
+def test_the_seller_enters_amounts_for_lines_that_exist(asked: Thing, lines: list[dict[str, Any]]) -> None:
+    asked.bring_to("AUTHORIZED")
     with pytest.raises(ValueError, match="enter-return-amounts with 4"):
-        play(asked, "enter_return_amounts", lines)
-    assert status(asked) == "AUTHORIZED"
+        asked.play("enter_return_amounts", lines)
+    assert asked.status == "AUTHORIZED"
 
 
-def test_the_seller_sees_the_hidden_instant_and_the_very_json(asked: Caller) -> None:
-    (seen,) = asked.sandbox.control.returns("acme")
-    assert seen["placed_at"].startswith(shown(asked)["request_date"] + "T")
+def test_the_seller_sees_the_hidden_instant_and_the_very_json(asked: Thing) -> None:
+    (seen,) = asked.control.returns("acme")
+    assert seen["placed_at"].startswith(asked.shown()["request_date"] + "T")
     assert seen["raw"].startswith('{"return_lines"')

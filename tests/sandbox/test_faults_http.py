@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-
-from airflow_provider_feedamp.sandbox.faults import Fault, FaultQueue
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.sandbox.caller import Caller
 
 
-def test_a_lost_token_answer_was_processed_all_the_same(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.fault("lose_answer")
+def test_a_lost_token_answer_was_processed_all_the_same(acme: Caller) -> None:
+    acme.control.fault("lose_answer")
     with pytest.raises(requests.ConnectionError, match="without response"):
         acme.refresh()
     assert acme.refresh().json()["error_description"] == "the refresh token was used before"
-    assert sandbox.control.counters()["tokens"]["refresh_token"] == {"issued": 2, "invalid_grant": 1}
+    assert acme.control.counters()["tokens"]["refresh_token"] == {"issued": 2, "invalid_grant": 1}
 
 
-def test_a_lost_answer_can_be_replayed_in_grace(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.change(rotation="grace")
-    sandbox.control.fault("lose_answer")
+def test_a_lost_answer_can_be_replayed_in_grace(acme: Caller) -> None:
+    acme.control.change(rotation="grace")
+    acme.control.fault("lose_answer")
     with pytest.raises(requests.ConnectionError):
         acme.refresh()
-    assert acme.refresh().json()["refresh_token"] == sandbox.control.refresh_tokens("acme")[-1]
+    assert acme.refresh().json()["refresh_token"] == acme.control.refresh_tokens("acme")[-1]
 
 
-def test_a_dropped_token_call_was_not_processed(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.fault("drop")
+def test_a_dropped_token_call_was_not_processed(acme: Caller) -> None:
+    acme.control.fault("drop")
     with pytest.raises(requests.ConnectionError, match="without response"):
         acme.refresh()
     assert acme.refresh().status_code == 200
 
 
-def test_a_slow_answer_is_processed_before_the_caller_gives_up(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.fault("slow", seconds=30)
+def test_a_slow_answer_is_processed_before_the_caller_gives_up(acme: Caller) -> None:
+    acme.control.fault("slow", seconds=30)
     with pytest.raises(requests.Timeout):
         acme.call("POST", "/access_token", json=acme.token_fields(), timeout=0.2)
-    assert acme.refresh_token not in sandbox.control.refresh_tokens("acme")
+    assert acme.refresh_token not in acme.control.refresh_tokens("acme")
 
 
 @pytest.mark.parametrize(("processed", "then"), [(False, 200), (True, 401)])
 def test_an_injected_token_error_spends_the_refresh_token_only_when_processed(
-    sandbox: RunningSandbox, acme: Caller, processed: bool, then: int
+    acme: Caller, processed: bool, then: int
 ) -> None:
-    sandbox.control.fault("http_error", status=502, body="html", processed=processed)
+    acme.control.fault("http_error", status=502, body="html", processed=processed)
     answer = acme.refresh()
     assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html; charset=utf-8")
     assert acme.refresh().status_code == then
@@ -66,8 +62,8 @@ def test_an_injected_token_error_spends_the_refresh_token_only_when_processed(
         ("list", lambda answer: isinstance(answer.json(), list)),
     ],
 )
-def test_an_odd_body_comes_with_200(sandbox: RunningSandbox, acme: Caller, body: str, shape: Any) -> None:
-    sandbox.control.fault("odd_body", body=body)
+def test_an_odd_body_comes_with_200(acme: Caller, body: str, shape: Any) -> None:
+    acme.control.fault("odd_body", body=body)
     answer = acme.refresh()
     assert answer.status_code == 200
     assert shape(answer)
@@ -87,78 +83,38 @@ def test_an_odd_body_comes_with_200(sandbox: RunningSandbox, acme: Caller, body:
     ],
 )
 def test_single_fields_of_a_token_answer_can_be_odd(
-    sandbox: RunningSandbox, acme: Caller, details: dict[str, Any], name: str, value: object
+    acme: Caller, details: dict[str, Any], name: str, value: object
 ) -> None:
-    sandbox.control.fault("odd_body", **details)
+    acme.control.fault("odd_body", **details)
     body = acme.refresh().json()
     assert body.get(name) == value
     assert {"access_token", "token_type", "refresh_token", "expires_in"} - set(body) <= {name}
 
 
-def test_all_order_calls_can_be_refused_until_the_faults_are_cleared(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
-    sandbox.control.fault("http_error", on="data", status=401, times=None)
+def test_all_order_calls_can_be_refused_until_the_faults_are_cleared(acme: Caller) -> None:
+    acme.control.fault("http_error", on="data", status=401, times=None)
     assert [acme.find().status_code, acme.place().status_code] == [401, 401]
     acme.log_in()
     assert acme.find().status_code == 401
-    sandbox.control.clear_faults()
+    acme.control.clear_faults()
     assert acme.find().status_code == 200
-    assert sandbox.control.orders("acme") == []
+    assert acme.control.orders("acme") == []
 
 
-def test_a_fault_can_be_meant_for_one_seller_and_one_operation(
-    sandbox: RunningSandbox, acme: Caller, globex: Caller
-) -> None:
-    sandbox.control.fault("http_error", on="place_order", seller="acme", times=None)
+def test_a_fault_can_be_meant_for_one_seller_and_one_operation(acme: Caller, globex: Caller) -> None:
+    acme.control.fault("http_error", on="place_order", seller="acme", times=None)
     assert [acme.find().status_code, acme.place().status_code, globex.place().status_code] == [200, 503, 201]
 
 
-@pytest.mark.parametrize(
-    ("style", "header"),
-    [("seconds", "Retry-After"), ("date", "Retry-After"), ("reset", "X-Rate-Limit-Reset")],
-)
-def test_a_refusal_can_ask_for_a_wait_in_three_ways(
-    sandbox: RunningSandbox, acme: Caller, style: str, header: str
-) -> None:
-    sandbox.control.fault("http_error", on="orders", status=429, wait=60, wait_style=style)
-    answer = acme.find()
-    assert answer.status_code == 429
-    text = answer.headers[header]
-    now = datetime.now(UTC).timestamp()
-    waits = {
-        "seconds": lambda: float(text),
-        "date": lambda: parsedate_to_datetime(text).timestamp() - now,
-        "reset": lambda: float(text) - now,
-    }
-    assert 50 < waits[style]() <= 60
-
-
-def test_an_order_whose_answer_was_lost_is_stored(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.fault("lose_answer", on="place_order")
-    with pytest.raises(requests.ConnectionError):
-        acme.place()
-    assert acme.place().status_code == 200
-
-
-def test_an_order_that_was_dropped_is_not_stored(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.fault("drop", on="place_order")
-    with pytest.raises(requests.ConnectionError):
-        acme.place()
-    assert acme.place().status_code == 201
-
-
-def test_every_third_call_can_meet_a_fault(sandbox: RunningSandbox, acme: Caller) -> None:
-    sandbox.control.fault("http_error", on="data", every=3, times=2)
+def test_every_third_call_can_meet_a_fault(acme: Caller) -> None:
+    acme.control.fault("http_error", on="data", every=3, times=2)
     assert [acme.find().status_code for _ in range(9)] == [200, 200, 503, 200, 200, 503, 200, 200, 200]
 
 
-def test_faults_are_met_in_the_order_in_which_they_were_set() -> None:
-    queue = FaultQueue()
-    queue.add(Fault("lose_answer", times=2))
-    queue.add(Fault("slow"))
-    kinds = [fault.kind if (fault := queue.take({"token"})) else None for _ in range(4)]
-    assert kinds == ["lose_answer", "lose_answer", "slow", None]
+def test_faults_are_met_in_the_order_in_which_they_were_set(acme: Caller) -> None:
+    acme.control.fault("http_error", on="data", status=500, times=2)
+    acme.control.fault("http_error", on="orders", status=502)
+    assert [acme.find().status_code for _ in range(4)] == [500, 500, 502, 200]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 from airflow_provider_feedamp.sandbox.state import SandboxState
 from tests.sandbox.caller import Caller, raw_order
@@ -14,37 +16,37 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-def test_the_very_bytes_and_fields_nobody_documented_survive(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_the_very_bytes_and_fields_nobody_documented_survive(acme: Caller) -> None:
     raw = raw_order().replace(b"59.99", b"59.990").replace(b'"USD"', b'"USD", "gift_message": "h\xc3\xbc"')
     acme.call("PUT", "/orders/600A", data=raw)
-    assert sandbox.control.orders("acme")[0]["raw"] == raw.decode()
+    assert acme.control.orders("acme")[0]["raw"] == raw.decode()
     assert acme.call("GET", "/orders/600A").json()["gift_message"] == "hü"
 
 
-def test_an_update_keeps_the_time_of_the_import(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_an_update_keeps_the_time_of_the_import(acme: Caller) -> None:
     acme.place()
-    before = sandbox.control.orders("acme")[0]
-    sandbox.control.advance(60)
+    before = acme.control.orders("acme")[0]
+    acme.control.advance(60)
     acme.place(delivery_notes="back door")
-    after = sandbox.control.orders("acme")[0]
+    after = acme.control.orders("acme")[0]
     assert (after["delivery_notes"], after["imported_at"]) == ("back door", before["imported_at"])
     assert after["seller_updated_at"] is None
 
 
-def test_seller_updated_after_finds_only_what_a_seller_touched(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_seller_updated_after_finds_only_what_a_seller_touched(acme: Caller) -> None:
     acme.place()
-    start = sandbox.control.now()
+    start = acme.control.now()
     assert acme.numbers(seller_updated_after=start) == []
-    sandbox.control.advance(60)
-    touched = sandbox.control.acknowledge("acme", "600A")["seller_updated_at"]
+    acme.control.advance(60)
+    touched = acme.control.acknowledge("acme", "600A")["seller_updated_at"]
     assert acme.numbers(seller_updated_after=touched) == ["600A"]
-    sandbox.control.advance(60)
-    assert acme.numbers(seller_updated_after=sandbox.control.now()) == []
+    acme.control.advance(60)
+    assert acme.numbers(seller_updated_after=acme.control.now()) == []
 
 
-def test_read_only_fields_of_an_update_are_ignored(sandbox: RunningSandbox, acme: Caller) -> None:
+def test_read_only_fields_of_an_update_are_ignored(acme: Caller) -> None:
     acme.place()
-    sandbox.control.ship("acme", "600A", mp_line_number="L2")
+    acme.control.ship("acme", "600A", mp_line_number="L2")
     acme.place(fulfillments=[], acknowledged=True, status="COMPLETE", errors=[{"code": "X"}])
     shown = acme.call("GET", "/orders/600A").json()
     assert len(shown["fulfillments"]) == 1
@@ -52,11 +54,9 @@ def test_read_only_fields_of_an_update_are_ignored(sandbox: RunningSandbox, acme
 
 
 @pytest.mark.parametrize(("quantity", "status"), [(1, 400), (2, 200)])
-def test_an_update_cannot_take_away_what_is_shipped(
-    sandbox: RunningSandbox, acme: Caller, quantity: int, status: int
-) -> None:
+def test_an_update_cannot_take_away_what_is_shipped(acme: Caller, quantity: int, status: int) -> None:
     acme.place()
-    sandbox.control.ship("acme", "600A", mp_line_number="L1", quantity=2)
+    acme.control.ship("acme", "600A", mp_line_number="L1", quantity=2)
     lines = [{"mp_line_number": "L1", "sku": "S", "quantity": quantity}]
     assert acme.place(order_lines=lines).status_code == status
 
@@ -72,33 +72,27 @@ def test_an_update_cannot_take_away_what_is_shipped(
     ],
     ids=str,
 )
-def test_the_seller_ships_and_cancels_what_is_pending(
-    sandbox: RunningSandbox, acme: Caller, details: dict[str, Any]
-) -> None:
+def test_the_seller_ships_and_cancels_what_is_pending(acme: Caller, details: dict[str, Any]) -> None:
     acme.place()
-    for act in (sandbox.control.ship, sandbox.control.cancel):
+    for act in (acme.control.ship, acme.control.cancel):
         with pytest.raises(ValueError, match="with 4"):
             act("acme", "600A", **details)
-    sandbox.control.ship("acme", "600A")
+    acme.control.ship("acme", "600A")
     with pytest.raises(ValueError, match="not that much pending"):
-        sandbox.control.cancel("acme", "600A")
+        acme.control.cancel("acme", "600A")
 
 
 @pytest.mark.parametrize("state", ["PENDING", "SHIPPED", "CANCELLED"])
-def test_the_seller_acts_only_on_orders_that_are_open(
-    sandbox: RunningSandbox, acme: Caller, state: str
-) -> None:
+def test_the_seller_acts_only_on_orders_that_are_open(acme: Caller, state: str) -> None:
     acme.place(marketplace_state=state)
-    for act in (sandbox.control.acknowledge, sandbox.control.ship, sandbox.control.cancel):
+    for act in (acme.control.acknowledge, acme.control.ship, acme.control.cancel):
         with pytest.raises(ValueError, match="with 400"):
             act("acme", "600A")
 
 
-def test_reuse_ends_the_whole_family_and_only_it(
-    sandbox: RunningSandbox, acme: Caller, globex: Caller
-) -> None:
-    sandbox.control.change(rotation="revoke_family")
-    other = sandbox.control.connect("acme")
+def test_reuse_ends_the_whole_family_and_only_it(acme: Caller, globex: Caller) -> None:
+    acme.control.change(rotation="revoke_family")
+    other = acme.control.connect("acme")
     old = acme.refresh_token
     acme.log_in()
     assert "family is revoked" in acme.refresh(refresh_token=old).json()["error_description"]
@@ -115,33 +109,29 @@ def test_reuse_harms_nobody_when_tokens_just_rotate(acme: Caller) -> None:
     assert (acme.find().status_code, acme.refresh().status_code) == (200, 200)
 
 
-def test_grace_answers_an_old_token_with_the_newest_of_its_family(
-    sandbox: RunningSandbox, acme: Caller
-) -> None:
-    sandbox.control.change(rotation="grace", grace_seconds=600)
-    first = acme.refresh_token
-    acme.log_in()
-    assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
-    acme.log_in()
-    sandbox.control.advance(590)
-    assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
-    sandbox.control.advance(10)
-    assert "used before" in acme.refresh(refresh_token=first).json()["error_description"]
+def test_grace_answers_an_old_token_with_the_newest_of_its_family() -> None:
+    settings = SandboxSettings(rotation="grace", grace_seconds=600)
+    with serve(settings, now=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as sandbox:
+        acme = Caller(sandbox, "acme")
+        first = acme.refresh_token
+        acme.log_in()
+        assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
+        acme.log_in()
+        sandbox.control.advance(599)
+        assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
+        sandbox.control.advance(1)
+        assert "used before" in acme.refresh(refresh_token=first).json()["error_description"]
 
 
 @pytest.mark.parametrize(("rotation", "same"), [("static", True), ("rotate", False)])
-def test_only_a_static_server_keeps_the_refresh_token(
-    sandbox: RunningSandbox, acme: Caller, rotation: str, same: bool
-) -> None:
-    sandbox.control.change(rotation=rotation)
+def test_only_a_static_server_keeps_the_refresh_token(acme: Caller, rotation: str, same: bool) -> None:
+    acme.control.change(rotation=rotation)
     assert (acme.refresh().json()["refresh_token"] == acme.refresh_token) is same
 
 
-def test_revoking_one_seller_leaves_the_others_alone(
-    sandbox: RunningSandbox, acme: Caller, globex: Caller
-) -> None:
-    assert sandbox.control.revoke("acme") == 1
-    assert sandbox.control.refresh_tokens("acme") == []
+def test_revoking_one_seller_leaves_the_others_alone(acme: Caller, globex: Caller) -> None:
+    assert acme.control.revoke("acme") == 1
+    assert acme.control.refresh_tokens("acme") == []
     assert "revoked" in acme.refresh().json()["error_description"]
     assert globex.refresh().status_code == 200
 
