@@ -132,6 +132,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "cli": ["airflow_provider_feedamp.cli.main.get_feedamp_cli_commands"],
+        "plugins": [
+            {"name": "feedamp", "plugin-class": "airflow_provider_feedamp.plugins.sellers.FeedAmpPlugin"}
+        ],
         "config": {
             "feedamp": {
                 "description": "The FeedAMP provider: where tokens are kept, when they are renewed, and "

@@ -1,0 +1,3 @@
+"""What this provider adds to Airflow's own pages."""
+
+from __future__ import annotations
