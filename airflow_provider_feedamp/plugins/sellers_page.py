@@ -55,7 +55,7 @@ _FORM_AGE = 12 * 3600
 _WARN_DAYS = 30
 _CALLBACK = "/callback"
 #: What Airflow accepts as a connection's id.
-_CONN_ID = r"^[\w#!()\-.:/\\]{1,250}$"
+_CONN_ID: dict[str, Any] = {"pattern": r"^[\w#!()\-.:/\\]+$", "max_length": 250}
 
 #: Who is logged in to Airflow; without a login the request ends with 401.
 User = Annotated[BaseUser, Depends(get_user)]
@@ -92,7 +92,7 @@ class Asked:
 def _asked(
     request: Request,
     user: User,
-    conn_id: Annotated[str, Form(pattern=_CONN_ID)],
+    conn_id: Annotated[str, Form(**_CONN_ID)],
     seller: Annotated[str, Form()],
     csrf_token: Annotated[str, Form()] = "",
 ) -> Asked:
@@ -105,8 +105,8 @@ def _asked(
         )
     if not seller.strip() or any(unicodedata.category(each) == "Cc" for each in seller):
         raise InputError(
-            "A seller's name must not be empty, and this page cannot send one with line breaks or other control "
-            "characters: use the command `feedamp sellers`."
+            "A seller's name must not be empty, and this page cannot send one with line breaks or other "
+            "control characters: use the command `feedamp sellers`."
         )
     return Asked(user, conn_id, seller)
 
@@ -115,7 +115,7 @@ Filled = Annotated[Asked, Depends(_asked)]
 
 
 def _redirect_query(request: Request) -> str:
-    """Return the query of FeedAMP's redirect, and take it away from the access log: the code may be unspent."""
+    """Return the query of FeedAMP's redirect, and keep it out of the access log: the code may be unspent."""
     query = request.url.query
     # Airflow's access log, and uvicorn's, read it from here when the answer begins.
     request.scope["query_string"] = b""
@@ -123,9 +123,7 @@ def _redirect_query(request: Request) -> str:
 
 
 @app.get("/")
-def show(
-    request: Request, user: User, conn_id: Annotated[str | None, Query(pattern=_CONN_ID)] = None
-) -> Response:
+def show(request: Request, user: User, conn_id: Annotated[str | None, Query(**_CONN_ID)] = None) -> Response:
     """Show the sellers of the connections that the user may read, or of one of them.
 
     :param conn_id: A connection that is not in Airflow's database.
@@ -170,9 +168,9 @@ def authorise(request: Request, asked: Filled) -> Response:
     return _answer(
         request,
         f"Authorise seller {asked.seller}",
-        f"FeedAMP asks in this browser who you are. Log in there as seller {asked.seller!r}: the account that "
-        "agrees is the one that this seller's orders will go to.",
-        f"FeedAMP sends you back here. This has to be done by {started.expires_at:%H:%M} UTC.",
+        f"Log in to FeedAMP as seller {asked.seller!r}, in this browser: the account that agrees is the one "
+        "that this seller's orders will go to.",
+        f"FeedAMP then sends you back here. This has to be done by {started.expires_at:%H:%M} UTC.",
         link={"href": started.url, "text": "Continue at FeedAMP"},
     )
 
@@ -236,12 +234,19 @@ def forget(request: Request, asked: Filled, answer: Annotated[str, Form()] = "")
         return _answer(
             request,
             f"Forget seller {asked.seller}?",
-            f"The tokens of seller {asked.seller!r} (connection {asked.conn_id!r}) are removed from the token "
+            f"The tokens of seller {asked.seller!r} (connection {asked.conn_id!r}) are removed from the "
             "store. Imports for this seller fail until somebody authorises it again.",
             form={"action": "forget", "fields": _fields(asked), "answers": {"yes": "Remove the tokens"}},
         )
-    texts = FeedAmpHook(asked.conn_id, asked.seller).forget()
+    hook = FeedAmpHook(asked.conn_id, asked.seller)
+    if not hook.forget():
+        raise InputError(f"There are no tokens of seller {asked.seller!r} in the store.")
     _audit("feedamp_forgotten", asked.user, asked.conn_id, asked.seller)
+    texts = ["The tokens are removed from the store."]
+    if hook.config.refresh_token and hook.config.seller == asked.seller:
+        texts.append(
+            "The connection still holds a refresh token for this seller: the next task starts with it."
+        )
     return _answer(request, f"Seller {asked.seller} is forgotten", *texts)
 
 
@@ -383,8 +388,8 @@ def _headers(nonce: str = "") -> dict[str, str]:
     style = f"'nonce-{nonce}'" if nonce else "'none'"
     return {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": f"default-src 'none'; style-src {style}; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'self'",
+        "Content-Security-Policy": f"default-src 'none'; style-src {style}; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'self'",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "SAMEORIGIN",

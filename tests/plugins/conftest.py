@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
-import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,10 +15,9 @@ import pytest
 import requests
 
 from airflow_provider_feedamp.sandbox.server import serve
-from scripts.processes import started
-from tests.airflow_parts import LOOPBACK, add_connection, free_port
+from tests.airflow_parts import add_connection
 from tests.airflow_runs import PATIENCE, AirflowHome, make_airflow
-from tests.plugins.auth_manager import READER
+from tests.browser.deployment import airflow_3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +27,10 @@ if TYPE_CHECKING:
 AIRFLOW = tuple(map(int, version("apache-airflow").split(".")[:2]))
 PASSWORD = "only-for-tests"
 #: Who can log in, and their roles in Airflow's simple auth manager.
-PEOPLE = {"viewer": "VIEWER", "user": "USER", "op": "OP", "admin": "ADMIN", READER: "VIEWER"}
+PEOPLE = {"viewer": "VIEWER", "user": "USER", "op": "OP", "admin": "ADMIN", "reader": "VIEWER"}
 PAGE = "/feedamp/"
+#: All that was ever answered, for the test that looks for tokens in it.
+SEEN: list[str] = []
 
 # The page is for Airflow 3.1 and later.
 collect_ignore_glob = [] if AIRFLOW >= (3, 1) else ["test_page_*.py"]
@@ -44,12 +42,15 @@ class Server:
 
     :param url: Where, with the path before Airflow's own; no slash at the end.
     :param home: Its home, with its database.
-    :param log: The file with all that it printed.
     """
 
     url: str
     home: AirflowHome
-    log: Path
+
+    @property
+    def log(self) -> str:
+        """Return all that it has printed."""
+        return (self.home.path / "api-server.log").read_text(encoding="utf-8")
 
     def visitor(self, name: str = "") -> Visitor:
         """Return somebody with a browser, logged in under a name, or not at all."""
@@ -144,19 +145,21 @@ class Visitor:
 
     def open(self, path: str = PAGE, **options: Any) -> Page:
         """Open a page by its path behind Airflow's address, or by its URL."""
-        url = path if "://" in path else f"{self.server.url}{path}"
-        return Page(self.session.get(url, timeout=PATIENCE, allow_redirects=False, **options))
+        return self._call("GET", path if "://" in path else f"{self.server.url}{path}", **options)
 
     def send(self, form: Form, headers: Mapping[str, str] | None = None, **changed: str) -> Page:
         """Send a form as a browser does over http, with some fields changed."""
         parts = urlsplit(self.server.url)
-        answer = self.session.post(
+        return self._call(
+            "POST",
             f"{parts.scheme}://{parts.netloc}{form.action}",
             data={**form.fields, **changed},
             headers={"Origin": "null", **(headers or {})},
-            timeout=PATIENCE,
-            allow_redirects=False,
         )
+
+    def _call(self, method: str, url: str, **options: Any) -> Page:
+        answer = self.session.request(method, url, timeout=PATIENCE, allow_redirects=False, **options)
+        SEEN.append(answer.text + repr(answer.headers))
         return Page(answer)
 
     def consent(self, page: Page, account: str, *, declined: bool = False) -> str:
@@ -178,71 +181,52 @@ class Visitor:
         form = self.open().form("/authorise", conn_id=conn_id, seller="")
         return self.send(form, seller=seller)
 
+    def redirected(self, seller: str, account: str) -> str:
+        """Begin to authorise a seller, agree with an account, and return where that leads back to."""
+        return self.consent(self.begun(seller), account)
+
+    def authorised(self, seller: str, account: str) -> Page:
+        """Authorise a seller with an account, whatever the page asks."""
+        page = self.open(self.redirected(seller, account))
+        if page.forms:
+            page = self.send(page.form("/confirm", answer="yes"))
+        assert f"Seller {seller} is authorised" in page.text
+        return page
+
 
 @contextmanager
-def api_server(
-    home: AirflowHome, url: str | None = None, more: Mapping[str, str] | None = None
-) -> Iterator[Server]:
+def api_server(home: AirflowHome, path: str = "", more: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run an API server with the people that can log in; when the block is left, it has ended.
 
-    :param url: What ``[api] base_url`` says; ``{port}`` in it is the port's place. Default: its own address.
+    :param path: What stands before Airflow's own paths in its address.
     :param more: More environment variables.
     """
-    port = free_port()
-    passwords = home.path / "passwords.json"
+    passwords = home.path / "people.json"
     passwords.write_text(json.dumps(dict.fromkeys(PEOPLE, PASSWORD)), encoding="utf-8")
-    own = f"http://{LOOPBACK}:{port}"
-    base = url.format(port=port) if url else own
-    settings = home.settings(
-        {
-            "AIRFLOW__API__BASE_URL": base,
-            "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-tests-" * 5,
-            "AIRFLOW__CORE__AUTH_MANAGER": "tests.plugins.auth_manager.ReaderAuthManager",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
-                f"{who}:{role}" for who, role in PEOPLE.items()
-            ),
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            "PYTHONUNBUFFERED": "1",
-            **(more or {}),
-        }
-    )
-    log = home.path / f"api-server-{port}.log"
-    command = ["api-server", "--host", LOOPBACK, "--port", str(port), "--workers", "1", "--apps", "core"]
-    with (
-        log.open("ab") as output,
-        started([sys.executable, "-m", "airflow", *command], settings, output) as process,
-    ):
-        server = Server(f"{own}{urlsplit(base).path.rstrip('/')}", home, log)
-        deadline = time.monotonic() + PATIENCE
-        while not _answers(f"{server.url}/api/v2/version"):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-            time.sleep(0.2)
-        yield server
+    settings = {
+        "AIRFLOW__CORE__AUTH_MANAGER": "tests.plugins.auth_manager.ReaderAuthManager",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{who}:{role}" for who, role in PEOPLE.items()),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        **(more or {}),
+    }
+    with airflow_3(home, parts=False, more=settings) as running:
+        yield Server(f"{running.url}{path}", home)
 
 
-def _answers(url: str) -> bool:
-    try:
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(url, timeout=10).ok
-    except requests.RequestException:
-        return False
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def feedamp() -> Iterator[RunningSandbox]:
     """Serve a local FeedAMP, with the sellers acme and globex."""
     with serve() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -> AirflowHome:
     """Make an Airflow with connections in its database; tokens are kept in a database of their own."""
     folder = tmp_path_factory.mktemp("tokens")
+    tokens = {"conn_type": "sqlite", "host": str(folder / "tokens.db")}
     home = make_airflow(
-        tmp_path_factory, folder, {"tokens": {"conn_type": "sqlite", "host": str(folder / "tokens.db")}}
+        tmp_path_factory, folder, {"tokens": tokens, "feedamp_env": feedamp.connection("globex")}
     )
     for conn_id in ("feedamp_default", "feedamp_other"):
         connection = feedamp.connection("acme")
@@ -250,7 +234,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -> A
     return home
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(home: AirflowHome) -> Iterator[Server]:
     """Run an API server."""
     store = {"AIRFLOW__FEEDAMP__TOKEN_STORE": "sql", "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "tokens"}
