@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.hooks.sellers import SellerRow
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import AccessToken
     from airflow_provider_feedamp.tokens.store import TokenStore
@@ -204,6 +205,28 @@ class FeedAmpHook(BaseHook):
             key = custodian.key
             sellers = {each.seller for each in custodian.store.keys(key.token_url, key.client_id)}
         return sorted(sellers | ({key.seller} if custodian.seed else set()))
+
+    def seller_states(self) -> list[SellerRow]:
+        """Return what is known of each seller of :meth:`sellers`, in rows that hold no token.
+
+        :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
+        """
+        from airflow_provider_feedamp.hooks.sellers import seller_rows
+
+        with task_errors():
+            return seller_rows(custodian_of(self.config, self.config.seller))
+
+    def forget(self, *, force: bool = False) -> bool:
+        """Remove the seller's tokens from the store; the seller then has to authorise again.
+
+        :param force: Remove them also when they cannot be read from here. Default: False.
+        :return: Whether there were any.
+        :raises TokenStoreError: if the store fails; nothing was removed.
+        """
+        from airflow_provider_feedamp.hooks.sellers import forget_seller
+
+        with task_errors():
+            return forget_seller(self._custodian, force=force)
 
     def authorize_url(self, redirect_url: str, state: str) -> str:
         """Return the URL to open in the seller's browser, to have the marketplace authorised.
