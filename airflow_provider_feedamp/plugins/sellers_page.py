@@ -39,10 +39,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, InputError
+from airflow_provider_feedamp.exceptions import ConfigurationError, FeedAmpError, InputError
 from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
-from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, token_store
 from airflow_provider_feedamp.plugins.sellers import NAME, URL_PREFIX
+from airflow_provider_feedamp.tokens.store import MemoryStore
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -162,6 +163,11 @@ def _listed(user: BaseUser, conn_id: str) -> dict[str, Any]:
 @app.post("/authorise")
 def authorise(request: Request, asked: Filled) -> Response:
     """Begin to authorise a seller, and lead to FeedAMP's consent page."""
+    if type(token_store()) is MemoryStore:
+        raise ConfigurationError(
+            "The token store of this deployment is 'memory': only this process would have the tokens. Set "
+            "[feedamp] token_store to variable or sql."
+        )
     _audit("feedamp_authorise_start", asked.user, asked.conn_id, asked.seller)
     base = conf.get("api", "base_url", fallback="") or str(request.base_url)
     started = _authorisation(asked).start(f"{base.rstrip('/')}{URL_PREFIX}{_CALLBACK}")

@@ -42,10 +42,12 @@ class Server:
 
     :param url: Where, with the path before Airflow's own; no slash at the end.
     :param home: Its home, with its database.
+    :param public: Where it is for browsers, if a proxy stands before it.
     """
 
     url: str
     home: AirflowHome
+    public: str = ""
 
     @property
     def log(self) -> str:
@@ -74,9 +76,12 @@ class Server:
 
 
 class Page(HTMLParser):
-    """What a person sees of a page, and the forms that can be sent from it."""
+    """What a person sees of a page, and the forms that can be sent from it.
 
-    def __init__(self, answer: requests.Response) -> None:
+    :param answer: What requests, or Starlette's test client, has got.
+    """
+
+    def __init__(self, answer: Any) -> None:
         super().__init__()
         self.answer = answer
         self.forms: list[Form] = []
@@ -166,7 +171,8 @@ class Visitor:
         """Go to FeedAMP from a page, agree there with an account, and return where the browser is sent."""
         (url,) = [link for link in page.links if "/authorize?" in link]
         asked = dict(parse_qsl(urlsplit(url).query))
-        assert asked["redirect_url"] == f"{self.server.url}/feedamp/callback"
+        public = self.server.public or self.server.url
+        assert asked["redirect_url"] == f"{public}/feedamp/callback"
         answer = self.session.post(
             url.partition("?")[0],
             data={**asked, "sandbox_seller": account, "decision": "decline" if declined else "approve"},
@@ -174,7 +180,7 @@ class Visitor:
             allow_redirects=False,
         )
         assert answer.status_code == 302, answer.text
-        return answer.headers["Location"]
+        return answer.headers["Location"].replace(public, self.server.url)
 
     def begun(self, seller: str, conn_id: str = "feedamp_default") -> Page:
         """Press the button that begins to authorise a seller, and return the page that leads to FeedAMP."""
@@ -195,11 +201,10 @@ class Visitor:
 
 
 @contextmanager
-def api_server(home: AirflowHome, path: str = "", more: Mapping[str, str] | None = None) -> Iterator[Server]:
+def api_server(home: AirflowHome, public: str = "") -> Iterator[Server]:
     """Run an API server with the people that can log in; when the block is left, it has ended.
 
-    :param path: What stands before Airflow's own paths in its address.
-    :param more: More environment variables.
+    :param public: What ``[api] base_url`` says, if it is not the server's own address.
     """
     passwords = home.path / "people.json"
     passwords.write_text(json.dumps(dict.fromkeys(PEOPLE, PASSWORD)), encoding="utf-8")
@@ -207,10 +212,12 @@ def api_server(home: AirflowHome, path: str = "", more: Mapping[str, str] | None
         "AIRFLOW__CORE__AUTH_MANAGER": "tests.plugins.auth_manager.ReaderAuthManager",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{who}:{role}" for who, role in PEOPLE.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-        **(more or {}),
+        "AIRFLOW__FEEDAMP__TOKEN_STORE": "sql",
+        "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "tokens",
+        **({"AIRFLOW__API__BASE_URL": public} if public else {}),
     }
     with airflow_3(home, parts=False, more=settings) as running:
-        yield Server(f"{running.url}{path}", home)
+        yield Server(f"{running.url}{urlsplit(public).path}", home, public)
 
 
 @pytest.fixture(scope="session")
@@ -237,6 +244,5 @@ def home(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -> A
 @pytest.fixture(scope="session")
 def server(home: AirflowHome) -> Iterator[Server]:
     """Run an API server."""
-    store = {"AIRFLOW__FEEDAMP__TOKEN_STORE": "sql", "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "tokens"}
-    with api_server(home, more=store) as running:
+    with api_server(home) as running:
         yield running

@@ -6,13 +6,18 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.core_api.security import get_user
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
-from airflow_provider_feedamp.plugins.sellers_page import app
+from airflow_provider_feedamp.plugins import sellers_page
+from airflow_provider_feedamp.plugins.sellers_page import Asked, _asked, app
 from tests.plugins.conftest import PAGE, PEOPLE, Form, Page
 
 if TYPE_CHECKING:
@@ -358,25 +363,33 @@ def test_a_feedamp_that_is_away_loses_nothing(server: Server, feedamp: RunningSa
 # What nobody expects
 
 
-def test_what_is_not_expected_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.api_fastapi.core_api.security import get_user
-    from fastapi.testclient import TestClient
-    from sqlalchemy.exc import OperationalError
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """Return what asks the page in this process, where things can be broken; nobody checks who asks."""
+    anybody = Asked(BaseUser(), "feedamp_default", "acme")  # type: ignore[abstract]
+    monkeypatch.setattr(
+        app, "dependency_overrides", {get_user: lambda: anybody.user, _asked: lambda: anybody}
+    )
+    return TestClient(app, raise_server_exceptions=False)
 
-    from airflow_provider_feedamp.plugins import sellers_page
 
-    monkeypatch.setattr(app, "dependency_overrides", {get_user: lambda: object()})
-    client = TestClient(app, raise_server_exceptions=False)
-    secret = "sbx-secret"
+@pytest.mark.parametrize(
+    "error", [RuntimeError("sbx-secret"), OperationalError("sbx-secret", {}, Exception())]
+)
+def test_what_is_not_expected_is_not_shown(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> bool:
+        raise error
 
-    for error in (RuntimeError(secret), OperationalError(secret, {}, Exception(secret))):
+    monkeypatch.setattr(sellers_page, "_may", fail)
 
-        def fail(*_: Any, raised: Exception = error) -> bool:
-            raise raised
+    said(Page(client.get("/?conn_id=any")), 500, f"failed ({type(error).__name__})")
 
-        monkeypatch.setattr(sellers_page, "_may", fail)
-        answer = client.get("/?conn_id=any")
-        assert answer.status_code == 500
-        assert secret not in answer.text
-        assert type(error).__name__ in answer.text
-        assert answer.headers["Cache-Control"] == "no-store"
+
+def test_tokens_that_would_be_kept_in_memory_are_not_obtained(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
+
+    said(Page(client.post("/authorise")), 400, "The token store of this deployment is 'memory'")
