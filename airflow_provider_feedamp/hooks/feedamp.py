@@ -103,12 +103,13 @@ class FeedAmpHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's own fields (Airflow up to 3.2; later ones read the manifest)."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import PasswordField, StringField
 
         return {
             name: PasswordField(field["label"], description=field["description"], widget=_kept_secret)
             if field["schema"].get("format") == "password"
-            else StringField(field["label"], description=field["description"])
+            else StringField(field["label"], description=field["description"], widget=BS3TextFieldWidget())
             for name, field in _connection_type()["conn-fields"].items()
         }
 

@@ -7,6 +7,7 @@ of what it finds: connections, sellers and DAG runs of its own names.
 from __future__ import annotations
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,11 +19,12 @@ from tests.airflow_parts import add_connection
 from tests.airflow_runs import make_airflow
 from tests.browser.deployment import AIRFLOW_2, PASSWORD, Deployment, airflow_2, airflow_3
 from tests.house import ROOT
+from tests.leaks import Secrets, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 CHROMIUM = "/usr/bin/chromium"
 #: The example DAGs that the Airflow of these tests has.
@@ -60,7 +62,7 @@ class OpenPage(Protocol):
 @pytest.fixture(scope="session")
 def feedamp() -> Iterator[RunningSandbox]:
     """Serve a local FeedAMP, with the sellers acme and globex."""
-    with serve() as running:
+    with serve(settings()) as running:
         yield running
 
 
@@ -144,6 +146,34 @@ def open_page(airflow: Deployment, browser: Browser, sessions: dict[str, Any]) -
 def page(open_page: OpenPage) -> Page:
     """Return a page of the newest Airflow, as an administrator who is logged in."""
     return open_page()
+
+
+class TakePicture(Protocol):
+    """Takes a picture that the pages of docs/ show."""
+
+    def __call__(self, name: str, shown: Page | Locator) -> None:
+        """Keep it in docs/pictures/ if that is asked for (`make pictures`).
+
+        :param name: Its name, without folder and ending.
+        :param shown: The page, or the part of it that the picture shows.
+        """
+        ...
+
+
+@pytest.fixture
+def picture(feedamp: RunningSandbox, airflow: Deployment, tmp_path: Path) -> TakePicture:
+    """Return what takes a picture, and fails if it shows a secret or a path of this machine."""
+    from playwright.sync_api import Locator
+
+    folder = Path(os.environ.get("FEEDAMP_PICTURES", tmp_path))
+
+    def taken(name: str, shown: Page | Locator) -> None:
+        text = (shown if isinstance(shown, Locator) else shown.locator("body")).inner_text()
+        assert Secrets(feedamp).found_in(text) == []
+        assert [path for path in (ROOT, airflow.home.path.parent) if str(path) in text] == []
+        shown.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide")
+
+    return taken
 
 
 def logged_in(browser: Browser, url: str, user: str) -> Any:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from cryptography.fernet import Fernet
 
 from scripts.processes import started
 from tests.airflow_parts import LOOPBACK, free_port
-from tests.airflow_runs import PATIENCE, AirflowHome
+from tests.airflow_runs import FERNET_KEY, PATIENCE, AirflowHome
 from tests.house import ROOT
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator, Mapping
+
+    from playwright.sync_api import Page, Route
 
 #: The people who can log in, and their roles in Airflow's simple auth manager.
 USERS = {"admin": "ADMIN", "viewer": "VIEWER"}
@@ -40,6 +44,41 @@ class Deployment:
 
     url: str
     home: AirflowHome
+
+    def connection(self, conn_id: str) -> dict[str, Any]:
+        """Return a connection as it is stored, with its secrets and its extras."""
+        query = "select conn_type, host, login, password, extra from connection where conn_id = ?"
+
+        with closing(sqlite3.connect(self.home.database)) as database:
+            database.row_factory = sqlite3.Row
+            found = dict(database.execute(query, (conn_id,)).fetchone())
+        for name in ("password", "extra"):
+            found[name] = Fernet(FERNET_KEY).decrypt(found[name].encode()).decode()
+        return found | {"extra": json.loads(found["extra"])}
+
+
+class Seen:
+    """What a page gets from its server from now on.
+
+    :param page: The page.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._bodies: list[tuple[str, str]] = []
+        page.route("**/*", self._pass_on)
+
+    def found(self, *texts: str) -> list[str]:
+        """Return the addresses whose answers hold one of the texts."""
+        assert self._bodies
+        return [url for url, body in self._bodies if any(text in body for text in texts)]
+
+    def _pass_on(self, route: Route) -> None:
+        if route.request.resource_type not in ("document", "fetch", "xhr"):
+            route.continue_()
+            return
+        answer = route.fetch(max_redirects=0)
+        self._bodies.append((answer.url, answer.text()))
+        route.fulfill(response=answer)
 
 
 @contextmanager
