@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
+from airflow_provider_feedamp.plugins import NAME, URL_PREFIX
+
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-#: Where the page is, below the API server's own address. The pages of plugins have no other way to agree.
-URL_PREFIX = "/feedamp"
-NAME = "FeedAMP sellers"
 
 
 async def _page(scope: Scope, receive: Receive, send: Send) -> None:

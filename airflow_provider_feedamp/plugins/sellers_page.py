@@ -42,7 +42,7 @@ from starlette.exceptions import HTTPException
 from airflow_provider_feedamp.exceptions import ConfigurationError, FeedAmpError, InputError
 from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, token_store
-from airflow_provider_feedamp.plugins.sellers import NAME, URL_PREFIX
+from airflow_provider_feedamp.plugins import NAME, URL_PREFIX
 from airflow_provider_feedamp.tokens.store import MemoryStore
 
 if TYPE_CHECKING:
@@ -200,9 +200,8 @@ def callback(request: Request, query: Annotated[str, Depends(_redirect_query)], 
     fields = {**_fields(asked), "state": redirect["state"]}
     return _answer(
         request,
-        f"Is this the account of seller {seller}?",
+        f"Check the account of seller {seller}",
         str(found.question),
-        items=found.order_numbers,
         form={
             "action": "confirm",
             "fields": fields,
@@ -354,7 +353,7 @@ def _incomplete(request: Request, error: Exception) -> Response:
 
 @app.exception_handler(FeedAmpError)
 def _failed(request: Request, error: Exception) -> Response:
-    log.info("%s %s: %s", request.method, request.scope["path"], error)
+    log.info("%s %r: %s", request.method, request.scope["path"], error)
     status = 503 if getattr(error, "retryable", False) else 400
     return _answer(request, "That did not work", str(error), status=status)
 
@@ -363,7 +362,7 @@ def _failed(request: Request, error: Exception) -> Response:
 @app.exception_handler(Exception)
 def _unexpected(request: Request, error: Exception) -> Response:
     # Its text may quote what no page should show; the server's log has the traceback.
-    log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
     what = "Airflow's database" if isinstance(error, SQLAlchemyError) else "Something unexpected"
     return _answer(
         request,
