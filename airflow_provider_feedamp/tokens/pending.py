@@ -163,7 +163,8 @@ class PendingAuthorisation:
         store, key = self.custodian.store, _mark_key(name)
 
         def work(shield: Shield) -> AccessToken | None:
-            self._read(name)  # imports and connections of the first read are no part of the lease
+            # Imports and connections of the first read are no part of the lease.
+            self._begun(name)
             with store.lock(key, wait=self.custodian.lock_wait, stop=threading.Event()) as lease:
                 try:
                     return self._exchange(name, code, redirect_url, lease, shield)
@@ -280,13 +281,21 @@ class PendingAuthorisation:
             "another deployment of Airflow. Its code was not used."
         )
 
+    def _begun(self, name: str) -> tuple[TokenRecord, Mark]:
+        """Return a mark whose redirect has not come yet.
+
+        :raises RedirectRefusedError: if it has.
+        """
+        record, mark = self._read(name)
+        if mark.stage != BEGUN:
+            raise _used(mark)
+        return record, mark
+
     def _exchange(
         self, name: str, code: str, redirect_url: str | None, lease: Lease, shield: Shield
     ) -> AccessToken | None:
         custodian = self.custodian
-        record, mark = self._read(name)
-        if mark.stage != BEGUN:
-            raise _used(mark)
+        record, mark = self._begun(name)
         if lease.left() < custodian.endpoint.deadline + _SAVE_RESERVE:
             raise TokenBusyError(
                 f"The token store took too long for the authorisation of seller {mark.seller!r}. Nothing was "
