@@ -165,13 +165,14 @@ class Authorisation:
                 self._note_order(record.access_token)
         return describe(record)
 
-    def discard(self, state: str) -> None:
+    def discard(self, state: str, *, again: bool = False) -> None:
         """Drop the new tokens: the seller's own stay as they are.
 
+        :param again: Whether the same consent page may bring others within its time. Default: False.
         :raises RedirectRefusedError: if the state is not of this seller, connection and person.
         :raises TokenStoreError: if the token store fails.
         """
-        self._pending.discard(state)
+        self._pending.discard(state, again=again)
 
     @property
     def _pending(self) -> PendingAuthorisation:
