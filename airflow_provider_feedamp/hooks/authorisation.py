@@ -27,7 +27,7 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order, whose
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.tokens.records import TokenRecord
 
@@ -165,13 +165,14 @@ class Authorisation:
                 self._note_order(record.access_token)
         return describe(record)
 
-    def discard(self, state: str) -> None:
+    def discard(self, state: str, *, again: bool = False) -> None:
         """Drop the new tokens: the seller's own stay as they are.
 
+        :param again: Whether the same consent page may bring others within its time. Default: False.
         :raises RedirectRefusedError: if the state is not of this seller, connection and person.
         :raises TokenStoreError: if the token store fails.
         """
-        self._pending.discard(state)
+        self._pending.discard(state, again=again)
 
     @property
     def _pending(self) -> PendingAuthorisation:
@@ -235,12 +236,19 @@ class Authorisation:
         )
 
     def _client(self, token: str) -> FeedAmpClient:
-        """Return a client that has this one access token, and little patience."""
-        from airflow_provider_feedamp.api.client import FeedAmpClient
-        from airflow_provider_feedamp.api.http import Http, Transport
+        return client_with(token, self.hook.config.base_url)
 
-        http = Http(self.hook.config.base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
-        return FeedAmpClient(Transport(http))
+
+def client_with(token: str, base_url: str, unverified: Unverified | None = None) -> FeedAmpClient:
+    """Return a client that has one access token, and little patience: a person waits.
+
+    :param unverified: What it guesses. Default: as :class:`.Unverified` has it.
+    """
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.http import Http, Transport
+
+    http = Http(base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
+    return FeedAmpClient(Transport(http), unverified)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.hooks.check import Checked
     from airflow_provider_feedamp.hooks.sellers import SellerRow
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import AccessToken
@@ -302,6 +303,26 @@ class FeedAmpHook(BaseHook):
             return False, str(error).replace(
                 f"The Airflow connection {self.feedamp_conn_id!r}", "The connection"
             )
+
+    def check(self) -> Checked:
+        """Check connection, token store, all sellers, FeedAMP's answer and what the client guesses.
+
+        No refresh token is spent, and nothing is changed at FeedAMP.
+
+        :return: All that was found; its ``ok`` says whether nothing is wrong.
+        """
+        from airflow_provider_feedamp.hooks.authorisation import client_with
+        from airflow_provider_feedamp.hooks.check import Checked, Finding, check_all
+
+        try:
+            config = self.config
+            own = custodian_of(config, config.seller)
+        except FeedAmpError as error:
+            return Checked(self.feedamp_conn_id, (Finding("connection", ok=False, text=str(error)),))
+        unverified = self._unverified or _unverified()
+        return check_all(
+            own, self._seller, config, lambda token: client_with(token, config.base_url, unverified)
+        )
 
     def _known_sellers(self) -> str:
         """Return who is known, the most alike first, if the seller is not: the name may be misspelt."""

@@ -21,7 +21,7 @@ import secrets
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import (
     AnswerLostError,
@@ -58,18 +58,16 @@ _SAVE_RESERVE = 5.0
 #: Seconds between the tries to store a new pair.
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 
-BEGUN, CLAIMED, REFUSED, LOST = "begun", "claimed", "refused", "lost"
-GRANTED, CONFIRMED, DISCARDED = "granted", "confirmed", "discarded"
+BEGUN, CLAIMED, GRANTED, CONFIRMED, DISCARDED = "begun", "claimed", "granted", "confirmed", "discarded"
 #: What has become of an authorisation whose redirect URL comes a second time, or too late to be confirmed.
 _BECAME = {
     CLAIMED: "its code is being exchanged just now, or the process that did so was ended",
-    REFUSED: "FeedAMP refused its code",
-    LOST: "FeedAMP's answer to it was lost",
     GRANTED: "its tokens wait for a person's answer",
     CONFIRMED: "its tokens are stored",
     DISCARDED: "its tokens were dropped",
 }
 _ANEW = "The seller's tokens of before are untouched. Start the authorisation anew."
+_AGAIN = "The seller's tokens of before are untouched. Open FeedAMP's page again and agree once more."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +161,8 @@ class PendingAuthorisation:
         store, key = self.custodian.store, _mark_key(name)
 
         def work(shield: Shield) -> AccessToken | None:
-            self._read(name)  # imports and connections of the first read are no part of the lease
+            # Imports and connections of the first read are no part of the lease.
+            self._begun(name)
             with store.lock(key, wait=self.custodian.lock_wait, stop=threading.Event()) as lease:
                 try:
                     return self._exchange(name, code, redirect_url, lease, shield)
@@ -209,13 +208,14 @@ class PendingAuthorisation:
         log.info("Seller %r is authorised: generation %d.", key.seller, record.generation)
         return record
 
-    def discard(self, state: str) -> None:
-        """Drop the new pair, if there is one, and let the state work no more.
+    def discard(self, state: str, *, again: bool = False) -> None:
+        """Drop the new pair, if there is one.
 
+        :param again: Whether the state may bring another one within its time. Default: it works no more.
         :raises RedirectRefusedError: if the state is not of this seller, connection and person.
         :raises TokenStoreError: if the store fails.
         """
-        self._end(self.check(state), DISCARDED)
+        self._end(self.check(state), BEGUN if again else DISCARDED)
 
     # The state
 
@@ -280,13 +280,21 @@ class PendingAuthorisation:
             "another deployment of Airflow. Its code was not used."
         )
 
+    def _begun(self, name: str) -> tuple[TokenRecord, Mark]:
+        """Return a mark whose redirect has not come yet.
+
+        :raises RedirectRefusedError: if it has.
+        """
+        record, mark = self._read(name)
+        if mark.stage != BEGUN:
+            raise _used(mark)
+        return record, mark
+
     def _exchange(
         self, name: str, code: str, redirect_url: str | None, lease: Lease, shield: Shield
     ) -> AccessToken | None:
         custodian = self.custodian
-        record, mark = self._read(name)
-        if mark.stage != BEGUN:
-            raise _used(mark)
+        record, mark = self._begun(name)
         if lease.left() < custodian.endpoint.deadline + _SAVE_RESERVE:
             raise TokenBusyError(
                 f"The token store took too long for the authorisation of seller {mark.seller!r}. Nothing was "
@@ -301,38 +309,29 @@ class PendingAuthorisation:
             sent_at = custodian.now()
             try:
                 grant = custodian.endpoint.exchange_code(code, redirect_url)
-            except (GrantRefusedError, AnswerLostError) as error:
-                lost = isinstance(error, AnswerLostError)
-                self._note(claimed, replace(mark, stage=LOST if lost else REFUSED), lease)
-                raise CodeRefusedError(
-                    f"FeedAMP did not exchange the authorisation code for seller {mark.seller!r}: {error} A "
-                    f"code works once and for a short time. {_ANEW}",
-                    status=error.status,
-                    codes=error.codes,
-                    request_id=error.request_id,
-                ) from error
             except FeedAmpError as error:
-                self._note(claimed, mark, lease)  # the code was not looked at: it may come again
-                if not isinstance(error, NotProcessedError):
-                    raise
-                raise NotProcessedError(
-                    f"FeedAMP could not be asked for the tokens of seller {mark.seller!r}: {error} The code "
-                    "was not used. Use the same redirect URL again, within the time of this authorisation.",
-                    status=error.status,
-                    codes=error.codes,
-                    request_id=error.request_id,
-                    retry_after=error.retry_after,
-                ) from error
+                self._note(claimed, mark, lease)  # a state works until it has brought tokens
+                if isinstance(error, GrantRefusedError | AnswerLostError):
+                    said = (
+                        f"FeedAMP did not exchange the authorisation code for seller {mark.seller!r}: {error}"
+                    )
+                    text = f"{said} A code works once and for a short time. {_AGAIN}"
+                    raise CodeRefusedError(text, **_details(error)) from error
+                if isinstance(error, NotProcessedError):
+                    said = f"FeedAMP could not be asked for the tokens of seller {mark.seller!r}: {error}"
+                    text = f"{said} The code was not used. Use the same redirect URL again."
+                    raise NotProcessedError(text, **_details(error)) from error
+                raise
             # Nothing that can fail may stand between the answer and this write.
             kept = self._keep(claimed, grant, mark, sent_at, lease)
         for secret in (kept.access_token, kept.refresh_token):
             if secret:
                 custodian.on_secret(secret)
         if not kept.refresh_token:
-            self._note(kept.changed(access_token=None), replace(mark, stage=REFUSED), lease)
+            self._note(_without_tokens(kept), mark, lease)
             raise CodeRefusedError(
                 f"FeedAMP gave no refresh token for seller {mark.seller!r}, so its access would end within "
-                f"the hour. {_ANEW}"
+                f"the hour. {_AGAIN}"
             )
         token = kept.token(renewed=True)
         return replace(token, seller=mark.seller) if token else None
@@ -407,8 +406,7 @@ class PendingAuthorisation:
         record, mark = self._read(name)
         if mark.stage == CONFIRMED:
             return
-        empty = record.changed(refresh_token="", access_token=None, state=RecordState.REAUTH_REQUIRED)
-        self._write(empty, replace(mark, stage=stage))
+        self._write(_without_tokens(record), replace(mark, stage=stage))
 
     def _write(self, record: TokenRecord, mark: Mark) -> TokenRecord:
         return self.custodian.store.write(_with(record, mark), expected=record.revision)
@@ -496,6 +494,14 @@ def _mark(record: TokenRecord) -> Mark:
 
 def _with(record: TokenRecord, mark: Mark) -> TokenRecord:
     return record.changed(seeds=(json.dumps(asdict(mark)),))
+
+
+def _without_tokens(record: TokenRecord) -> TokenRecord:
+    return record.changed(refresh_token="", access_token=None, state=RecordState.REAUTH_REQUIRED)
+
+
+def _details(error: FeedAmpError) -> dict[str, Any]:
+    return {name: getattr(error, name) for name in ("status", "codes", "request_id", "retry_after")}
 
 
 def _too_old() -> RedirectRefusedError:

@@ -410,28 +410,36 @@ def test_a_decline_is_told_with_its_reason_unless_that_is_strange(
     assert authorisation().redeem(agree(feedamp, state)).account == "empty"
 
 
-def test_a_refused_code_ends_the_authorisation(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+@pytest.mark.parametrize("fault", ["", "lose_answer"])
+def test_a_code_that_was_not_exchanged_leaves_the_state_good_for_the_next_one(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, fault: str
 ) -> None:
     authorised(feedamp)
     before = store.read(key)
     state = authorisation().start(BACK).state
+    redirect = agree(feedamp, state) if fault else f"code=never-given&state={state}"
+    if fault:
+        feedamp.control.fault(fault, on="token")
 
-    with pytest.raises(CodeRefusedError, match="Start the authorisation anew"):
-        authorisation().redeem({"code": "never-given", "state": state})
-    with pytest.raises(RedirectRefusedError, match="FeedAMP refused its code"):
-        authorisation().redeem(agree(feedamp, state))
+    with pytest.raises(CodeRefusedError, match="Open FeedAMP's page again and agree once more"):
+        authorisation().redeem(redirect)
     assert store.read(key) == before
+    assert authorisation().redeem(agree(feedamp, state)).account == "empty"
 
 
-def test_a_lost_answer_ends_the_authorisation(feedamp: RunningSandbox) -> None:
-    redirect = begin(feedamp)
-    feedamp.control.fault("lose_answer", on="token")
+def test_a_wrong_account_can_be_followed_by_the_right_one(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+) -> None:
+    redirect = begin(feedamp, "acme")
+    authorisation().redeem(redirect)
+    authorisation().discard(state_of(redirect), again=True)
 
-    with pytest.raises(CodeRefusedError, match="gave no complete answer"):
-        authorisation().redeem(redirect)
-    with pytest.raises(RedirectRefusedError, match="FeedAMP's answer to it was lost"):
-        authorisation().redeem(redirect)
+    authorisation().redeem(agree(feedamp, state_of(redirect)))
+    authorisation().confirm(state_of(redirect))
+
+    record = store.read(key)
+    assert record is not None
+    assert record.refresh_token in feedamp.control.refresh_tokens(SELLER)
 
 
 def test_a_feedamp_that_is_away_costs_nothing(feedamp: RunningSandbox) -> None:
