@@ -41,6 +41,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "FeedAMP",
                 "python-modules": [
                     "airflow_provider_feedamp.operators.access_token",
+                    "airflow_provider_feedamp.operators.authorize_seller",
                     "airflow_provider_feedamp.operators.base",
                     "airflow_provider_feedamp.operators.changed_orders",
                     "airflow_provider_feedamp.operators.fulfillments",
