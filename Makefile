@@ -50,6 +50,8 @@ system: setup ## Look at the pages of a real Airflow, 3.3 and 2.11, with a brows
 
 pictures: export FEEDAMP_PICTURES := $(CURDIR)/docs/pictures
 pictures: system ## Make the pictures of the docs anew: `make system`, which then keeps what it sees
+	@bash scripts/debian.sh pngquant
+	@pngquant --force --strip --ext .png 64 docs/pictures/*.png
 
 bench: setup ## Measure speed, memory and start-up beside what else there is (ARGS="speed token")
 	@$(BIN)/python -m benchmarks $(ARGS)

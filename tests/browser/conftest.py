@@ -22,7 +22,7 @@ from tests.house import ROOT
 from tests.leaks import Secrets, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from playwright.sync_api import Browser, Locator, Page
 
@@ -31,6 +31,7 @@ CHROMIUM = "/usr/bin/chromium"
 EXAMPLES = ("order_import.py", "onboard_seller.py")
 #: Milliseconds to wait for what a page is to show: a busy machine takes its time.
 PATIENCE = 60_000
+PATIENCE_WITH_TASKS = 240  # seconds
 WIDTH = 1200  # pixels, of the pictures too
 
 HERE = Path(__file__).parent
@@ -76,7 +77,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -
     home = make_airflow(tmp_path_factory, dags, {})
     connection = feedamp.connection("acme")
     add_connection(home, "feedamp_default", connection, json.dumps(connection["extra"]))
-    with airflow_3(home) as running:
+    with airflow_3(home, more={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}) as running:
         yield running
 
 
@@ -146,6 +147,49 @@ def open_page(airflow: Deployment, browser: Browser, sessions: dict[str, Any]) -
 def page(open_page: OpenPage) -> Page:
     """Return a page of the newest Airflow, as an administrator who is logged in."""
     return open_page()
+
+
+class Trigger(Protocol):
+    """Triggers a DAG with the button and waits for tasks of it."""
+
+    def __call__(self, page: Page, dag_id: str, until: Mapping[str, str], **params: str) -> str:
+        """Return the address of the run's page.
+
+        :param page: A page of somebody who may do it.
+        :param dag_id: The DAG, which nobody has run before.
+        :param until: The states to wait for, by task.
+        :param params: Run parameters to fill in.
+        """
+        ...
+
+
+@pytest.fixture
+def trigger(airflow: Deployment) -> Trigger:
+    """Return what triggers a DAG."""
+
+    def triggered(page: Page, dag_id: str, until: Mapping[str, str], **params: str) -> str:
+        page.goto(f"/dags/{dag_id}")
+        page.get_by_role("button", name="Trigger").click()
+        form = page.get_by_role("dialog")
+        for name, value in params.items():
+            form.locator(f"[name=element_{name}]").fill(value)
+        form.get_by_role("button", name="Trigger").click()
+        page.wait_for_url("**/runs/**")
+        wait_for_tasks(page, airflow, dag_id, until)
+        return page.url.partition("?")[0].rstrip("/")
+
+    return triggered
+
+
+def wait_for_tasks(page: Page, airflow: Deployment, dag_id: str, until: Mapping[str, str]) -> None:
+    """Wait for states of tasks, and fail when one of them ends otherwise."""
+    for _ in range(2 * PATIENCE_WITH_TASKS):
+        states = {name: end.state for name, end in airflow.home.tasks(dag_id).items()}
+        if until.items() <= states.items():
+            return
+        assert not {"failed", "upstream_failed", "up_for_retry"} & set(states.values()), states
+        page.wait_for_timeout(500)
+    pytest.fail(f"the tasks of {dag_id} are {states}, and not {until}")
 
 
 class TakePicture(Protocol):

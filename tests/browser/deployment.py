@@ -64,20 +64,21 @@ class Seen:
     """
 
     def __init__(self, page: Page) -> None:
-        self._bodies: list[tuple[str, str]] = []
+        #: Addresses and the texts that came from there.
+        self.bodies: list[tuple[str, str]] = []
         page.route("**/*", self._pass_on)
 
     def found(self, *texts: str) -> list[str]:
         """Return the addresses whose answers hold one of the texts."""
-        assert self._bodies
-        return [url for url, body in self._bodies if any(text in body for text in texts)]
+        assert self.bodies
+        return [url for url, body in self.bodies if any(text in body for text in texts)]
 
     def _pass_on(self, route: Route) -> None:
         if route.request.resource_type not in ("document", "fetch", "xhr"):
             route.continue_()
             return
         answer = route.fetch(max_redirects=0)
-        self._bodies.append((answer.url, answer.text()))
+        self.bodies.append((answer.url, answer.text()))
         route.fulfill(response=answer)
 
 
@@ -139,7 +140,10 @@ def _running(
         for command in commands:
             output = stack.enter_context((home.path / f"{command[0]}.log").open("ab"))
             processes.append(
-                stack.enter_context(started([home.python, "-m", "airflow", *command], settings, output))
+                stack.enter_context(
+                    # A file that a task names without a folder is in the home.
+                    started([home.python, "-m", "airflow", *command], settings, output, home.path)
+                )
             )
         yield processes
 
