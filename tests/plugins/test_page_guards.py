@@ -354,7 +354,7 @@ def test_a_feedamp_that_is_away_loses_nothing(server: Server, feedamp: RunningSa
     back = admin.redirected("patient", "acme")
     feedamp.control.fault("drop", on="token")
     try:
-        said(admin.open(back), 400, "Start the authorisation anew")
+        said(admin.open(back), 400, "The seller's tokens of before are untouched")
     finally:
         feedamp.control.clear_faults()
     assert "patient active" in admin.open().text
