@@ -129,6 +129,10 @@ class CodeRefusedError(TokenError):
     """FeedAMP refused an authorisation code: they are single-use and short-lived, so ask for a new one."""
 
 
+class RedirectRefusedError(TokenError):
+    """The URL that a browser came back to does not end the authorisation that is asked about."""
+
+
 class TokenNotRenewedError(TokenError):
     """The access token could not be renewed now, and nothing is lost: a later try can succeed."""
 

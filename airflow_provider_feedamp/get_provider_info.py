@@ -8,6 +8,7 @@ _DOCS = "https://docs.feedonomics.com/developer/api-reference/rest/feed-amp-orde
 
 _OPTIONAL_TEXT = {"type": ["string", "null"]}
 _OPTIONAL_SECRET = {"type": ["string", "null"], "format": "password"}
+_OPTIONAL_NUMBER = {"type": ["number", "null"], "minimum": 0}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -15,11 +16,23 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-feedamp",
         "name": "FeedAMP",
-        "description": "`Feedonomics FeedAMP <https://feedonomics.com/>`__ Order Source API.",
+        # Airflow 3 takes the markup out and makes a link of the address: so it stands at the end.
+        "description": "Import a marketplace's orders into its sellers' FeedAMP accounts, with OAuth token "
+        "custody for many sellers: `Feedonomics FeedAMP <https://feedonomics.com/>`__",
         "integrations": [
             {
                 "integration-name": "FeedAMP",
                 "external-doc-url": _DOCS,
+                "how-to-guide": [
+                    "/docs/connection.md",
+                    "/docs/place-orders.md",
+                    "/docs/fulfillments.md",
+                    "/docs/order-states.md",
+                    "/docs/refunds.md",
+                    "/docs/returns.md",
+                    "/docs/event-driven.md",
+                ],
+                "logo": "/docs/integration-logos/FeedAMP.svg",
                 "tags": ["service"],
             }
         ],
@@ -28,6 +41,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "FeedAMP",
                 "python-modules": [
                     "airflow_provider_feedamp.operators.access_token",
+                    "airflow_provider_feedamp.operators.authorize_seller",
                     "airflow_provider_feedamp.operators.base",
                     "airflow_provider_feedamp.operators.changed_orders",
                     "airflow_provider_feedamp.operators.fulfillments",
@@ -90,48 +104,52 @@ def get_provider_info() -> dict[str, Any]:
                         "login": "given by Feedonomics at onboarding",
                         "seller": "default",
                         "request_encoding": "json",
-                        "timeout": "30",
                     },
                 },
                 "conn-fields": {
                     "refresh_token": {
                         "label": "Refresh token",
-                        "description": "The seller's refresh token. Read once; its successors live in the "
-                        "token store.",
+                        "description": "Optional. The seller's refresh token. Read once; its successors live "
+                        "in the token store.",
                         "schema": _OPTIONAL_SECRET,
                     },
                     "seller": {
                         "label": "Seller",
                         "description": "Optional. Your name for the seller that the refresh token belongs "
-                        "to.",
+                        "to. Default: default.",
                         "schema": _OPTIONAL_TEXT,
                     },
                     "request_encoding": {
                         "label": "Request encoding",
-                        "description": "Optional. How the token endpoint is asked: json or form.",
-                        "schema": _OPTIONAL_TEXT,
+                        "description": "Optional. How the token endpoint is asked: json or form. Default: "
+                        "json.",
+                        "schema": {**_OPTIONAL_TEXT, "enum": ["json", "form"]},
                     },
                     "timeout": {
                         "label": "Timeout",
-                        "description": "Optional. Seconds to wait for FeedAMP to connect and for each "
-                        "answer.",
-                        "schema": _OPTIONAL_TEXT,
+                        "description": "Optional. Seconds to wait for a connection and for each answer. "
+                        "Default: 10 and 60.",
+                        "schema": _OPTIONAL_NUMBER,
                     },
                     "requests_per_second": {
                         "label": "Requests per second",
-                        "description": "Optional. Pace of all calls of one seller in one process.",
-                        "schema": _OPTIONAL_TEXT,
+                        "description": "Optional. Pace of all calls of one seller in one process. Default: "
+                        "no limit.",
+                        "schema": _OPTIONAL_NUMBER,
                     },
                     "list_requests_per_second": {
                         "label": "List requests per second",
                         "description": "Optional. Pace of the list calls of one seller in one process. "
-                        "Default 2; 0 for none.",
-                        "schema": _OPTIONAL_TEXT,
+                        "Default: 2; 0 for no limit.",
+                        "schema": _OPTIONAL_NUMBER,
                     },
                 },
             }
         ],
         "cli": ["airflow_provider_feedamp.cli.main.get_feedamp_cli_commands"],
+        "plugins": [
+            {"name": "feedamp", "plugin-class": "airflow_provider_feedamp.plugins.sellers.FeedAmpPlugin"}
+        ],
         "config": {
             "feedamp": {
                 "description": "The FeedAMP provider: where tokens are kept, when they are renewed, and "

@@ -11,18 +11,20 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 PATIENCE = 5.0  # seconds that a group gets to end by itself after SIGTERM
 
 
 @contextmanager
 def started(
-    command: Sequence[str], env: Mapping[str, str], output: int | IO[Any]
+    command: Sequence[str], env: Mapping[str, str], output: int | IO[Any], cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program; once the block is left, however that came, it and all its children are gone."""
     process = subprocess.Popen(
         list(command),
         env=dict(env),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

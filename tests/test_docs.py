@@ -42,6 +42,18 @@ def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, target
 
 
+def test_pictures_are_shown_and_small() -> None:
+    shown = {(page.parent / target).resolve() for page in PAGES for target in LINK.findall(page.read_text())}
+    pictures = set((ROOT / "docs/pictures").iterdir())
+
+    assert pictures - shown == set()
+    for picture in pictures:
+        content = picture.read_bytes()
+        assert content[:16].endswith(b"IHDR"), picture.name
+        width = int.from_bytes(content[16:20], "big")
+        assert (width <= 1200, len(content) < 150_000) == (True, True), picture.name
+
+
 def test_the_connection_page_names_every_field_of_the_form() -> None:
     page = (ROOT / "docs/connection.md").read_text()
     (connection_type,) = get_provider_info()["connection-types"]

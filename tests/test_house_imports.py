@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": TASK_SIDE | {"bulk.progress"},
     "operators": TASK_SIDE | {"bulk", "triggers"},
     "cli": TASK_SIDE | {"bulk", "sandbox"},
+    "plugins": GROUND | {"hooks", "tokens.store"},
     "assets": GROUND | {"triggers"},
     # What a task is given is read the same way by all tasks.
     "sensors": TASK_SIDE | {"triggers", "operators.base"},
@@ -66,6 +67,18 @@ AIRFLOW: dict[str, set[str]] = {
     "tokens/crypto.py": {f"{SDK}.conf"},
     "tokens/timed_lease.py": {f"{SDK}.conf"},
     "cli/main.py": {"airflow.cli.cli_config"},
+    "plugins": TASK_NAMES,
+    # The page is a part of the API server: it asks Airflow's own login and auth manager, finds connections in
+    # the metadata database, and writes to its audit log. No SDK has these.
+    "plugins/sellers_page.py": TASK_NAMES
+    | {
+        "airflow.api_fastapi.app.get_auth_manager",
+        "airflow.api_fastapi.auth",
+        "airflow.api_fastapi.core_api.security.get_user",
+        "airflow.models.connection.Connection",
+        "airflow.models.log.Log",
+        "airflow.utils.session.create_session",
+    },
 }
 
 SOURCES = {

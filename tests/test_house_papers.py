@@ -133,6 +133,17 @@ def test_every_role_refers_to_an_integration_that_is_described(manifest: dict[st
         assert {entry["integration-name"] for entry in manifest.get(role, [])} <= described, role
 
 
+def test_the_guides_and_the_logo_of_the_integration_are_where_the_registry_looks(
+    manifest: dict[str, Any], texts: dict[str, str]
+) -> None:
+    (integration,) = manifest["integrations"]
+
+    # It takes the logo out of this folder alone, by its file name.
+    assert integration["logo"] == f"/docs/integration-logos/{integration['integration-name']}.svg"
+    assert {path.lstrip("/") for path in [*integration["how-to-guide"], integration["logo"]]} <= texts.keys()
+    assert f"\nlogo: {integration['logo'].lstrip('/')}\n" in texts[".airflow-registry.yaml"]
+
+
 def test_the_two_ends_of_a_transfer_are_described_and_its_page_exists(manifest: dict[str, Any]) -> None:
     everyone = ProvidersManager().providers.values()  # type: ignore[no-untyped-call]
     described = {
@@ -165,7 +176,8 @@ def test_the_wheel_holds_our_package_whole_with_its_licence_and_nothing_else(whe
     described = f"airflow_provider_feedamp-{VERSION}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    modules = {str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
+    # The templates of the page are files of the package too.
+    modules = {str(path.relative_to(ROOT)) for ending in ("py", "html") for path in PACKAGE.rglob(f"*.{ending}")}
 
     assert wheel.name == f"airflow_provider_feedamp-{VERSION}-py3-none-any.whl"
     # Nothing of it is in Airflow's own namespace.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_feedamp.cli.base import one_line
+from airflow_provider_feedamp.hooks.sellers import one_line
 from scripts import pythons
 from scripts.demo import essential
 from airflow_provider_feedamp.sandbox.sample_orders import write_orders

@@ -166,6 +166,9 @@ class OrdersApi(_Resource):
     when the seller's account has no such order.
     """
 
+    #: Number of the order that FeedAMP took last.
+    last_placed: str | None = None
+
     def authorise(self) -> None:
         """Obtain the access token now, so that threads that begin together need not do so all at once.
 
@@ -260,6 +263,7 @@ class OrdersApi(_Resource):
         # The body of this answer is not documented; what is not an order is not passed on as one.
         answer = held if isinstance(held, dict) else {}
         known = cast("Order", answer) if "mp_order_number" in answer else None
+        self.last_placed = number
         return PlacedOrder(number, self._unverified.is_new(status), known, bool(answer.get("errors")))
 
 

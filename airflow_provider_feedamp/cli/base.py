@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import traceback
+import unicodedata
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, TokenStoreError
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError
+from airflow_provider_feedamp.hooks.sellers import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.records import TokenRecord
 
 #: What our own loggers are below.
 OWN_LOGGER = "airflow_provider_feedamp"
@@ -82,14 +81,16 @@ class FeedAmpGroup(click.Group):
             ) from error
 
 
-def one_line(text: str) -> str:
-    """Return the text on one line, without characters that steer a terminal."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(text.split()))
+def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a table, with columns as wide as a terminal shows them."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
 
 
-def iso(instant: float) -> str:
-    """Return epoch seconds as ISO 8601 in UTC."""
-    return f"{datetime.fromtimestamp(int(instant), UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _width(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
 
 
 def prompt_secret(prompt: str, *, twice: bool = False) -> str:
@@ -185,31 +186,3 @@ class Deployment:
                 "The token store of this deployment is 'memory', so the tokens would be lost when this "
                 "command ends. Set [feedamp] token_store to variable or sql."
             )
-
-    def records(self) -> dict[str, TokenRecord | TokenStoreError | None]:
-        """Return every seller of the client with its record, or with the reason why it cannot be read.
-
-        The seller that the connection holds a refresh token for is among them, without a record as well.
-        """
-        from airflow_provider_feedamp.tokens.store import records_of
-
-        own = self.custodian()
-        rows: dict[str, TokenRecord | TokenStoreError | None] = {
-            key.seller: found
-            for key, found in records_of(own.store, own.key.token_url, own.key.client_id)
-            if found is not None
-        }
-        if own.seed and own.key.seller not in rows:
-            try:
-                rows[own.key.seller] = own.record()
-            except TokenStoreError as error:
-                rows[own.key.seller] = error
-        return dict(sorted(rows.items()))
-
-
-@contextmanager
-def locked(custodian: TokenCustodian) -> Iterator[str]:
-    """Hold the lock of a seller's record; the nonce goes into the record's last write under it."""
-    lock = custodian.store.lock(custodian.key, wait=custodian.lock_wait, stop=threading.Event())
-    with lock as lease:
-        yield lease.nonce

@@ -4,43 +4,44 @@ from __future__ import annotations
 
 import hmac
 import json
-import math
 import queue
-import re
-import secrets
+import sys
 import threading
 import time
-import unicodedata
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import click
 
 from airflow_provider_feedamp.cli.base import (
     Deployment,
     FailedError,
-    MisuseError,
     airflow,
+    columns,
     conn_id_option,
-    iso,
-    locked,
-    one_line,
     prompt_secret,
     seller_name,
 )
-from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
+from airflow_provider_feedamp.exceptions import TokenStoreError
+from airflow_provider_feedamp.hooks.sellers import iso, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from airflow_provider_feedamp.hooks.authorisation import Authorisation
+    from airflow_provider_feedamp.hooks.sellers import SellerRow
     from airflow_provider_feedamp.tokens.records import TokenRecord
 
 
 _LOOPBACK = "127.0.0.1"
+#: Who authorises, as the state of an authorisation has it.
+_BY = "command"
+#: Seconds that an authorisation may take at least: a URL that is pasted comes when it comes.
+_LEAST = 600.0
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>FeedAMP</title>"
     "<body style='font:1.2em sans-serif;margin:4em'><h1>{title}</h1><p>{text}</p>"
@@ -48,9 +49,6 @@ _PAGE = (
 _ARRIVED = ("Thank you", "You can close this window. The command line goes on.")
 _DECLINED = ("Not authorised", "Access was declined. You can close this window.")
 _OTHERS = ("Not this one", "This link belongs to another authorisation. Use the latest one.")
-_DAY = 86400.0
-#: Days that FeedAMP's refresh tokens live.
-YEAR = 365
 _HEADINGS = ("SELLER", "STATE", "GENERATION", "ACCESS TOKEN UNTIL", "REFRESH TOKEN", "KEY", "LAST OUTCOME")
 
 
@@ -62,17 +60,27 @@ def sellers() -> None:
 @sellers.command("list")
 @conn_id_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
-def list_sellers(conn_id: str, as_json: bool) -> None:
+@click.option(
+    "--fail-under-days",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Exit with 1 if a refresh token's year ends within so many days, or a person has to do something.",
+)
+def list_sellers(conn_id: str, as_json: bool, fail_under_days: int | None) -> None:
     """List every seller of the connection's client, with the state of its tokens."""
     now = time.time()
     with airflow():
-        rows = [seller_row(seller, found, now) for seller, found in Deployment(conn_id).records().items()]
+        rows = Deployment(conn_id).hook().seller_states()
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
     elif rows:
         click.echo("\n".join(table(rows, now)))
     else:
         click.echo(f"No seller of connection {conn_id!r} has tokens. Try 'feedamp sellers authorize SELLER'.")
+    if fail_under_days is not None:
+        needy = [repr(row.seller) for row in rows if row.problem(fail_under_days)]
+        if needy:
+            raise FailedError(f"{len(needy)} of {len(rows)} sellers need a person: {', '.join(needy)}.")
 
 
 @sellers.command()
@@ -93,6 +101,9 @@ def list_sellers(conn_id: str, as_json: bool) -> None:
 )
 @click.option("--code-from-stdin", is_flag=True, help="Read the URL that the browser came back to instead.")
 @click.option(
+    "--force", is_flag=True, help="Store the tokens without a question, whatever account they are for."
+)
+@click.option(
     "--timeout", type=click.FloatRange(min=1), default=300, show_default=True, help="Seconds to wait for it."
 )
 def authorize(
@@ -102,9 +113,13 @@ def authorize(
     port: int | None,
     send_redirect_url: bool,
     code_from_stdin: bool,
+    force: bool,
     timeout: float,
 ) -> None:
     """Have SELLER authorise the marketplace in a browser, and store the tokens.
+
+    The account is looked at before anything is replaced: if it is not known as the seller's by an order that
+    was imported before, you are asked, or need --force where there is no terminal.
 
     Without --redirect-url the redirect is caught on a port of this machine. With it (a page of your own), or
     with --code-from-stdin, paste the URL that the browser came back to; add --port if your page passes the
@@ -112,33 +127,56 @@ def authorize(
     """
     if code_from_stdin and port is not None:
         raise click.UsageError("--code-from-stdin and --port exclude each other.")
-    deployment, state = Deployment(conn_id), secrets.token_urlsafe(32)
+    deployment = Deployment(conn_id)
     with airflow():
+        from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
+
         deployment.check_lasting()
-        hook = deployment.hook(seller)
+        authorisation = Authorisation(deployment.hook(seller), _BY)
 
-    def show(redirect_url: str) -> None:
+    def show(redirect_url: str) -> str:
         with airflow():
-            url = hook.authorize_url(redirect_url, state)
-        click.echo(f"Open this in the browser of seller {seller!r}:\n\n  {url}\n")
+            started = authorisation.start(redirect_url, max(timeout, _LEAST))
+        click.echo(f"Open this in the browser of seller {seller!r}:\n\n  {started.url}\n")
+        return started.state
 
+    redirect: dict[str, str] | str
     if code_from_stdin or (redirect_url is not None and port is None):
         # A person pastes it back: nothing needs to listen there.
         sent_to = redirect_url or f"http://{_LOOPBACK}/"
-        show(sent_to)
-        pasted = prompt_secret("URL that the browser came back to (not shown)")
-        code = code_of(redirect_query(pasted), state)
+        state = show(sent_to)
+        redirect = prompt_secret("URL that the browser came back to (not shown)")
     else:
-        with listening(port or 0, state) as listener:
+        with listening(port or 0) as listener:
             sent_to = redirect_url or listener.url
-            show(sent_to)
+            state = listener.state = show(sent_to)
             click.echo(f"Waiting for the redirect on {listener.url}", err=True)
-            code = listener.wait(timeout)
-    click.echo("The code is here; storing the tokens.", err=True)
+            redirect = listener.wait(timeout)
+    if redirect_query(redirect) is not None:
+        click.echo("The browser is back; looking at the account.", err=True)
     with airflow():
-        hook.exchange_code(code, sent_to if send_redirect_url else None)
+        found = authorisation.redeem(redirect, sent_to if send_redirect_url else None)
+    if found.question:
+        _ask(found.question, authorisation, state, force=force)
+    with airflow():
         record = deployment.custodian(seller).record()
     click.echo(f"Seller {seller!r} is authorised. {_summary(record)}")
+
+
+def _ask(question: str, authorisation: Authorisation, state: str, *, force: bool) -> None:
+    """Store the tokens if the person says so, else drop them."""
+    if force:
+        click.echo(f"{question} Yes (--force).", err=True)
+    elif not sys.stdin.isatty() or not click.confirm(question, err=True):
+        with airflow():
+            authorisation.discard(state)
+        said = "" if sys.stdin.isatty() else f"{question} "
+        raise FailedError(
+            f"{said}Nothing was replaced, and the new tokens were dropped. If it is the right account, "
+            "authorise once more with --force."
+        )
+    with airflow():
+        authorisation.confirm(state)
 
 
 @sellers.command()
@@ -169,25 +207,18 @@ def forget(seller: str, conn_id: str, yes: bool, force: bool) -> None:
     if not yes:
         question = f"Remove the tokens of seller {seller!r}? The seller will have to authorise again."
         click.confirm(question, abort=True, err=True)
+    deployment = Deployment(conn_id)
     with airflow():
-        custodian = Deployment(conn_id).custodian(seller)
-        store, key = custodian.store, custodian.key
         try:
-            if store.read(key) is None:
-                raise FailedError(
-                    f"There is no token record of seller {seller!r} for connection {conn_id!r}."
-                )
-            # A renewal under way would write its record after all.
-            with locked(custodian):
-                store.delete(key)
+            found = deployment.hook(seller).forget(force=force)
         except TokenStoreError as error:
-            # A record that no worker can use is removed. One that others may well read goes on request only.
-            if not force and not isinstance(error, TokenRecordError):
-                raise FailedError(
-                    f"{error} Nothing was removed. To remove the record without reading it, add --force: the "
-                    "seller then has to authorise again."
-                ) from error
-            store.delete(key)
+            raise FailedError(
+                f"{error} Nothing was removed. To remove the record without reading it, add --force: the "
+                "seller then has to authorise again."
+            ) from error
+        if not found:
+            raise FailedError(f"There is no token record of seller {seller!r} for connection {conn_id!r}.")
+        custodian = deployment.custodian(seller)
     click.echo(f"The tokens of seller {seller!r} are removed from the store.")
     if custodian.seed is not None:
         click.echo(
@@ -201,89 +232,21 @@ def _summary(record: TokenRecord | None) -> str:
     return f"Generation {record.generation if record else None}, access token until {until}."
 
 
-@dataclass(frozen=True, slots=True)
-class SellerRow:
-    """One seller's line; the field names are those of the JSON.
-
-    :param state: The record's state; ``new`` without a record, ``unreadable`` for one that cannot be read.
-    :param access_token_expires_at: ISO 8601 in UTC, or None.
-    :param refresh_token_since: When the refresh token reached this deployment, ISO 8601 in UTC, or None.
-    :param refresh_token_days_left: To the end of its year; negative after that.
-    :param key: The name of the key that the record is encrypted with; None when Airflow alone encrypts it.
-    :param outcome: How the last renewal ended, or what a person has to do.
-    """
-
-    seller: str
-    state: str
-    generation: int | None = None
-    access_token_expires_at: str | None = None
-    refresh_token_since: str | None = None
-    refresh_token_age_days: int | None = None
-    refresh_token_days_left: int | None = None
-    key: str | None = None
-    outcome: str = ""
-
-    def cells(self, now: float) -> tuple[str, ...]:
-        """Return the row as the table shows it."""
-        until = self.access_token_expires_at
-        age = self.refresh_token_age_days
-        return (
-            self.seller,
-            self.state,
-            "-" if self.generation is None else str(self.generation),
-            "-" if until is None else f"{until} ({_time_left(until, now)})",
-            "-" if age is None else f"{age} d old, {self.refresh_token_days_left} d left",
-            self.key or "-",
-            self.outcome,
-        )
-
-
-def seller_row(seller: str, found: TokenRecord | Exception | None, now: float) -> SellerRow:
-    """Return a seller's row.
-
-    :param found: The record, why it cannot be read, or None when there is none.
-    :param now: Epoch seconds.
-    """
-    if found is None:
-        return SellerRow(seller, "new", outcome="the connection's refresh token was not used yet")
-    if isinstance(found, Exception):
-        return SellerRow(seller, "unreadable", outcome=one_line(str(found)))
-    since = found.issued_at if found.refresh_token else 0.0
-    age = max(0.0, now - since) / _DAY
-    return SellerRow(
-        seller=seller,
-        state=found.state.value,
-        generation=found.generation,
-        access_token_expires_at=iso(found.expires_at) if found.access_token else None,
-        refresh_token_since=iso(since) if since else None,
-        refresh_token_age_days=int(age) if since else None,
-        refresh_token_days_left=math.floor(YEAR - age) if since else None,
-        key=found.sealed_with or None,
-        outcome=one_line(_outcome(found)),
-    )
-
-
 def table(rows: Sequence[SellerRow], now: float) -> Iterable[str]:
-    """Yield the lines of the table."""
-    cells = [_HEADINGS, *(tuple(one_line(cell) for cell in row.cells(now)) for row in rows)]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(padded).rstrip()
+    """Return the lines of the table."""
+    return columns([_HEADINGS, *(tuple(one_line(cell) for cell in _cells(row, now)) for row in rows)])
 
 
-def _outcome(record: TokenRecord) -> str:
-    from airflow_provider_feedamp.tokens.records import RecordState
-
-    if record.refused_seed and record.state is RecordState.ACTIVE:
-        return "the connection's new refresh token was refused; the former one is in use"
-    if record.state is RecordState.REFRESHING:
-        begun = f" at {iso(record.attempt.started_at)}" if record.attempt else ""
-        return f"a renewal was begun{begun} and has not ended"
-    if record.state is not RecordState.ACTIVE:
-        return record.reason
+def _cells(row: SellerRow, now: float) -> tuple[str, ...]:
+    until, age = row.access_token_expires_at, row.refresh_token_age_days
     return (
-        f"renewed at {iso(record.expires_at - record.lifetime)}" if record.access_token else "not renewed yet"
+        row.seller,
+        row.state,
+        "-" if row.generation is None else str(row.generation),
+        "-" if until is None else f"{until} ({_time_left(until, now)})",
+        "-" if age is None else f"{age} d old, {row.refresh_token_days_left} d left",
+        row.key or "-",
+        row.outcome,
     )
 
 
@@ -294,51 +257,6 @@ def _time_left(until: str, now: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
 
 
-def _width(text: str) -> int:
-    return sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
-
-
-def redirect_query(url: str) -> dict[str, str] | None:
-    """Return ``code``, ``error`` and ``state`` of a redirect URL or of its query; None if it is none."""
-    text = url.strip()
-    try:
-        fields = parse_qs(urlsplit(text).query or text.lstrip("?"), max_num_fields=20)
-    except ValueError:
-        return None
-    found = {name: fields[name] for name in ("code", "error", "state") if name in fields}
-    if "state" not in found or len(found) < 2 or any(len(values) > 1 for values in found.values()):
-        return None
-    return {name: values[0] for name, values in found.items()}
-
-
-def has_state(redirect: dict[str, str], state: str) -> bool:
-    """Return whether a redirect carries the state that we sent the browser away with."""
-    return hmac.compare_digest(redirect["state"].encode(errors="replace"), state.encode())
-
-
-def code_of(redirect: dict[str, str] | None, state: str) -> str:
-    """Return the code of a redirect.
-
-    :raises MisuseError: if it is none.
-    :raises FailedError: if it is another authorisation's, or access was declined.
-    """
-    if redirect is None:
-        raise MisuseError(
-            "That is not the URL which the browser came back to. Copy it whole from the address bar: it has "
-            "code and state in it."
-        )
-    if not has_state(redirect, state):
-        raise FailedError(
-            "The redirect's state is not the one of this authorisation, so its code was not used. Start "
-            "again and use the redirect that follows the new URL."
-        )
-    if "code" not in redirect:
-        named = re.fullmatch(r"[a-zA-Z_]{1,64}", redirect["error"])
-        reason = named[0] if named else "no reason that can be shown"
-        raise FailedError(f"FeedAMP sent the browser back without a code ({reason}): access was declined.")
-    return redirect["code"]
-
-
 class Listener(ThreadingHTTPServer):
     """A loopback port that waits for the redirect."""
 
@@ -346,19 +264,20 @@ class Listener(ThreadingHTTPServer):
     #: One authorisation at a time: a second command on the same port has to fail.
     allow_reuse_port = False
 
-    def __init__(self, port: int, state: str) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__((_LOOPBACK, port), _Handler)
-        self.state = state
+        #: What the redirect that is waited for carries.
+        self.state = ""
         self.url = f"http://{_LOOPBACK}:{self.server_address[1]}/"
         self.came: queue.Queue[dict[str, str]] = queue.Queue()
 
-    def wait(self, seconds: float) -> str:
-        """Return the code of the redirect that carries our state.
+    def wait(self, seconds: float) -> dict[str, str]:
+        """Return the redirect that carries our state.
 
-        :raises FailedError: if access was declined, or none came in time.
+        :raises FailedError: if none came in time.
         """
         try:
-            return code_of(self.came.get(timeout=seconds), self.state)
+            return self.came.get(timeout=seconds)
         except queue.Empty:
             raise FailedError(
                 f"No redirect with this authorisation's state came within {seconds:.0f} s. If the browser is "
@@ -376,10 +295,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Take a redirect; anything else that a browser asks for is not here."""
+        from airflow_provider_feedamp.hooks.authorisation import redirect_query
+
         redirect = redirect_query(urlsplit(self.path).query)
         if redirect is None:
             return self.send_error(404)
-        if not has_state(redirect, self.server.state):  # anybody can send one: the true one may still come
+        state = redirect["state"].encode(errors="replace")
+        # Anybody can send one: the true one may still come.
+        if not self.server.state or not hmac.compare_digest(state, self.server.state.encode()):
             return self._answer(400, *_OTHERS)
         self._answer(200, *(_ARRIVED if "code" in redirect else _DECLINED))
         return self.server.came.put(redirect)
@@ -399,14 +322,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def listening(port: int, state: str) -> Iterator[Listener]:
+def listening(port: int) -> Iterator[Listener]:
     """Catch redirects on 127.0.0.1 for as long as the block runs.
 
     :param port: 0 takes a free one.
     :raises FailedError: if the port is taken.
     """
     try:
-        server = Listener(port, state)
+        server = Listener(port)
     except OSError as error:
         raise FailedError(
             f"Cannot listen on {_LOOPBACK}:{port} ({error.strerror}). Name another --port, or leave it out."

@@ -21,12 +21,11 @@ from airflow_provider_feedamp.cli.base import (
     MisuseError,
     airflow,
     conn_id_option,
-    iso,
-    locked,
     prompt_secret,
     seller_name,
 )
 from airflow_provider_feedamp.exceptions import FeedAmpError, TokenStoreError
+from airflow_provider_feedamp.hooks.sellers import iso, locked, records_by_seller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -144,7 +143,7 @@ def reencrypt(conn_id: str, chosen: tuple[str, ...], everything: bool) -> None:
 def _collect(deployment: Deployment, chosen: set[str]) -> tuple[list[TokenRecord], list[str]]:
     """Return the records, and why others cannot be had."""
     with airflow():
-        rows = deployment.records()
+        rows = records_by_seller(deployment.custodian())
     records, problems = [], []
     for seller, row in rows.items():
         if chosen and seller not in chosen:

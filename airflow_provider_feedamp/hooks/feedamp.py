@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.hooks.check import Checked
+    from airflow_provider_feedamp.hooks.sellers import SellerRow
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import AccessToken
+    from airflow_provider_feedamp.tokens.store import TokenStore
 
 _SECTION = "feedamp"
 #: A lease must hold two calls, the pause between them and the writes.
@@ -101,12 +104,13 @@ class FeedAmpHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's own fields (Airflow up to 3.2; later ones read the manifest)."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import PasswordField, StringField
 
         return {
             name: PasswordField(field["label"], description=field["description"], widget=_kept_secret)
             if field["schema"].get("format") == "password"
-            else StringField(field["label"], description=field["description"])
+            else StringField(field["label"], description=field["description"], widget=BS3TextFieldWidget())
             for name, field in _connection_type()["conn-fields"].items()
         }
 
@@ -204,6 +208,28 @@ class FeedAmpHook(BaseHook):
             sellers = {each.seller for each in custodian.store.keys(key.token_url, key.client_id)}
         return sorted(sellers | ({key.seller} if custodian.seed else set()))
 
+    def seller_states(self) -> list[SellerRow]:
+        """Return what is known of each seller of :meth:`sellers`, in rows that hold no token.
+
+        :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
+        """
+        from airflow_provider_feedamp.hooks.sellers import seller_rows
+
+        with task_errors():
+            return seller_rows(custodian_of(self.config, self.config.seller))
+
+    def forget(self, *, force: bool = False) -> bool:
+        """Remove the seller's tokens from the store; the seller then has to authorise again.
+
+        :param force: Remove them also when they cannot be read from here. Default: False.
+        :return: Whether there were any.
+        :raises TokenStoreError: if the store fails; nothing was removed.
+        """
+        from airflow_provider_feedamp.hooks.sellers import forget_seller
+
+        with task_errors():
+            return forget_seller(self._custodian, force=force)
+
     def authorize_url(self, redirect_url: str, state: str) -> str:
         """Return the URL to open in the seller's browser, to have the marketplace authorised.
 
@@ -247,6 +273,22 @@ class FeedAmpHook(BaseHook):
                 )
             self._custodian.exchange_code(code.strip(), redirect_url)
 
+    def note_order(self, mp_order_number: str | None) -> None:
+        """Note an order that is in the seller's account, to know the account by when it is authorised anew.
+
+        The first one stays. It never fails: what is not noted now is noted after the next import.
+
+        :param mp_order_number: Its number; None notes nothing.
+        """
+        from airflow_provider_feedamp.tokens.pending import note_order
+
+        if mp_order_number is None:
+            return
+        try:
+            note_order(self._custodian.store, self._custodian.key, mp_order_number)
+        except FeedAmpError as error:
+            self.log.debug("No order of seller %r was noted: %s", self.seller, error)
+
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection without spending a refresh token, and say what was checked.
 
@@ -261,6 +303,26 @@ class FeedAmpHook(BaseHook):
             return False, str(error).replace(
                 f"The Airflow connection {self.feedamp_conn_id!r}", "The connection"
             )
+
+    def check(self) -> Checked:
+        """Check connection, token store, all sellers, FeedAMP's answer and what the client guesses.
+
+        No refresh token is spent, and nothing is changed at FeedAMP.
+
+        :return: All that was found; its ``ok`` says whether nothing is wrong.
+        """
+        from airflow_provider_feedamp.hooks.authorisation import client_with
+        from airflow_provider_feedamp.hooks.check import Checked, Finding, check_all
+
+        try:
+            config = self.config
+            own = custodian_of(config, config.seller)
+        except FeedAmpError as error:
+            return Checked(self.feedamp_conn_id, (Finding("connection", ok=False, text=str(error)),))
+        unverified = self._unverified or _unverified()
+        return check_all(
+            own, self._seller, config, lambda token: client_with(token, config.base_url, unverified)
+        )
 
     def _known_sellers(self) -> str:
         """Return who is known, the most alike first, if the seller is not: the name may be misspelt."""
@@ -328,7 +390,6 @@ def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
     from airflow_provider_feedamp.tokens.records import TokenKey
-    from airflow_provider_feedamp.tokens.store import open_store
 
     for secret in (connection.client_secret, connection.refresh_token):
         if secret:
@@ -343,10 +404,7 @@ def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
             deadline=_seconds("token_deadline", 15.0, at_most=_LONGEST_DEADLINE),
             connection=f"the Airflow connection {connection.conn_id!r}",
         ),
-        store=open_store(
-            conf.get(_SECTION, "token_store", fallback=None) or "variable",
-            conf.get(_SECTION, "token_store_conn_id", fallback=None) or None,
-        ),
+        store=token_store(),
         # The connection's refresh token belongs to the seller that the connection names, and to nobody else.
         seed=connection.refresh_token if seller == connection.seller else None,
         windows=Windows(
@@ -356,6 +414,19 @@ def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
         ),
         lock_wait=_seconds("lock_wait", 90.0),
         on_secret=mask_secret,
+    )
+
+
+def token_store() -> TokenStore:
+    """Return the token store of this deployment.
+
+    :raises ConfigurationError: if the ``[feedamp]`` configuration names none.
+    """
+    from airflow_provider_feedamp.tokens.store import open_store
+
+    return open_store(
+        conf.get(_SECTION, "token_store", fallback=None) or "variable",
+        conf.get(_SECTION, "token_store_conn_id", fallback=None) or None,
     )
 
 

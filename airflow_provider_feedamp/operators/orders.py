@@ -121,6 +121,8 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
             account = (hook.seller, self.feedamp_conn_id)
             log.info("Placing the orders of %s for seller %r (connection %s)", source.name, *account)
         counts = self._import(source, hook, max_workers, context)
+        if hook is not None:
+            hook.note_order(hook.client.orders.last_placed)
         kept = (self.rejects or None) if counts.rejected else None
         place = loggable(kept) if kept else None
         log.info("All orders of %s: %s; rejects: %s", source.name, counts, place or "no file")

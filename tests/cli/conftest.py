@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 # Airflow sets up its logging when it is imported: not while a test has taken its streams away.
-from airflow_provider_feedamp.hooks import feedamp as _feedamp  # noqa: F401
+from airflow_provider_feedamp.hooks.authorisation import Authorisation
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
 from tests.bulk.feedamps import write_orders
-from tests.cli.support import KEPT, Shop
+from tests.cli.support import KEPT, Person, Shop
 from tests.operators.support import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from airflow_provider_feedamp.hooks.authorisation import Started
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
@@ -38,6 +39,21 @@ def shop(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", KEPT)
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return Shop(sandbox)
+
+
+@pytest.fixture
+def person(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Person:
+    """Return who reads the URL from the screen and pastes what the browser came back to."""
+    person, real = Person(shop), Authorisation.start
+
+    def start(self: Authorisation, redirect_url: str, seconds: float = 600) -> Started:
+        started = real(self, redirect_url, seconds)
+        person.state = started.state
+        return started
+
+    monkeypatch.setattr(Authorisation, "start", start)
+    monkeypatch.setattr("airflow_provider_feedamp.cli.sellers.prompt_secret", person.pastes)
+    return person
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
 from click.testing import CliRunner
@@ -80,6 +80,25 @@ class Shop:
         """Store a record; the refresh token is one that the sandbox has never seen unless it is given."""
         values = {"refresh_token": f"refresh-of-{seller}", "issued_at": 1.0, **fields}
         return self.store.write(TokenRecord(key=self.key(seller), **values), expected=None)  # type: ignore[arg-type]
+
+
+@dataclass
+class Person:
+    """Agrees in the browser, and pastes the URL that it came back to.
+
+    :param account: The account that agrees.
+    :param back: The URL.
+    """
+
+    shop: Shop
+    account: str = "globex"
+    back: str = "https://shop.example/back?code={code}&state={state}"
+    state: str = ""
+    code: str = ""
+
+    def pastes(self, prompt: str) -> str:
+        self.code = self.code or self.shop.sandbox.control.authorize(self.account)
+        return self.back.format(code=quote(self.code), state=self.state)
 
 
 def run(*arguments: str, stdin: str = "", code: int | None = None) -> Result:

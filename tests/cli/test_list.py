@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.cli.sellers import SellerRow, seller_row, table
+from airflow_provider_feedamp.cli.sellers import table
 from airflow_provider_feedamp.exceptions import TokenRecordError
 from airflow_provider_feedamp.hooks import feedamp
+from airflow_provider_feedamp.hooks.sellers import SellerRow, seller_row
 from airflow_provider_feedamp.tokens.records import Attempt, RecordState, TokenKey, TokenRecord
 from tests.cli.support import KeptStore, listed, run
 

@@ -86,11 +86,11 @@ def test_a_failure_is_one_line_and_exit_code_1_and_traced_on_request(monkeypatch
 def test_a_surprise_is_told_without_its_text_and_traced_only_on_request(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, debug: tuple[str, ...], traced: bool
 ) -> None:
-    def broken(self: object) -> None:
+    def broken(self: object, seller: object = None) -> None:
         msg = "a-text-that-may-quote-a-token"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(base.Deployment, "records", broken)
+    monkeypatch.setattr(base.Deployment, "hook", broken)
 
     result = run(*debug, "sellers", "list", code=1)
 

@@ -2,83 +2,121 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import socket
 import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from airflow_provider_feedamp.cli.base import FailedError, MisuseError
-from airflow_provider_feedamp.cli.sellers import code_of, listening, redirect_query
+from airflow_provider_feedamp.cli import sellers
+from airflow_provider_feedamp.cli.base import FailedError
+from airflow_provider_feedamp.cli.sellers import listening
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.tokens.pending import known_order_key, note_order
 from airflow_provider_feedamp.tokens.records import RecordState
-from tests.cli.support import KeptStore, browse, in_background, parameter, run, shown_url
+from tests.cli.support import KeptStore, in_background, parameter, run, shown_url
+from tests.operators.support import order
 from tests.tokens.edge import TokenServer, answers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_feedamp.cli.sellers import Listener
     from airflow_provider_feedamp.tokens.records import TokenKey
-    from tests.cli.support import Shop
+    from tests.cli.support import Person, Shop
 
 STATE = "state-of-this-test"
 CODE = "the-code"
+PASTED = ("sellers", "authorize", "globex", "--code-from-stdin")
 
 
-@pytest.fixture
-def known_state(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make the state one that a test can put into a redirect before the command has printed it."""
-    monkeypatch.setattr(secrets, "token_urlsafe", lambda size: STATE)
-    return STATE
-
-
-def authorise(shop: Shop, seller: str, redirect: str) -> tuple[str, str]:
-    """Return the code and the redirect that a seller's browser brings back."""
-    code = shop.sandbox.control.authorize(seller)
-    return code, redirect.format(code=quote(code), state=STATE)
-
-
-@pytest.mark.usefixtures("known_state")
-def test_a_seller_is_authorised_by_the_redirect_pasted_back(shop: Shop) -> None:
-    code, back = authorise(shop, "globex", "https://shop.example/back?code={code}&state={state}")
-
+def test_a_seller_is_authorised_by_the_redirect_pasted_back(shop: Shop, person: Person) -> None:
     result = run(
-        "sellers", "authorize", "globex", "--redirect-url", "https://shop.example/back", stdin=back + "\n"
+        "sellers", "authorize", "globex", "--redirect-url", "https://shop.example/back", "--force", code=0
     )
 
-    assert result.exit_code == 0, result.output
     assert parameter(shown_url(result.stdout), "redirect_url") == "https://shop.example/back"
     assert "Seller 'globex' is authorised. Generation 1, access token until 2" in result.stdout
+    assert "Is this the account of seller 'globex'? Yes (--force)." in result.stderr
     assert shop.record("globex").refresh_token in shop.sandbox.control.refresh_tokens("globex")
-    assert code not in result.output
 
 
-@pytest.mark.usefixtures("known_state")
-def test_codes_and_tokens_are_never_echoed(shop: Shop) -> None:
-    code, back = authorise(shop, "globex", "code={code}&state={state}")
-
-    output = run("--debug", "sellers", "authorize", "globex", "--code-from-stdin", stdin=back).output
+def test_codes_and_tokens_are_never_echoed(shop: Shop, person: Person) -> None:
+    output = run("--debug", *PASTED, "--force").output
     output += run("sellers", "refresh", "globex").output + run("sellers", "list").output
 
     record = shop.record("globex")
-    for secret in (code, record.refresh_token, record.access_token or "", "demo-secret"):
+    for secret in (person.code, record.refresh_token, record.access_token or "", "demo-secret"):
         assert secret
         assert secret not in output
 
 
-@pytest.mark.usefixtures("known_state")
-def test_the_redirect_is_caught_on_a_port(shop: Shop) -> None:
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: bool) -> list[str]:
+    """Let a person sit at the terminal, and return the questions that were put."""
+    asked: list[str] = []
+    monkeypatch.setattr(sellers, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("click.confirm", lambda text, **options: asked.append(text) or answer)
+    return asked
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_person_at_the_terminal_is_asked_whether_it_is_the_right_account(
+    shop: Shop, person: Person, monkeypatch: pytest.MonkeyPatch, answer: bool
+) -> None:
+    asked = at_a_terminal(monkeypatch, answer)
+
+    result = run(*PASTED, code=0 if answer else 1)
+
+    (question,) = asked
+    assert question.startswith("No order of seller 'globex' is known")
+    assert (shop.store.read(shop.key("globex")) is not None) is answer
+    assert ("Nothing was replaced" in result.stderr) is not answer
+
+
+def test_without_a_terminal_another_account_replaces_nothing(shop: Shop, person: Person) -> None:
+    run(*PASTED, "--force", code=0)
+    note_order(shop.store, shop.key("globex"), "A-1")
+    before = shop.record("globex")
+    person.account, person.code = "acme", ""
+
+    result = run(*PASTED, code=1)
+
+    assert "does not have order 'A-1', by which seller 'globex' is known" in result.stderr
+    assert "authorise once more with --force" in result.stderr
+    assert shop.record("globex") == before
+
+
+def test_the_account_of_before_needs_no_question(shop: Shop, person: Person) -> None:
+    run(*PASTED, "--force", code=0)
+    FeedAmpHook(seller="globex").client.orders.place(order("A-1"))
+    person.code = ""
+
+    result = run(*PASTED, code=0)
+
+    assert "Generation 2" in result.stdout
+    assert "?" not in result.stderr
+
+
+def test_the_redirect_is_caught_on_a_port(shop: Shop, person: Person) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    url = f"{shop.sandbox.base_url}/authorize?response_type=code&client_id=demo-client&state={STATE}"
-    back = browse(f"{url}&redirect_url={quote(f'http://127.0.0.1:{port}/')}&sandbox_seller=globex")
     browser = requests.Session()
     browser.mount("http://", HTTPAdapter(max_retries=Retry(connect=12, backoff_factor=0.02)))
-    thread = in_background(lambda: browser.get(back, timeout=10).close())
+    person.back = f"http://127.0.0.1:{port}/?code={{code}}&state={{state}}"
 
-    result = run("sellers", "authorize", "globex", "--port", str(port), "--timeout", "20", code=0)
+    def agrees() -> None:
+        while not person.state:
+            threading.Event().wait(0.02)
+        browser.get(person.pastes(""), timeout=10).close()
+
+    thread = in_background(agrees)
+    result = run("sellers", "authorize", "globex", "--port", str(port), "--timeout", "20", "--force", code=0)
     thread.join(10)
 
     assert parameter(shown_url(result.stdout), "redirect_url") == f"http://127.0.0.1:{port}/"
@@ -86,60 +124,52 @@ def test_the_redirect_is_caught_on_a_port(shop: Shop) -> None:
     assert shop.record("globex").generation == 1
 
 
-def test_the_printed_url_has_a_new_state_each_time(shop: Shop) -> None:
-    def state() -> str:
-        result = run("sellers", "authorize", "globex", "--code-from-stdin")
-        return parameter(shown_url(result.stdout), "state")
+def test_a_redirect_with_another_state_is_not_exchanged(shop: Shop, person: Person) -> None:
+    person.back = "code={code}&state=somebody-elses"
 
-    first, second = state(), state()
+    result = run(*PASTED, code=1)
 
-    assert first != second
-    assert len(first) >= len(secrets.token_urlsafe(32))
-
-
-def test_a_redirect_with_another_state_is_not_exchanged(shop: Shop) -> None:
-    code, back = authorise(shop, "globex", "code={code}&state=somebody-elses")
-
-    result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back, code=1)
-
-    assert "state is not the one" in result.stderr
-    assert code not in result.output
+    assert "Copy it whole from the browser's address bar" in result.stderr
+    assert person.code not in result.output
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
 
-@pytest.mark.usefixtures("known_state")
-def test_a_code_that_was_used_before_is_one_clear_line(shop: Shop) -> None:
-    code, back = authorise(shop, "globex", "code={code}&state={state}")
-    run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back)
+def test_a_code_that_was_used_before_is_one_clear_line(shop: Shop, person: Person) -> None:
+    run(*PASTED, "--force", code=0)
 
-    result = run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back, code=1)
+    result = run(*PASTED, code=1)
 
     said, error = result.stderr.splitlines()
-    assert said == "The code is here; storing the tokens."
+    assert said == "The browser is back; looking at the account."
     assert "A code works once" in error
-    assert code not in result.output
+    assert person.code not in result.output
     assert shop.record("globex").generation == 1
 
 
-@pytest.mark.usefixtures("known_state")
 @pytest.mark.parametrize(
     ("asked", "sent"), [((), None), (("--send-redirect-url",), "https://shop.example/back")]
 )
 def test_the_redirect_url_is_sent_with_the_code_only_when_asked_for(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], sent: str | None
+    shop: Shop,
+    person: Person,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    sent: str | None,
 ) -> None:
     server = TokenServer()
     server.will(answers(200, {"access_token": "a" * 20, "refresh_token": "r" * 20, "expires_in": 3600}))
+    server.will(answers(403))
+    server.will(answers(403))
     connection = {**shop.sandbox.connection("acme"), "host": server.url.removesuffix("/access_token")}
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     command = ("sellers", "authorize", "globex", "--redirect-url", "https://shop.example/back", *asked)
 
-    result = run(*command, stdin=f"code=a-code&state={STATE}")
+    result = run(*command, "--force")
     server.close()
 
     assert result.exit_code == 0, result.output
-    (request,) = server.received
-    assert (request.json["code"], request.json.get("redirect_url")) == ("a-code", sent)
+    request = server.received[0]
+    assert (request.json["code"], request.json.get("redirect_url")) == (person.code, sent)
 
 
 @pytest.mark.parametrize("option", [("--code-from-stdin",), ("--redirect-url", "shop.example/back")])
@@ -187,6 +217,8 @@ def test_what_the_provider_warns_of_is_marked_as_a_warning(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warns(self: KeptStore, key: TokenKey) -> None:
+        if key.token_url != shop.key("zeta").token_url:
+            return
         logging.getLogger("airflow_provider_feedamp.tokens.store").warning(
             "The lease of\n%r stays.", key.seller
         )
@@ -227,12 +259,14 @@ def test_forget_removes_the_record_also_one_that_cannot_be_read(
     shop: Shop, arguments: tuple[str, ...], stdin: str, damaged: bool
 ) -> None:
     shop.put("zeta")
+    note_order(shop.store, shop.key("zeta"), "A-1")
     if damaged:
         shop.store.damaged.add("zeta")
 
     result = run("sellers", "forget", "zeta", *arguments, stdin=stdin, code=0)
 
     assert shop.store.read(shop.key("zeta")) is None
+    assert shop.store.read(known_order_key(shop.key("zeta"))) is None
     assert "Connection" not in result.stdout
 
 
@@ -259,68 +293,20 @@ def test_forgetting_nobody_is_an_error(shop: Shop) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "pasted",
-    [
-        f"https://shop.example/back?code={CODE}&state={STATE}",
-        f"https://shop.example/back?tenant=1&state={STATE}&code={CODE}#top",
-        f"  http://127.0.0.1/?code={CODE}&state={STATE}\n",
-        f"?code={CODE}&state={STATE}",
-        f"code={CODE}&state={STATE}",
-    ],
-)
-def test_the_code_is_taken_out_of_what_was_pasted(pasted: str) -> None:
-    assert code_of(redirect_query(pasted), STATE) == CODE
-
-
-@pytest.mark.parametrize(
-    "pasted",
-    [
-        "",
-        CODE,
-        "https://shop.example/back",
-        f"https://shop.example/back?code={CODE}",
-        f"https://shop.example/back?state={STATE}",
-        f"https://shop.example/back?code={CODE}&code=other&state={STATE}",
-        f"https://shop.example/back?code={CODE}&state=x&state={STATE}",
-        "http://[?code=a&state=b",
-    ],
-)
-def test_what_is_no_redirect_is_refused_as_misuse(pasted: str) -> None:
-    with pytest.raises(MisuseError) as caught:
-        code_of(redirect_query(pasted), STATE)
-
-    assert CODE not in str(caught.value)
-
-
-@pytest.mark.parametrize("state", ["another", STATE + "x", STATE[:-1], STATE.upper(), "\udcff", "ü"])
-def test_a_redirect_with_another_state_is_refused(state: str) -> None:
-    with pytest.raises(FailedError, match="was not used") as caught:
-        code_of(redirect_query(f"code={CODE}&state={state}"), STATE)
-
-    assert CODE not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [("access_denied", r"\(access_denied\)"), ("%1b[2J<script>", r"\(no reason that can be shown\)")],
-)
-def test_a_decline_is_told_with_its_reason_unless_that_is_strange(error: str, said: str) -> None:
-    with pytest.raises(FailedError, match=said):
-        code_of(redirect_query(f"error={error}&state={STATE}"), STATE)
-
-
-def test_a_decline_with_another_state_says_nothing_about_ours() -> None:
-    with pytest.raises(FailedError, match="was not used"):
-        code_of(redirect_query("error=access_denied&state=another"), STATE)
+@contextmanager
+def waiting() -> Iterator[Listener]:
+    """Listen for the redirect with this test's state."""
+    with listening(0) as listener:
+        listener.state = STATE
+        yield listener
 
 
 def test_the_redirect_is_caught_on_loopback_and_the_page_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    with listening(0, STATE) as listener:
+    with waiting() as listener:
         page = requests.get(f"{listener.url}?code={CODE}&state={STATE}", timeout=10)
-        code = listener.wait(5)
+        redirect = listener.wait(5)
 
-    assert code == CODE
+    assert redirect == {"code": CODE, "state": STATE}
     assert "You can close this window" in page.text
     assert CODE not in page.text
     assert page.headers["Cache-Control"] == "no-store"
@@ -329,37 +315,35 @@ def test_the_redirect_is_caught_on_loopback_and_the_page_says_so(capfd: pytest.C
 
 
 def test_other_requests_do_not_end_the_waiting() -> None:
-    with listening(0, STATE) as listener:
+    with waiting() as listener:
         statuses = [
             requests.get(listener.url + rest, timeout=10).status_code
             for rest in ("favicon.ico", "", "?code=forged&state=guessed", f"?code={CODE}&state={STATE}")
         ]
-        code = listener.wait(5)
+        redirect = listener.wait(5)
 
-    assert (statuses, code) == ([404, 404, 400, 200], CODE)
+    assert (statuses, redirect["code"]) == ([404, 404, 400, 200], CODE)
 
 
 def test_a_silent_connection_does_not_hold_up_the_redirect() -> None:
-    with listening(0, STATE) as listener:
+    with waiting() as listener:
         port = urlsplit(listener.url).port
         with socket.create_connection(("127.0.0.1", port)):
             requests.get(f"{listener.url}?code={CODE}&state={STATE}", timeout=5)
 
-        assert listener.wait(5) == CODE
+        assert listener.wait(5)["code"] == CODE
 
 
 def test_a_decline_in_the_browser_ends_the_waiting() -> None:
-    with listening(0, STATE) as listener:
+    with waiting() as listener:
         page = requests.get(f"{listener.url}?error=access_denied&state={STATE}", timeout=10)
-
-        with pytest.raises(FailedError, match="access_denied"):
-            listener.wait(5)
+        assert listener.wait(5)["error"] == "access_denied"
 
     assert "declined" in page.text
 
 
 def test_waiting_ends_when_nobody_comes() -> None:
-    with listening(0, STATE) as listener, pytest.raises(FailedError, match="--code-from-stdin"):
+    with waiting() as listener, pytest.raises(FailedError, match="--code-from-stdin"):
         listener.wait(0.01)
 
 
@@ -367,5 +351,5 @@ def test_a_port_that_is_taken_is_one_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(FailedError, match=f"127.0.0.1:{port}"), listening(port, STATE):
+        with pytest.raises(FailedError, match=f"127.0.0.1:{port}"), listening(port):
             pass

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import secrets
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
 from cryptography.fernet import Fernet
@@ -15,7 +13,7 @@ from tests.cli.support import run
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.records import TokenRecord
-    from tests.cli.support import Shop
+    from tests.cli.support import Person, Shop
 
 WORDS = "correct horse battery\n"
 ISSUED = 1_799_996_400.5
@@ -301,14 +299,10 @@ def test_of_two_authorisations_the_one_of_the_later_time_stays(
     assert shop.record("zeta").generation == (9 if outcome == "1 imported" else generation)
 
 
-def test_an_old_export_does_not_replace_a_new_authorisation(
-    shop: Shop, move: Move, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(secrets, "token_urlsafe", lambda size: "the-state")
-
+def test_an_old_export_does_not_replace_a_new_authorisation(shop: Shop, move: Move, person: Person) -> None:
     def authorise() -> None:
-        back = f"code={quote(shop.sandbox.control.authorize('globex'))}&state=the-state"
-        assert run("sellers", "authorize", "globex", "--code-from-stdin", stdin=back).exit_code == 0
+        person.code = ""
+        run("sellers", "authorize", "globex", "--code-from-stdin", "--force", code=0)
 
     authorise()
     run("sellers", "refresh", "globex")

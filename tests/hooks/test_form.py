@@ -73,13 +73,16 @@ def shown_by(script: str) -> dict[str, Any]:
 
 @pytest.fixture
 def wtforms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in for wtforms, which Airflow 3 does not bring along; it puts in a stand-in of its own."""
+    """Stand in for what Airflow 3 does not bring along; it puts in a stand-in of its own."""
     stub = ModuleType("wtforms")
     for kind in ("StringField", "PasswordField"):
         setattr(
             stub, kind, lambda label, *, description, widget=None, kind=kind: Field(kind, label, description)
         )
-    monkeypatch.setitem(sys.modules, "wtforms", stub)
+    widgets = ModuleType("flask_appbuilder.fieldwidgets")
+    widgets.BS3TextFieldWidget = object  # type: ignore[attr-defined]
+    for module in (stub, ModuleType("flask_appbuilder"), widgets):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 # The two descriptions
@@ -126,6 +129,24 @@ def test_every_field_may_be_left_out_and_only_secrets_are_hidden() -> None:
     assert all("null" in field["schema"]["type"] for field in FIELDS.values())
     hidden = {name for name, field in FIELDS.items() if field["schema"].get("format") == "password"}
     assert hidden == SECRET_FIELDS
+
+
+def test_every_field_says_first_that_it_is_optional_and_then_what_it_is_without() -> None:
+    descriptions = {name: field["description"] for name, field in FIELDS.items()}
+
+    assert [name for name, words in descriptions.items() if not words.startswith("Optional. ")] == []
+    assert {name for name, words in descriptions.items() if " Default: " not in words} == SECRET_FIELDS
+
+
+def test_the_form_offers_what_the_reader_takes() -> None:
+    assert {name for name, field in FIELDS.items() if "number" in field["schema"]["type"]} == {
+        "timeout",
+        "requests_per_second",
+        "list_requests_per_second",
+    }
+    assert {name: field["schema"]["enum"] for name, field in FIELDS.items() if "enum" in field["schema"]} == {
+        "request_encoding": ["json", "form"]
+    }
 
 
 def test_placeholders_and_labels_belong_to_fields_that_are_shown() -> None:
@@ -179,6 +200,13 @@ def test_airflow_3_shows_the_fields(form: dict[str, Any]) -> None:
     assert shown == {
         name: (field["label"], field["description"], name in SECRET_FIELDS) for name, field in FIELDS.items()
     }
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 2), reason="the manifest is read from Airflow 3.2 on")
+def test_airflow_3_offers_choices_and_numbers(form: dict[str, Any]) -> None:
+    shown = {name: field["schema"] for name, field in form["extra_fields"].items()}
+
+    assert shown == {name: field["schema"] | {"title": field["label"]} for name, field in FIELDS.items()}
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 1), reason="shown from Airflow 3.1 on")

@@ -72,8 +72,8 @@ class Caller:
     def token_fields(self, **changes: Any) -> dict[str, Any]:
         fields = {
             "grant_type": "refresh_token",
-            "client_id": "demo-client",
-            "client_secret": "demo-secret",
+            "client_id": self.sandbox.state.settings.client_id,
+            "client_secret": self.sandbox.state.settings.client_secret,
             "refresh_token": self.refresh_token,
             **changes,
         }
