@@ -7,8 +7,9 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_feedamp.assets import outlet_events
 from airflow_provider_feedamp.exceptions import InputError
-from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, given_instant
+from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, flag, given_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How far away the mark of a mapped task's seller is looked for, when the list of sellers has changed.
 _INDEXES_AROUND = 50
+#: Characters that the key of a partition may have in Airflow.
+_LONGEST_PARTITION = 250
 
 
 class FeedAmpChangedOrdersOperator(FeedAmpOperator):
@@ -39,16 +42,23 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
     :param overlap: How far a run reaches back behind the beginning of the one before (templated), as
         timedelta or in seconds; it has to be longer than FeedAMP's lists lag and the clocks differ together.
         Default: five minutes.
+    :param partition_by_seller: Whether the events of the outlets whose scheme is ``feedamp`` are partitions
+        named after the seller, if the seller has changed anything (templated). A DAG that is scheduled on
+        partitions of the asset then runs once for each seller. Needs Airflow 3.3. Default False.
     :return: A list with ``mp_order_number`` and ``status`` of each order, to map tasks over.
     """
 
-    template_fields: Sequence[str] = ("start", "overlap", *FeedAmpOperator.template_fields)
+    template_fields: Sequence[str] = (
+        *("start", "overlap", "partition_by_seller"),
+        *FeedAmpOperator.template_fields,
+    )
 
     def __init__(
         self,
         *,
         start: datetime | str | None = None,
         overlap: timedelta | float | str = timedelta(minutes=5),
+        partition_by_seller: bool | str = False,
         feedamp_conn_id: str = "feedamp_default",
         seller: str | None = None,
         **kwargs: Any,
@@ -56,6 +66,7 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.start = start
         self.overlap = overlap
+        self.partition_by_seller = partition_by_seller
 
     def _perform(self, context: Context) -> list[ChangedOrder]:
         from airflow_provider_feedamp.api.changes import Watermark, poll
@@ -67,6 +78,10 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         overlap = duration("overlap", self.overlap)
         start = given_instant("start", self.start or None)
         hook = self._hook()
+        events = outlet_events(self, context)
+        partitioned = flag("partition_by_seller", self.partition_by_seller)
+        if partitioned:
+            self._check_partitions(events, hook.seller)
         marks = RunMarks(context, (self.feedamp_conn_id, hook.seller))
         before = marks.latest() or Watermark((start or _beginning(context)) - overlap)
         marks.keep(before, None)
@@ -79,7 +94,28 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
             before.at.isoformat(),
             self.feedamp_conn_id,
         )
+        for event in events:
+            event.extra.update(seller=hook.seller, changed=len(changed))
+            if partitioned and changed:
+                event.add_partitions([hook.seller])
         return changed
+
+    def _check_partitions(self, events: list[Any], seller: str) -> None:
+        if not events:
+            raise InputError(
+                f"Task {self.task_id}: partition_by_seller needs an outlet whose URI begins with feedamp://, "
+                'such as outlets=[Asset("feedamp://feedamp_default/changed_orders")].'
+            )
+        if not hasattr(events[0], "add_partitions"):
+            raise InputError(
+                f"Task {self.task_id}: partition_by_seller needs Airflow 3.3 or later: here assets have no "
+                "partitions. Leave it out, and read the seller from the events' extra."
+            )
+        if len(seller) > _LONGEST_PARTITION:
+            raise InputError(
+                f"Task {self.task_id}: a partition is named by at most {_LONGEST_PARTITION} characters, and "
+                f"this seller's name has {len(seller)}. Leave partition_by_seller out for it."
+            )
 
 
 def _beginning(context: Context) -> datetime:

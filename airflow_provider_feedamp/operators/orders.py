@@ -6,6 +6,7 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, limit, rate, whole_number
 
@@ -73,6 +74,8 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
 
     #: Stops the import under way in this process.
     _stop: Stop | None = None
+    #: What was read and written, for OpenLineage.
+    _lineage: tuple[list[str], dict[str, tuple[int, int | None]]] = ([], {})
 
     def __init__(
         self,
@@ -106,6 +109,10 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         if self._stop is not None:
             self._stop.request()
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the file that was read, the seller's account and the rejects, for OpenLineage."""
+        return operator_lineage(self, *self._lineage)
+
     def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import loggable
 
@@ -124,7 +131,16 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         kept = (self.rejects or None) if counts.rejected else None
         place = loggable(kept) if kept else None
         log.info("All orders of %s: %s; rejects: %s", source.name, counts, place or "no file")
+        # A query may quote what a person is called by.
+        file = self.source if self.source and not self.sql_conn_id else None
+        written = {kept: (counts.rejected, None)} if kept else {}
+        if hook:
+            written[account_uri(self.feedamp_conn_id, hook.seller, "orders")] = (counts.placed, None)
+        self._lineage = [file] if file else [], written
         if max_failures is None or counts.rejected <= max_failures:
+            for event in outlet_events(self, context):
+                whose = {"seller": hook.seller if hook else None, "file": loggable(file) if file else None}
+                event.extra.update(whose, rejects=place, **asdict(counts))
             return asdict(counts) | {"rejects": kept}
         raise TooManyFailuresError(
             f"{counts.rejected_in_words()}, and max_failures is {max_failures} ({counts}). "

@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
 from airflow_provider_feedamp.bulk.paths import loggable
 from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, given_instant, given_texts, nothing
@@ -75,6 +76,8 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
     #: The export under way in this process, to request its stop.
     _stop: Stop | None = None
+    #: What was read and written, for OpenLineage.
+    _lineage: tuple[list[str], dict[str, tuple[int, int | None]]] = ([], {})
 
     def __init__(
         self,
@@ -116,6 +119,10 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         if self._stop is not None:
             self._stop.request()
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the seller's account that was read and the file that was written, for OpenLineage."""
+        return operator_lineage(self, *self._lineage)
+
     def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.threads import Stop
 
@@ -132,12 +139,12 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         finally:
             self._stop = None
         log.info("Wrote %d %s, %d bytes", file.count, self.resource, file.bytes)
-        return {
-            "destination": self.destination,
-            "resource": self.resource,
-            "count": file.count,
-            "bytes": file.bytes,
-        }
+        account = account_uri(self.feedamp_conn_id, hook.seller, self.resource)
+        self._lineage = [account], {self.destination: (file.count, file.bytes)}
+        written = {"resource": self.resource, "count": file.count, "bytes": file.bytes}
+        for event in outlet_events(self, context):
+            event.extra.update(written, seller=hook.seller, file=loggable(self.destination))
+        return {"destination": self.destination, **written}
 
     def _fill(self, file: NdjsonFile, entries: Iterator[Mapping[str, Any]], stop: Stop) -> None:
         """Write the entries, in a thread: one call of FeedAMP may last longer than Airflow waits."""

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset
 
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
@@ -28,6 +28,7 @@ from airflow_provider_feedamp.operators.orders import (
     checkpoints_of,
     metric_tags,
 )
+from tests.lineage import airflow_outlet_events, lineage_of
 from tests.operators.support import lines, order, without_retries
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+
+ACCOUNT = "feedamp://feedamp_default/acme/orders"
+OUTLET = Asset("feedamp://feedamp_default/acme/orders/placed")
 
 
 def run(**arguments: Any) -> Any:
@@ -405,6 +410,65 @@ def test_a_server_that_misdirects_all_orders_is_tried_again_later(
 
     assert not isinstance(error.value, AirflowFailException)
     assert not rejects.exists()
+
+
+def place_into(context: dict[str, Any], **arguments: Any) -> FeedAmpPlaceOrdersOperator:
+    """Run the task with one outlet, and return it."""
+    task = FeedAmpPlaceOrdersOperator(task_id="place_orders", outlets=[OUTLET], **arguments)
+    running: Any = context
+    task.execute(running)
+    return task
+
+
+def test_the_event_and_the_lineage_of_a_run_have_counts_seller_and_file_and_no_order(
+    feedamp: RunningSandbox, source: Path, rejects: Path
+) -> None:
+    source.write_bytes(lines(order("A"), order("B", currency="?"), order("C")))
+    context = {"outlet_events": airflow_outlet_events()}
+
+    task = place_into(context, source=str(source), rejects=str(rejects), max_failures=None)
+
+    counts = {"read": 3, "placed": 2, "inserted": 2, "updated": 0, "rejected": 1}
+    files = {"file": str(source), "rejects": str(rejects)}
+    assert context["outlet_events"][OUTLET].extra == {"seller": "acme", **files, **counts}
+    assert lineage_of(task) == ([str(source)], {str(rejects): (1, None), ACCOUNT: (2, None)})
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_a_list_has_no_file_and_what_is_checked_alone_has_no_seller(
+    feedamp: RunningSandbox, validate_only: bool
+) -> None:
+    context = {"outlet_events": airflow_outlet_events()}
+
+    task = place_into(context, orders=[order("A")], validate_only=validate_only)
+
+    extra = context["outlet_events"][OUTLET].extra
+    whose = {"seller": None if validate_only else "acme", "file": None, "rejects": None}
+    assert {name: extra[name] for name in whose} == whose
+    assert lineage_of(task) == ([], {} if validate_only else {ACCOUNT: (1, None)})
+
+
+def test_a_query_stands_in_no_event_and_no_lineage(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "shop.db")
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": file}))
+    context = {"outlet_events": airflow_outlet_events()}
+    query = f"select '{json.dumps(order('A'))}' as body"
+
+    task = place_into(context, source=query, sql_conn_id="shop")
+
+    assert context["outlet_events"][OUTLET].extra["file"] is None
+    assert lineage_of(task)[0] == []
+
+
+def test_a_run_with_too_many_rejects_names_what_it_has_placed_for_lineage(feedamp: RunningSandbox) -> None:
+    task = FeedAmpPlaceOrdersOperator(task_id="p", orders=[order("A"), order("B", currency="?")])
+
+    with pytest.raises(TooManyFailuresError):
+        task.execute({})
+
+    assert lineage_of(task) == ([], {ACCOUNT: (1, None)})
 
 
 def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSandbox) -> None:
