@@ -10,6 +10,8 @@ PYTHON ?= python3
 ARGS ?=
 # Cells of the matrix, such as CELLS=3.0-3.11 or CELLS="2.11 3.3"; empty means all.
 CELLS ?=
+# Test processes at a time: many tests wait for other processes, so there are more than cores.
+WORKERS ?= 4
 BIN := .venv/bin
 
 # No Airflow of ours reads a person's own installation, loads the example DAGs or reports home.
@@ -36,7 +38,7 @@ setup: ## Make .venv: the newest Airflow, this project, the tools (instant when 
 
 test: setup ## Run the tests on the newest Airflow (ARGS="tests/api -k orders")
 	@rm -rf .airflow && mkdir -p .airflow
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults" --basetemp=.airflow/tmp $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not faults" --basetemp=.airflow/tmp $(ARGS)
 
 faults: setup ## Run the long tests: real processes, killed, cut and raced
 	@rm -rf .airflow && mkdir -p .airflow
