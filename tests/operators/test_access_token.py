@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Stats
 
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     InputError,
     ReauthorizationRequiredError,
     TokenNotRenewedError,
+    TokenStoreError,
 )
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
 from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.airflow_runs import PATIENCE, AirflowHome, TaskEnd, make_airflow
 
 if TYPE_CHECKING:
@@ -67,8 +73,6 @@ def test_run_again_it_leaves_a_good_token_alone(feedamp: RunningSandbox) -> None
 
 
 def test_it_acts_for_the_seller_that_it_is_given(feedamp: RunningSandbox) -> None:
-    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-
     FeedAmpHook(seller="globex").exchange_code(feedamp.control.authorize("globex"))
 
     assert run(seller="globex")["seller"] == "globex"
@@ -172,6 +176,56 @@ def test_a_token_endpoint_that_asks_for_more_time_than_a_task_waits_is_left_to_r
     assert not isinstance(caught.value, AirflowFailException)
     assert caught.value.retry_after == 300
     assert run()["renewed"]
+
+
+# The end of a refresh token's year
+
+
+def age(days: float) -> None:
+    """Let the refresh token of acme have come so many days ago."""
+    custodian = custodian_of(FeedAmpHook().config, "acme")
+    record = custodian.record()
+    assert record is not None
+    aged = record.changed(issued_at=time.time() - days * 86400)
+    custodian.store.write(aged, expected=record.revision)
+
+
+@pytest.mark.parametrize(
+    ("days", "left", "warns"),
+    [(334.99, 30, False), (335.01, 29, True), (364.5, 0, True), (366.5, -2, True)],
+)
+def test_it_warns_from_thirty_days_before_the_refresh_tokens_year_ends(
+    feedamp: RunningSandbox, caplog: pytest.LogCaptureFixture, days: float, left: int, warns: bool
+) -> None:
+    run()
+    age(days)
+
+    with patch.object(Stats, "gauge") as gauge:
+        run()
+
+    tags = {"connection": "feedamp_default", "seller": "acme"}
+    gauge.assert_called_once_with("feedamp.seller.days_left", left, tags=tags)
+    warning = (
+        f"The refresh token of seller 'acme' (connection feedamp_default) has {left} days left of its year. "
+        "Let the seller agree again in a browser: run `feedamp sellers authorize` for 'acme'."
+    )
+    ours = [each for each in caplog.records if each.name.startswith("airflow_provider_feedamp")]
+    found = [each.getMessage() for each in ours if each.levelno == logging.WARNING]
+    assert found == ([warning] if warns else [])
+
+
+def test_a_store_that_cannot_say_how_old_it_is_fails_no_task(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run()
+
+    def away(*_: object) -> None:
+        raise TokenStoreError("the store is away")
+
+    monkeypatch.setattr(MemoryStore, "read", away)
+
+    assert not run()["renewed"]  # this process has the token
+    assert "How old the refresh token of seller 'acme' is could not be read: the store is away" in caplog.text
 
 
 @pytest.fixture(scope="module")
