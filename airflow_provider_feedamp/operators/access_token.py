@@ -39,30 +39,19 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
     template_fields: Sequence[str] = ("min_ttl", *FeedAmpOperator.template_fields)
     ui_color = "#e8f4ec"
 
-    def __init__(
-        self,
-        *,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        min_ttl: timedelta | float | str = timedelta(minutes=10),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+    def __init__(self, *, min_ttl: timedelta | float | str = timedelta(minutes=10), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.min_ttl = min_ttl
 
     def _perform(self, context: Context) -> dict[str, Any]:
         hook = self._hook()
         token = hook.access_token(duration("min_ttl", self.min_ttl))
-        expires_at = token.expires_at.to_iso8601_string()
+        until = token.expires_at.to_iso8601_string()
         how = "renewed now" if token.renewed else "it was there already"
-        log.info("Seller %r has an access token until %s (%s).", token.seller, expires_at, how)
+        log.info("Seller %r has an access token until %s (%s).", token.seller, until, how)
         self._warn_in_time(hook)
-        return {
-            "seller": token.seller,
-            "expires_at": expires_at,
-            "renewed": token.renewed,
-            "generation": token.generation,
-        }
+        more = {"renewed": token.renewed, "generation": token.generation}
+        return {"seller": token.seller, "expires_at": until, **more}
 
     def _warn_in_time(self, hook: FeedAmpHook) -> None:
         from airflow.providers.common.compat.sdk import Stats

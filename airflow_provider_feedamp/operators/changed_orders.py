@@ -12,7 +12,7 @@ from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, flag, given_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -59,11 +59,9 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         start: datetime | str | None = None,
         overlap: timedelta | float | str = timedelta(minutes=5),
         partition_by_seller: bool | str = False,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.start = start
         self.overlap = overlap
         self.partition_by_seller = partition_by_seller
@@ -87,13 +85,8 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         marks.keep(before, None)
         changed, after = poll(hook.client.orders, before, now=datetime.now(UTC), overlap=overlap)
         marks.keep(before, after)
-        log.info(
-            "Seller %r changed %d orders since %s (connection %s)",
-            hook.seller,
-            len(changed),
-            before.at.isoformat(),
-            self.feedamp_conn_id,
-        )
+        told = (hook.seller, len(changed), before.at.isoformat(), self.feedamp_conn_id)
+        log.info("Seller %r changed %d orders since %s (connection %s)", *told)
         for event in events:
             event.extra.update(seller=hook.seller, changed=len(changed))
             if partitioned and changed:
@@ -148,11 +141,17 @@ class RunMarks:
 
     def latest(self) -> Watermark | None:
         """Return the mark to go on from, or None if no run before this one has left any."""
-        for index in self._indexes():
-            marks = [
-                self._mark(kept) for kept in map(self._pulled, [*self._keys.values()], [index] * 2) if kept
-            ]
-            if marks:
+        own = self._ti.map_index
+        # A mapped task's own index first; then those around it.
+        around = [own + step * sign for step in range(1, _INDEXES_AROUND + 1) for sign in (-1, 1)]
+        for index in [own, *(index for index in around if own >= 0 <= index)]:
+            pulled = (
+                self._ti.xcom_pull(
+                    task_ids=self._ti.task_id, key=key, include_prior_dates=True, map_indexes=index
+                )
+                for key in self._keys.values()
+            )
+            if marks := [self._mark(kept) for kept in pulled if kept]:
                 return max(marks, key=lambda mark: mark.at)
         return None
 
@@ -170,12 +169,6 @@ class RunMarks:
         }
         self._ti.xcom_push(key=self._keys[self._dag_run.logical_date is None], value=kept)
 
-    def _pulled(self, key: str, index: int) -> dict[str, Any] | None:
-        kept: dict[str, Any] | None = self._ti.xcom_pull(
-            task_ids=self._ti.task_id, key=key, include_prior_dates=True, map_indexes=index
-        )
-        return kept
-
     def _mark(self, kept: dict[str, Any]) -> Watermark:
         from airflow_provider_feedamp.api.changes import Watermark
 
@@ -188,15 +181,5 @@ class RunMarks:
         if not hasattr(self._ti, "get_task_states"):  # Airflow 2
             instance = self._dag_run.fetch_task_instance(dag_id, run_id, task_id, map_index=map_index)
             return None if instance is None else str(instance.state)
-        states = self._ti.get_task_states(
-            dag_id=dag_id, task_ids=[task_id], run_ids=[run_id], map_index=map_index
-        )
-        return next(iter(states.get(run_id, {}).values()), None)
-
-    def _indexes(self) -> Iterator[int]:
-        """Yield this task's own map index first; then, if it is mapped, those around it."""
-        own = self._ti.map_index
-        yield own
-        if own >= 0:
-            for step in range(1, _INDEXES_AROUND + 1):
-                yield from (index for index in (own - step, own + step) if index >= 0)
+        named = {"dag_id": dag_id, "task_ids": [task_id], "run_ids": [run_id], "map_index": map_index}
+        return next(iter(self._ti.get_task_states(**named).get(run_id, {}).values()), None)

@@ -89,11 +89,9 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         validate_only: bool | str = False,
         max_workers: int | str = 16,
         requests_per_second: float | str | None = None,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.orders = orders
         self.source = source
         self.sql_conn_id = sql_conn_id
@@ -178,24 +176,20 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         from airflow_provider_feedamp.bulk.source import FileInput, ListInput
         from airflow_provider_feedamp.bulk.sql import QueryInput
 
-        allow_empty = flag("allow_empty", self.allow_empty)
+        allow_empty, task = flag("allow_empty", self.allow_empty), f"Task {self.task_id}"
         if (self.orders is None) == (not self.source):
             there = "there is neither" if self.orders is None else "there are both"
-            raise InputError(
-                f"Task {self.task_id}: give exactly one of orders and source; {there} (after rendering)."
-            )
+            raise InputError(f"{task}: give exactly one of orders and source; {there} (after rendering).")
         if not self.source:
             if self.sql_conn_id:
-                raise InputError(
-                    f"Task {self.task_id}: sql_conn_id says that source is a query, and there is no source."
-                )
+                raise InputError(f"{task}: sql_conn_id says that source is a query, and there is no source.")
             return ListInput(self.orders, allow_empty=allow_empty)
         if self.sql_conn_id:
             return QueryInput(self.source, self.sql_conn_id, allow_empty=allow_empty)
         if self.rejects and same_place(self.source, self.rejects):
             raise InputError(
-                f"Task {self.task_id}: source and rejects are the same file, {loggable(self.source)}, which "
-                "would be overwritten while it is read. Name another file for the rejects."
+                f"{task}: source and rejects are the same file, {loggable(self.source)}, which would be "
+                "overwritten while it is read. Name another file for the rejects."
             )
         return FileInput(self.source, allow_empty=allow_empty)
 
@@ -217,9 +211,8 @@ class TaskCheckpoints:
     def load(self) -> Any:
         """Return the checkpoint of an earlier try since the task was last cleared, or None."""
         value = self._store.get(KEY)
-        if isinstance(value, dict) and value.get("max_tries") == self._max_tries:
-            return value
-        return None
+        mine = isinstance(value, dict) and value.get("max_tries") == self._max_tries
+        return value if mine else None
 
     def save(self, value: dict[str, Any]) -> None:
         """Keep a checkpoint for the next try."""
@@ -238,9 +231,8 @@ def checkpoints_of(context: Mapping[str, Any]) -> TaskCheckpoints | None:
         if found is None:
             log.info("All orders are sent, as Airflow keeps no checkpoint for a retry before 3.3; %s", _SAFE)
         elif found.load() is None:
-            log.info(
-                "All orders are sent, as no try since the task was last cleared left a checkpoint; %s", _SAFE
-            )
+            why = "no try since the task was last cleared left a checkpoint"
+            log.info("All orders are sent, as %s; %s", why, _SAFE)
     return found
 
 

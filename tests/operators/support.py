@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,16 @@ def calls(sandbox: RunningSandbox) -> dict[str, int]:
     """Return how often each operation was called."""
     counts: dict[str, int] = sandbox.control.counters()["calls"]
     return counts
+
+
+def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
+    """Return what a task is given, as the signatures of its class and of our classes above it name it."""
+    ours = [
+        each for each in reversed(kind.__mro__) if each.__module__.startswith("airflow_provider_feedamp.")
+    ]
+    found = [inspect.signature(each.__init__).parameters for each in ours]  # type: ignore[misc]
+    names = {name: parameter for each in found for name, parameter in each.items()}
+    return {name: each for name, each in names.items() if name not in ("self", "kwargs")}
 
 
 def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:

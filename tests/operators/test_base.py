@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import re
@@ -55,7 +54,16 @@ from airflow_provider_feedamp.operators.returns import (
     FeedAmpReportReturnErrorsOperator,
 )
 from tests.house import ROOT
-from tests.operators.support import CUSTOMER, calls, order, place, return_, states, without_retries
+from tests.operators.support import (
+    CUSTOMER,
+    calls,
+    order,
+    parameters_of,
+    place,
+    return_,
+    states,
+    without_retries,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -204,8 +212,8 @@ def test_it_maps_over_sellers_and_lists(takes: Any) -> None:
 def test_every_value_of_the_user_is_in_the_signature_and_rendered_and_each_list_is_shown_as_json(
     kind: type[BaseOperator],
 ) -> None:
-    parameters = inspect.signature(kind.__init__).parameters
-    own = set(parameters) - {"self", "kwargs"}
+    parameters = parameters_of(kind)
+    own = set(parameters)
     counted = {"max_failures"} if issubclass(kind, ForEachOperator) else set()
     lists = {name for name in own if re.search(r"Sequence\[|list\[", str(parameters[name].annotation))}
 

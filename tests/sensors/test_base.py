@@ -22,7 +22,7 @@ from airflow_provider_feedamp.sensors.orders import FeedAmpFulfillmentSensor
 from airflow_provider_feedamp.sensors.refunds import FeedAmpRefundsSensor
 from airflow_provider_feedamp.sensors.returns import FeedAmpReturnsSensor
 from airflow_provider_feedamp.triggers.polling import MOST_FAILURES
-from tests.operators.support import without_retries
+from tests.operators.support import parameters_of, without_retries
 from tests.sensors.waiting import both_modes, deferred, event_of
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def resume(waiting: FeedAmpFulfillmentSensor, event: Any) -> Any:
 def test_every_value_of_the_user_is_a_template_field_and_whether_to_defer_is_airflows_setting(
     kind: type[Any], listed: str
 ) -> None:
-    parameters = inspect.signature(kind.__init__).parameters
+    parameters = parameters_of(kind)
 
-    assert set(kind.template_fields) == set(parameters) - {"self", "kwargs", "deferrable"}
+    assert set(kind.template_fields) == set(parameters) - {"deferrable"}
     assert set(kind.template_fields) >= {listed, "feedamp_conn_id", "seller"}
     assert kind.template_fields_renderers == {listed: "json"}
     assert parameters["deferrable"].default is False
