@@ -12,7 +12,7 @@ def airflow_outlet_events() -> Any:
     try:
         from airflow.sdk.execution_time.context import OutletEventAccessors
     except ImportError:  # Airflow 2
-        from airflow.utils.context import OutletEventAccessors  # type: ignore[no-redef]
+        from airflow.utils.context import OutletEventAccessors
     made: Any = OutletEventAccessors
     return made()
 

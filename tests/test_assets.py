@@ -139,11 +139,12 @@ def test_without_a_context_there_are_no_events(context: dict[str, Any]) -> None:
 
 def registered(what: str) -> Any:
     """Return what Airflow has registered for our scheme, as its own lineage asks for it."""
+    made: Any
     try:
-        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime as Manager
+        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime as made
     except ImportError:
-        from airflow.providers_manager import ProvidersManager as Manager
-    manager: Any = Manager()
+        from airflow.providers_manager import ProvidersManager as made
+    manager: Any = made()
     return getattr(manager, f"asset_{what}", None) or getattr(manager, f"dataset_{what}", {})
 
 

@@ -131,7 +131,7 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         log.info("All orders of %s: %s; rejects: %s", source.name, counts, place or "no file")
         # A query may quote what a person is called by.
         file = self.source if self.source and not self.sql_conn_id else None
-        written = {kept: (counts.rejected, None)} if kept else {}
+        written: dict[str, tuple[int, int | None]] = {kept: (counts.rejected, None)} if kept else {}
         if hook:
             written[account_uri(self.feedamp_conn_id, hook.seller, "orders")] = (counts.placed, None)
         self._lineage = [file] if file else [], written
