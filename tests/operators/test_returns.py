@@ -235,11 +235,13 @@ class TestComplete:
 class TestReport:
     def test_the_errors_of_a_return_are_reported_in_one_call(self, feedamp: RunningSandbox) -> None:
         create(return_("R1"))
+        read_whole = calls(feedamp)["get_return"]
 
         told = report(named("R1", **EXCESS), named("R1", code="OTHER", message="m"))
 
         assert told == {"reported": 1, "unchanged": 0, "skipped": {}, "failed": {}}
         assert calls(feedamp)["report_return_errors"] == 1
+        assert calls(feedamp)["get_return"] == read_whole  # with what is known of the customer
         assert read(named("R1"))[0]["errors"] == [EXCESS, {"code": "OTHER", "message": "m"}]
 
     def test_run_again_it_reports_nothing_until_the_seller_has_resolved_it(
