@@ -1,14 +1,24 @@
-"""Assets that stand for what a seller does, so that DAGs can be scheduled on it."""
+"""Assets that stand for what a seller does, for DAGs to be scheduled on; and how lineage names things."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal, get_args
-from urllib.parse import quote
+import logging
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from urllib.parse import quote, urlsplit
 
 from airflow.providers.common.compat.sdk import Asset
 
+from airflow_provider_feedamp.bulk.paths import local_path, loggable
 from airflow_provider_feedamp.exceptions import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+log = logging.getLogger(__name__)
+
+#: The scheme of their URIs; the manifest names it.
+SCHEME = "feedamp"
 
 #: What a seller's asset can stand for.
 Resource = Literal["fulfillments", "refunds", "returns", "authorization"]
@@ -39,12 +49,32 @@ def feedamp_asset(
     :param feedamp_conn_id: The FeedAMP connection. Default ``feedamp_default``.
     :raises InputError: There is no such resource, or the seller's name is empty.
     """
+    return create_asset(seller=seller, resource=resource, feedamp_conn_id=feedamp_conn_id)
+
+
+def create_asset(
+    *,
+    seller: str,
+    resource: Resource,
+    feedamp_conn_id: str = "feedamp_default",
+    extra: dict[str, Any] | None = None,
+) -> Asset:
+    """Return the asset of :func:`feedamp_asset`; Airflow's lineage of hooks calls it by the manifest.
+
+    :param extra: What Airflow adds to the asset. Default: nothing.
+    :raises InputError: As :func:`feedamp_asset` does.
+    """
     if resource not in get_args(Resource):
         raise InputError(f"resource is {resource!r}: choose one of {', '.join(get_args(Resource))}.")
     if not isinstance(seller, str) or not seller.strip():
         raise InputError("seller is empty: an asset belongs to one seller, name it.")
-    uri = f"feedamp://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
-    return Asset(uri=uri, **_watchers(uri, resource, feedamp_conn_id, seller))
+    uri = account_uri(feedamp_conn_id, seller, resource)
+    return Asset(uri=uri, extra=extra, **_watchers(uri, resource, feedamp_conn_id, seller))
+
+
+def account_uri(feedamp_conn_id: str, seller: str, resource: str) -> str:
+    """Return the URI of what a seller's account holds of one resource."""
+    return f"{SCHEME}://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
 
 
 def _part(name: str) -> str:
@@ -67,3 +97,71 @@ def _watchers(uri: str, resource: str, feedamp_conn_id: str, seller: str) -> dic
     # an argument that the URI does not say, two files would undo each other's watch for ever.
     trigger = FeedAmpActivityTrigger(resource, feedamp_conn_id, seller)
     return {"watchers": [AssetWatcher(name=uri, trigger=trigger)]}
+
+
+def outlet_events(task: Any, context: Mapping[str, Any]) -> list[Any]:
+    """Return the events of a task's outlets whose scheme is ``feedamp``, for the task to add to.
+
+    Outlets of other schemes are left alone, and one that Airflow does not find fails no task.
+    """
+    found = []
+    for outlet in task.outlets if context.get("outlet_events") is not None else ():
+        # An asset, or a reference to one by its URI; an alias has none.
+        if not str(getattr(outlet, "uri", "")).startswith(f"{SCHEME}://"):
+            continue
+        try:
+            found.append(context["outlet_events"][outlet])
+        except Exception as error:  # noqa: BLE001 - the work counts, with or without a word about it
+            log.warning("Nothing is added to the event of the outlet %s: %s", outlet.uri, error)
+    return found
+
+
+def dataset_name(path: str) -> tuple[str, str]:
+    """Return how OpenLineage calls a file or an asset: namespace and name, without user and password."""
+    if (local := local_path(path)) is not None:
+        return "file", local
+    parts = urlsplit(loggable(path))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.lstrip("/") or "/"
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:
+    """Return an asset of ours as OpenLineage's dataset; the manifest names this function.
+
+    :param asset: One whose scheme is ``feedamp``.
+    :param lineage_context: What Airflow adds; not used.
+    """
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    return Dataset(*dataset_name(asset.uri))
+
+
+def operator_lineage(
+    task: Any, read: Iterable[str], written: Mapping[str, tuple[int, int | None]]
+) -> Any | None:
+    """Return what OpenLineage gets to know of a task; None without Airflow's provider for it.
+
+    :param task: Its own inlets and outlets are named too: Airflow leaves them out beside what a task says.
+    :param read: Paths and URIs of what it has read.
+    :param written: By path or URI the lines or orders that it has written, and the bytes if they are known.
+    """
+    try:
+        from airflow.providers.common.compat.openlineage import facet
+        from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset
+        from airflow.providers.openlineage.extractors import OperatorLineage
+    except ImportError:
+        return None
+
+    def with_declared(found: list[Any], declared: Iterable[Any]) -> list[Any]:
+        assets = (translate_airflow_asset(each, None) for each in declared if isinstance(each, Asset))
+        named = {(each.namespace, each.name) for each in found}
+        return found + [each for each in assets if each and (each.namespace, each.name) not in named]
+
+    outputs = []
+    for path, (rows, size) in written.items():
+        statistics = facet.OutputStatisticsOutputDatasetFacet(rowCount=rows, size=size)
+        name = dataset_name(path)
+        outputs.append(facet.OutputDataset(*name, outputFacets={"outputStatistics": statistics}))
+    inputs = [facet.InputDataset(*dataset_name(path)) for path in read]
+    return OperatorLineage(
+        inputs=with_declared(inputs, task.inlets), outputs=with_declared(outputs, task.outlets)
+    )

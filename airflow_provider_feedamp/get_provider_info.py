@@ -6,6 +6,15 @@ from typing import Any
 
 _DOCS = "https://docs.feedonomics.com/developer/api-reference/rest/feed-amp-order-source-api"
 
+# Airflow takes any URI of this scheme: no handler, so that none fails the import of a DAG file.
+_ASSET_URIS = [
+    {
+        "schemes": ["feedamp"],
+        "handler": None,
+        "factory": "airflow_provider_feedamp.assets.create_asset",
+        "to_openlineage_converter": "airflow_provider_feedamp.assets.convert_asset_to_openlineage",
+    }
+]
 _OPTIONAL_TEXT = {"type": ["string", "null"]}
 _OPTIONAL_SECRET = {"type": ["string", "null"], "format": "password"}
 _OPTIONAL_NUMBER = {"type": ["number", "null"], "minimum": 0}
@@ -146,6 +155,8 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "asset-uris": _ASSET_URIS,
+        "dataset-uris": _ASSET_URIS,  # Airflow 2 knows them by this name
         "cli": ["airflow_provider_feedamp.cli.main.get_feedamp_cli_commands"],
         "plugins": [
             {"name": "feedamp", "plugin-class": "airflow_provider_feedamp.plugins.sellers.FeedAmpPlugin"}

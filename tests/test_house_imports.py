@@ -30,13 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hooks": GROUND | {"api", "tokens", "get_provider_info"},
     # The state of watches is among the metrics that an import has.
     "triggers": TASK_SIDE | {"bulk.progress"},
-    "operators": TASK_SIDE | {"bulk", "triggers"},
+    "operators": TASK_SIDE | {"assets", "bulk", "triggers"},
     "cli": TASK_SIDE | {"bulk", "sandbox"},
     "plugins": GROUND | {"hooks", "tokens.store"},
-    "assets": GROUND | {"triggers"},
+    "assets": GROUND | {"bulk.paths", "triggers"},
     # What a task is given is read the same way by all tasks.
     "sensors": TASK_SIDE | {"triggers", "operators.base"},
-    "transfers": TASK_SIDE | {"bulk", "triggers", "operators.base"},
+    "transfers": TASK_SIDE | {"assets", "bulk", "triggers", "operators.base"},
     "sandbox": set(),
     "example_dags": {"operators", "sensors", "transfers", "hooks", "assets"},
 }
@@ -51,8 +51,9 @@ AIRFLOW: dict[str, set[str]] = {
     "operators": TASK_NAMES,
     "sensors": TASK_NAMES,
     "transfers": TASK_NAMES,
-    # Airflow 2 has no watchers, so that the SDK of the providers leaves this name out.
-    "assets": TASK_NAMES | {"airflow.sdk.AssetWatcher"},
+    # Airflow 2 has no watchers, so that the SDK of the providers leaves this name out. The provider for
+    # OpenLineage need not be installed.
+    "assets": TASK_NAMES | {"airflow.sdk.AssetWatcher", "airflow.providers.openlineage.extractors"},
     "bulk": {f"{SDK}.ObjectStoragePath"},
     # An import's counters are among Airflow's own metrics.
     "bulk/progress.py": {f"{SDK}.Stats"},

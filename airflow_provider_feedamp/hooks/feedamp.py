@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -230,6 +230,18 @@ class FeedAmpHook(BaseHook):
         with task_errors():
             return forget_seller(self._custodian, force=force)
 
+    def days_left(self) -> float | None:
+        """Return the days that the seller's refresh token has left of its year; below 0 after it.
+
+        It reads the token store and spends nothing.
+
+        :return: None if the store has no refresh token.
+        :raises TokenStoreError: if the store cannot be reached.
+        """
+        with task_errors():
+            record = self._custodian.record()
+        return record.days_left(self._custodian.now()) if record else None
+
     def authorize_url(self, redirect_url: str, state: str) -> str:
         """Return the URL to open in the seller's browser, to have the marketplace authorised.
 
@@ -414,6 +426,7 @@ def custodian_of(connection: FeedAmpConnection, seller: str) -> TokenCustodian:
         ),
         lock_wait=_seconds("lock_wait", 90.0),
         on_secret=mask_secret,
+        on_event=partial(_count, connection.conn_id, seller),
     )
 
 
@@ -428,6 +441,15 @@ def token_store() -> TokenStore:
         conf.get(_SECTION, "token_store", fallback=None) or "variable",
         conf.get(_SECTION, "token_store_conn_id", fallback=None) or None,
     )
+
+
+def _count(connection: str, seller: str, event: str, outcome: str) -> None:
+    """Add to a counter of Airflow's metrics what became of a renewal."""
+    from airflow.providers.common.compat.sdk import Stats
+
+    tags = {"connection": connection, "seller": seller, "outcome": outcome}
+    with suppress(Exception):  # no metric is worth a token
+        Stats.incr(f"feedamp.tokens.{event}", tags=tags)
 
 
 def _seconds(option: str, default: float, *, at_most: float = 86400.0) -> float:

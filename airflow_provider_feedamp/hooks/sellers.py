@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import TokenRecord
 
-#: Days that FeedAMP's refresh tokens live.
-YEAR = 365
-_DAY = 86400.0
-
 
 @dataclass(frozen=True, slots=True)
 class SellerRow:
@@ -104,20 +100,21 @@ def seller_row(seller: str, found: TokenRecord | Exception | None, now: float) -
     :param found: The record, why it cannot be read, or None when there is none.
     :param now: Epoch seconds.
     """
+    from airflow_provider_feedamp.tokens.records import YEAR
+
     if found is None:
         return SellerRow(seller, "new", outcome="the connection's refresh token was not used yet")
     if isinstance(found, Exception):
         return SellerRow(seller, "unreadable", outcome=one_line(str(found)))
-    since = found.issued_at if found.refresh_token else 0.0
-    age = max(0.0, now - since) / _DAY
+    left = found.days_left(now)
     return SellerRow(
         seller=seller,
         state=found.state.value,
         generation=found.generation,
         access_token_expires_at=iso(found.expires_at) if found.access_token else None,
-        refresh_token_since=iso(since) if since else None,
-        refresh_token_age_days=int(age) if since else None,
-        refresh_token_days_left=math.floor(YEAR - age) if since else None,
+        refresh_token_since=None if left is None else iso(found.issued_at),
+        refresh_token_age_days=None if left is None else int(YEAR - left),
+        refresh_token_days_left=None if left is None else math.floor(left),
         key=found.sealed_with or None,
         outcome=one_line(_outcome(found)),
     )

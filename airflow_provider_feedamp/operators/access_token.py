@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_feedamp.exceptions import FeedAmpError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+
+log = logging.getLogger(__name__)
+
+#: Days before the end of a refresh token's year from which each run warns.
+WARN_DAYS = 30
 
 
 class FeedAmpAccessTokenOperator(FeedAmpOperator):
@@ -29,25 +39,36 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
     template_fields: Sequence[str] = ("min_ttl", *FeedAmpOperator.template_fields)
     ui_color = "#e8f4ec"
 
-    def __init__(
-        self,
-        *,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        min_ttl: timedelta | float | str = timedelta(minutes=10),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+    def __init__(self, *, min_ttl: timedelta | float | str = timedelta(minutes=10), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.min_ttl = min_ttl
 
     def _perform(self, context: Context) -> dict[str, Any]:
-        token = self._hook().access_token(duration("min_ttl", self.min_ttl))
-        expires_at = token.expires_at.to_iso8601_string()
+        hook = self._hook()
+        token = hook.access_token(duration("min_ttl", self.min_ttl))
+        until = token.expires_at.to_iso8601_string()
         how = "renewed now" if token.renewed else "it was there already"
-        self.log.info("Seller %r has an access token until %s (%s).", token.seller, expires_at, how)
-        return {
-            "seller": token.seller,
-            "expires_at": expires_at,
-            "renewed": token.renewed,
-            "generation": token.generation,
-        }
+        log.info("Seller %r has an access token until %s (%s).", token.seller, until, how)
+        self._warn_in_time(hook)
+        more = {"renewed": token.renewed, "generation": token.generation}
+        return {"seller": token.seller, "expires_at": until, **more}
+
+    def _warn_in_time(self, hook: FeedAmpHook) -> None:
+        from airflow.providers.common.compat.sdk import Stats
+
+        seller = hook.seller
+        try:
+            left = hook.days_left()
+        except FeedAmpError as error:  # The token is there; the next run may see how old it is.
+            log.warning("How old the refresh token of seller %r is could not be read: %s", seller, error)
+            return
+        if left is None:
+            return
+        days, conn_id = math.floor(left), self.feedamp_conn_id
+        Stats.gauge("feedamp.seller.days_left", days, tags={"connection": conn_id, "seller": seller})
+        if left <= WARN_DAYS:
+            log.warning(
+                "The refresh token of seller %r (connection %s) has %d days left of its year. Let the seller "
+                "agree again in a browser: run `feedamp sellers authorize` for %r.",
+                *(seller, conn_id, days, seller),
+            )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -46,11 +47,12 @@ def nothing(value: object) -> bool:
     return value is None or value == "None"
 
 
+# Each of the readers below takes the parameter's name, for the error, and what the task was given.
+
+
 def given_list(name: str, value: object) -> list[Any]:
     """Return a list, also the output of mapped tasks, or the text of a JSON array.
 
-    :param name: The parameter, for the error.
-    :param value: What the task was given.
     :raises InputError: It is something else.
     """
     if isinstance(value, str):
@@ -103,8 +105,7 @@ def given_filters(task: object, lists: Iterable[str], instants: Iterable[str]) -
     """Return the filters of a list call by their names; None for one that was not given.
 
     :param task: Has the filters as attributes.
-    :param lists: The names of those that are lists of texts.
-    :param instants: The names of those that are instants.
+    :param lists: The names of those that are lists of texts; ``instants`` are the others.
     :raises InputError: One of them cannot be read.
     """
     given = {name: getattr(task, name) for name in lists}
@@ -125,10 +126,7 @@ def given_instant(name: str, value: object) -> datetime | None:
             return instant
     except ValueError:
         pass
-    raise InputError(
-        f"{name} must be a datetime with a time zone, or one in ISO 8601, such as 2026-11-01T00:00:00Z, "
-        f"not {value!r}."
-    )
+    _refuse(name, "a datetime with a time zone, or one in ISO 8601, such as 2026-11-01T00:00:00Z", value)
 
 
 def text(value: object) -> str:
@@ -305,8 +303,21 @@ class Account:
         try:
             for done, (name, item) in enumerate(zip(names, items.values(), strict=True)):
                 if stopped():
-                    self._stop(done, names)
-                self._add(name, _tried(act, item))
+                    raise StoppedError(  # noqa: TRY301 - the log has the account of this, too
+                        f"The task was told to stop after {done} of {len(names)} {self.noun} ({self}). Not "
+                        f"begun: {_first(names[done:], ', ', ' and ')}. Run it again for those."
+                    )
+                try:
+                    self._add(name, act(item))
+                except InputError as error:
+                    self._add(name, Failed(str(error)))
+                except (BadRequestError, NotFoundError) as error:
+                    if not error.is_about_one:
+                        raise
+                    # Without FeedAMP's own words: those may quote a person.
+                    said = "does not know it" if isinstance(error, NotFoundError) else "refused it"
+                    codes = ", ".join([f"HTTP {error.status}", *error.codes])
+                    self._add(name, Failed(f"FeedAMP {said} ({codes})"))
         except BaseException:
             log.warning("Stopped before the end of the %d %s; until then: %s", len(items), self.noun, self)
             raise
@@ -320,17 +331,15 @@ class Account:
         """
         if max_failures is None or len(self.failed) <= max_failures:
             return
-        named = "; ".join(f"{name}: {reason}" for name, reason in list(self.failed.items())[:_NAMED])
-        more = f"; and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
+        named = _first([f"{name}: {reason}" for name, reason in self.failed.items()], "; ", "; and ")
         kind = RefundsNotProcessedError if self.retryable else TooManyFailuresError
         count = f"{len(self.failed)} {self.noun} failed"
-        raise kind(f"{count}, and max_failures is {max_failures} ({self}). {named}{more}")
+        raise kind(f"{count}, and max_failures is {max_failures} ({self}). {named}")
 
     def result(self) -> Any:
         """Return what the task returns: the account, or what was read if that was the task."""
-        if "read" in self.counts:
-            return self.found
-        return {**self.counts, "skipped": self.skipped, "failed": self.failed}
+        account = {**self.counts, "skipped": self.skipped, "failed": self.failed}
+        return self.found if "read" in self.counts else account
 
     def __str__(self) -> str:
         counts = self.counts | {"skipped": len(self.skipped), "failed": len(self.failed)}
@@ -351,26 +360,10 @@ class Account:
             level = logging.INFO if skipped else logging.WARNING
             log.log(level, "%s %s: %s", "Skipped" if skipped else "Failed", name, outcome.reason)
 
-    def _stop(self, done: int, names: Sequence[str]) -> NoReturn:
-        left = names[done:]
-        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-        raise StoppedError(
-            f"The task was told to stop after {done} of {len(names)} {self.noun} ({self}). "
-            f"Not begun: {', '.join(left[:_NAMED])}{more}. Run it again for those."
-        )
 
-
-def _tried(act: Callable[[Any], Outcome], item: Any) -> Outcome:
-    try:
-        return act(item)
-    except InputError as error:
-        return Failed(str(error))
-    except (BadRequestError, NotFoundError) as error:
-        if not error.is_about_one:
-            raise
-        # Without FeedAMP's own words: those may quote a person.
-        said = "does not know it" if isinstance(error, NotFoundError) else "refused it"
-        return Failed(f"FeedAMP {said} ({', '.join([f'HTTP {error.status}', *error.codes])})")
+def _first(names: Sequence[str], between: str, last: str) -> str:
+    more = f"{last}{len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return between.join(names[:_NAMED]) + more
 
 
 class ForEachOperator(FeedAmpOperator):
@@ -389,15 +382,8 @@ class ForEachOperator(FeedAmpOperator):
     #: Whether Airflow has asked the task to stop.
     _killed = False
 
-    def __init__(
-        self,
-        *,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+    def __init__(self, *, max_failures: int | str | None = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.max_failures = max_failures
 
     def on_kill(self) -> None:
@@ -413,6 +399,8 @@ class ForEachOperator(FeedAmpOperator):
         """Do the task's work for one item, and return what became of it."""
 
     def _perform(self, context: Context) -> Any:
+        from airflow_provider_feedamp.bulk.threads import Stop, run_apart
+
         max_failures = limit("max_failures", self.max_failures)
         hook = self._hook()
         items = self._load_items(hook)
@@ -420,27 +408,17 @@ class ForEachOperator(FeedAmpOperator):
         if not items:
             log.info("There are no %s: nothing to do", self.noun)
             return account.result()
-        log.info(
-            "%d %s of seller %r (connection %s)", len(items), self.noun, hook.seller, self.feedamp_conn_id
-        )
-        self._process(hook, items, account)
+        whose = (hook.seller, self.feedamp_conn_id)
+        log.info("%d %s of seller %r (connection %s)", len(items), self.noun, *whose)
+        stop = Stop()
+        process_one = partial(self._process_one, hook)
+        # In a thread of its own: a signal raises in the main thread, and cuts no item. Airflow 2.11 and
+        # execution_timeout raise, and the one under way has some seconds then. After on_kill alone it has
+        # all the time that the process has.
+        run_apart(lambda: account.process(items, process_one, lambda: self._killed or stop.requested), stop)
         log.info("All %d %s: %s", len(items), self.noun, account)
         account.check(max_failures)
         return account.result()
-
-    def _process(self, hook: FeedAmpHook, items: Mapping[Any, Any], account: Account) -> None:
-        """Process the items in a thread of its own: a signal raises in the main thread, and cuts no item."""
-        from airflow_provider_feedamp.bulk.threads import Stop, run_apart
-
-        stop = Stop()
-        # Airflow 2.11 and execution_timeout raise, and the one under way has some seconds then. After
-        # on_kill alone it has all the time that the process has.
-        run_apart(
-            lambda: account.process(
-                items, lambda item: self._process_one(hook, item), lambda: self._killed or stop.requested
-            ),
-            stop,
-        )
 
 
 class ForEachOrderOperator(ForEachOperator):
@@ -454,16 +432,8 @@ class ForEachOrderOperator(ForEachOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
     noun = "orders"
 
-    def __init__(
-        self,
-        *,
-        mp_order_numbers: Sequence[str] | XComArg | str,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+    def __init__(self, *, mp_order_numbers: Sequence[str] | XComArg | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.mp_order_numbers = mp_order_numbers
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
@@ -488,17 +458,11 @@ class ReportErrorsOperator(ForEachOperator):
     optional_fields: ClassVar[Sequence[str]] = ()
     #: The status in which no error is reported any more; None if there is none.
     final_status: ClassVar[str | None] = None
+    #: The client's method that reads what the errors are about.
+    read_with: ClassVar[str] = "get"
 
-    def __init__(
-        self,
-        *,
-        errors: Sequence[Mapping[str, Any]] | XComArg | str,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.errors = errors
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
@@ -509,9 +473,8 @@ class ReportErrorsOperator(ForEachOperator):
         for position, entry in enumerate(given_objects("errors", self.errors, needed)):
             # Under another name a line number would be lost.
             if unknown := [str(name) for name in entry if name not in known]:
-                raise InputError(
-                    f"errors[{position}].{unknown[0]} is no field of an error; there are {', '.join(known)}."
-                )
+                wrong = f"errors[{position}].{unknown[0]}"
+                raise InputError(f"{wrong} is no field of an error; there are {', '.join(known)}.")
             key = tuple(str(entry[name]) for name in self.key_fields)
             names = [name for name in known if name not in self.key_fields and entry.get(name) is not None]
             groups.setdefault(key, (key, []))[1].append({name: entry[name] for name in names})
@@ -521,16 +484,11 @@ class ReportErrorsOperator(ForEachOperator):
         from airflow_provider_feedamp.api.client import not_held
 
         key, errors = item
-        held = self._fetch(hook, key)
+        api = getattr(hook.client, self.noun)
+        held = getattr(api, self.read_with)(*key)
         if self.final_status is not None and held.get("status") == self.final_status:
             return Skipped(f"it is {self.final_status} already")
-        missing = not_held(errors, held.get("errors"))
-        if not missing:
+        if not (missing := not_held(errors, held.get("errors"))):
             return "unchanged"
-        getattr(hook.client, self.noun).report_errors(*key, missing)
+        api.report_errors(*key, missing)
         return "reported"
-
-    def _fetch(self, hook: FeedAmpHook, key: Sequence[str]) -> Mapping[str, Any]:
-        """Read what the errors are about."""
-        held: Mapping[str, Any] = getattr(hook.client, self.noun).get(*key)
-        return held

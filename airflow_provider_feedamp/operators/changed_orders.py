@@ -7,11 +7,12 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_feedamp.assets import outlet_events
 from airflow_provider_feedamp.exceptions import InputError
-from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, given_instant
+from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, flag, given_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How far away the mark of a mapped task's seller is looked for, when the list of sellers has changed.
 _INDEXES_AROUND = 50
+#: Characters that the key of a partition may have in Airflow.
+_LONGEST_PARTITION = 250
 
 
 class FeedAmpChangedOrdersOperator(FeedAmpOperator):
@@ -39,23 +42,29 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
     :param overlap: How far a run reaches back behind the beginning of the one before (templated), as
         timedelta or in seconds; it has to be longer than FeedAMP's lists lag and the clocks differ together.
         Default: five minutes.
+    :param partition_by_seller: Whether the events of the outlets whose scheme is ``feedamp`` are partitions
+        named after the seller, if the seller has changed anything (templated). A DAG that is scheduled on
+        partitions of the asset then runs once for each seller. Needs Airflow 3.3. Default False.
     :return: A list with ``mp_order_number`` and ``status`` of each order, to map tasks over.
     """
 
-    template_fields: Sequence[str] = ("start", "overlap", *FeedAmpOperator.template_fields)
+    template_fields: Sequence[str] = (
+        *("start", "overlap", "partition_by_seller"),
+        *FeedAmpOperator.template_fields,
+    )
 
     def __init__(
         self,
         *,
         start: datetime | str | None = None,
         overlap: timedelta | float | str = timedelta(minutes=5),
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
+        partition_by_seller: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.start = start
         self.overlap = overlap
+        self.partition_by_seller = partition_by_seller
 
     def _perform(self, context: Context) -> list[ChangedOrder]:
         from airflow_provider_feedamp.api.changes import Watermark, poll
@@ -67,19 +76,39 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         overlap = duration("overlap", self.overlap)
         start = given_instant("start", self.start or None)
         hook = self._hook()
+        events = outlet_events(self, context)
+        partitioned = flag("partition_by_seller", self.partition_by_seller)
+        if partitioned:
+            self._check_partitions(events, hook.seller)
         marks = RunMarks(context, (self.feedamp_conn_id, hook.seller))
         before = marks.latest() or Watermark((start or _beginning(context)) - overlap)
         marks.keep(before, None)
         changed, after = poll(hook.client.orders, before, now=datetime.now(UTC), overlap=overlap)
         marks.keep(before, after)
-        log.info(
-            "Seller %r changed %d orders since %s (connection %s)",
-            hook.seller,
-            len(changed),
-            before.at.isoformat(),
-            self.feedamp_conn_id,
-        )
+        told = (hook.seller, len(changed), before.at.isoformat(), self.feedamp_conn_id)
+        log.info("Seller %r changed %d orders since %s (connection %s)", *told)
+        for event in events:
+            event.extra.update(seller=hook.seller, changed=len(changed))
+            if partitioned and changed:
+                event.add_partitions([hook.seller])
         return changed
+
+    def _check_partitions(self, events: list[Any], seller: str) -> None:
+        if not events:
+            raise InputError(
+                f"Task {self.task_id}: partition_by_seller needs an outlet whose URI begins with feedamp://, "
+                'such as outlets=[Asset("feedamp://feedamp_default/changed_orders")].'
+            )
+        if not hasattr(events[0], "add_partitions"):
+            raise InputError(
+                f"Task {self.task_id}: partition_by_seller needs Airflow 3.3 or later: here assets have no "
+                "partitions. Leave it out, and read the seller from the events' extra."
+            )
+        if len(seller) > _LONGEST_PARTITION:
+            raise InputError(
+                f"Task {self.task_id}: a partition is named by at most {_LONGEST_PARTITION} characters, and "
+                f"this seller's name has {len(seller)}. Leave partition_by_seller out for it."
+            )
 
 
 def _beginning(context: Context) -> datetime:
@@ -112,11 +141,17 @@ class RunMarks:
 
     def latest(self) -> Watermark | None:
         """Return the mark to go on from, or None if no run before this one has left any."""
-        for index in self._indexes():
-            marks = [
-                self._mark(kept) for kept in map(self._pulled, [*self._keys.values()], [index] * 2) if kept
-            ]
-            if marks:
+        own = self._ti.map_index
+        # A mapped task's own index first; then those around it.
+        around = [own + step * sign for step in range(1, _INDEXES_AROUND + 1) for sign in (-1, 1)]
+        for index in [own, *(index for index in around if own >= 0 <= index)]:
+            pulled = (
+                self._ti.xcom_pull(
+                    task_ids=self._ti.task_id, key=key, include_prior_dates=True, map_indexes=index
+                )
+                for key in self._keys.values()
+            )
+            if marks := [self._mark(kept) for kept in pulled if kept]:
                 return max(marks, key=lambda mark: mark.at)
         return None
 
@@ -134,12 +169,6 @@ class RunMarks:
         }
         self._ti.xcom_push(key=self._keys[self._dag_run.logical_date is None], value=kept)
 
-    def _pulled(self, key: str, index: int) -> dict[str, Any] | None:
-        kept: dict[str, Any] | None = self._ti.xcom_pull(
-            task_ids=self._ti.task_id, key=key, include_prior_dates=True, map_indexes=index
-        )
-        return kept
-
     def _mark(self, kept: dict[str, Any]) -> Watermark:
         from airflow_provider_feedamp.api.changes import Watermark
 
@@ -152,15 +181,5 @@ class RunMarks:
         if not hasattr(self._ti, "get_task_states"):  # Airflow 2
             instance = self._dag_run.fetch_task_instance(dag_id, run_id, task_id, map_index=map_index)
             return None if instance is None else str(instance.state)
-        states = self._ti.get_task_states(
-            dag_id=dag_id, task_ids=[task_id], run_ids=[run_id], map_index=map_index
-        )
-        return next(iter(states.get(run_id, {}).values()), None)
-
-    def _indexes(self) -> Iterator[int]:
-        """Yield this task's own map index first; then, if it is mapped, those around it."""
-        own = self._ti.map_index
-        yield own
-        if own >= 0:
-            for step in range(1, _INDEXES_AROUND + 1):
-                yield from (index for index in (own - step, own + step) if index >= 0)
+        named = {"dag_id": dag_id, "task_ids": [task_id], "run_ids": [run_id], "map_index": map_index}
+        return next(iter(self._ti.get_task_states(**named).get(run_id, {}).values()), None)

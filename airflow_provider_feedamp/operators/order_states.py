@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.exceptions import InputError
@@ -11,8 +10,6 @@ from airflow_provider_feedamp.operators.base import Failed, ForEachOrderOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from airflow.providers.common.compat.sdk import XComArg
 
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.operators.base import Outcome
@@ -40,24 +37,8 @@ class FeedAmpSetOrderStateOperator(ForEachOrderOperator):
     template_fields: Sequence[str] = ("state", "check_fulfillments", *ForEachOrderOperator.template_fields)
     outcomes = ("set", "unchanged")
 
-    def __init__(
-        self,
-        *,
-        mp_order_numbers: Sequence[str] | XComArg | str,
-        state: str,
-        check_fulfillments: bool | str = True,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            mp_order_numbers=mp_order_numbers,
-            max_failures=max_failures,
-            feedamp_conn_id=feedamp_conn_id,
-            seller=seller,
-            **kwargs,
-        )
+    def __init__(self, *, state: str, check_fulfillments: bool | str = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.state = state
         self.check_fulfillments = check_fulfillments
 
@@ -78,10 +59,10 @@ class FeedAmpSetOrderStateOperator(ForEachOrderOperator):
         if held in _CLOSED or (self.state == "AWAITING_SHIPMENT" and held != "PENDING"):
             return Skipped(f"it is {held} now")
         look = flag("check_fulfillments", self.check_fulfillments) and self.state != "AWAITING_SHIPMENT"
-        if look and (why := _objection(self.state, order, _Done.of(orders.fulfillments(item)))):
+        if look and (why := _objection(self.state, order, _Done(orders.fulfillments(item)))):
             return Skipped(why)
         orders.set_state(item, self.state)
-        if look and self.state == "CANCELLED" and _Done.of(orders.fulfillments(item)).shipped:
+        if look and self.state == "CANCELLED" and _Done(orders.fulfillments(item)).shipped:
             return Failed("the seller shipped while it was being cancelled: it is CANCELLED, and on its way")
         return "set"
 
@@ -108,7 +89,7 @@ class FeedAmpCloseOrdersOperator(ForEachOrderOperator):
             return "unchanged"
         if held == "PENDING":
             return Skipped("it is PENDING: the seller may not fulfil it yet")
-        done = _Done.of(orders.fulfillments(item))
+        done = _Done(orders.fulfillments(item))
         if not done.complete and order.get("is_marketplace_fulfilled") is True:
             return Skipped("the marketplace ships it itself: set its state when that is done")
         if not done.complete:
@@ -119,28 +100,19 @@ class FeedAmpCloseOrdersOperator(ForEachOrderOperator):
         return "shipped" if done.shipped else "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
 class _Done:
-    """What the seller has done with an order."""
+    """What the seller has done with an order; a shipment or a cancellation of the quantity 0 is none."""
 
-    status: str
-    shipped: bool
-    cancelled: bool
-
-    @property
-    def complete(self) -> bool:
-        return self.status == "COMPLETE"
-
-    @classmethod
-    def of(cls, fulfillments: Mapping[str, Any]) -> _Done:
+    def __init__(self, fulfillments: Mapping[str, Any]) -> None:
         lines = [line for line in fulfillments.get("fulfillments") or () if isinstance(line, Mapping)]
-        return cls(str(fulfillments.get("status")), _any(lines, "shipments"), _any(lines, "cancellations"))
 
+        def some(name: str) -> bool:
+            entries = (entry for line in lines for entry in line.get(name) or ())
+            return any(not isinstance(entry, Mapping) or entry.get("quantity") != 0 for entry in entries)
 
-def _any(lines: Sequence[Mapping[str, Any]], name: str) -> bool:
-    """Say whether a line has a shipment or a cancellation; one of the quantity 0 is none."""
-    entries = (entry for line in lines for entry in line.get(name) or ())
-    return any(not isinstance(entry, Mapping) or entry.get("quantity") != 0 for entry in entries)
+        self.status = str(fulfillments.get("status"))
+        self.complete = self.status == "COMPLETE"
+        self.shipped, self.cancelled = some("shipments"), some("cancellations")
 
 
 def _objection(state: str, order: Mapping[str, Any], done: _Done) -> str:

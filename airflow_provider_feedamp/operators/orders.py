@@ -6,6 +6,7 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, limit, rate, whole_number
 
@@ -73,6 +74,8 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
 
     #: Stops the import under way in this process.
     _stop: Stop | None = None
+    #: What was read and written, for OpenLineage.
+    _lineage: tuple[list[str], dict[str, tuple[int, int | None]]] = ([], {})
 
     def __init__(
         self,
@@ -86,11 +89,9 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         validate_only: bool | str = False,
         max_workers: int | str = 16,
         requests_per_second: float | str | None = None,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.orders = orders
         self.source = source
         self.sql_conn_id = sql_conn_id
@@ -105,6 +106,10 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         """Stop the import: no more orders are begun, those under way may still be answered."""
         if self._stop is not None:
             self._stop.request()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the file that was read, the seller's account and the rejects, for OpenLineage."""
+        return operator_lineage(self, *self._lineage)
 
     def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import loggable
@@ -126,7 +131,16 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         kept = (self.rejects or None) if counts.rejected else None
         place = loggable(kept) if kept else None
         log.info("All orders of %s: %s; rejects: %s", source.name, counts, place or "no file")
+        # A query may quote what a person is called by.
+        file = self.source if self.source and not self.sql_conn_id else None
+        written: dict[str, tuple[int, int | None]] = {kept: (counts.rejected, None)} if kept else {}
+        if hook:
+            written[account_uri(self.feedamp_conn_id, hook.seller, "orders")] = (counts.placed, None)
+        self._lineage = [file] if file else [], written
         if max_failures is None or counts.rejected <= max_failures:
+            for event in outlet_events(self, context):
+                whose = {"seller": hook.seller if hook else None, "file": loggable(file) if file else None}
+                event.extra.update(whose, rejects=place, **asdict(counts))
             return asdict(counts) | {"rejects": kept}
         raise TooManyFailuresError(
             f"{counts.rejected_in_words()}, and max_failures is {max_failures} ({counts}). "
@@ -164,24 +178,20 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         from airflow_provider_feedamp.bulk.source import FileInput, ListInput
         from airflow_provider_feedamp.bulk.sql import QueryInput
 
-        allow_empty = flag("allow_empty", self.allow_empty)
+        allow_empty, task = flag("allow_empty", self.allow_empty), f"Task {self.task_id}"
         if (self.orders is None) == (not self.source):
             there = "there is neither" if self.orders is None else "there are both"
-            raise InputError(
-                f"Task {self.task_id}: give exactly one of orders and source; {there} (after rendering)."
-            )
+            raise InputError(f"{task}: give exactly one of orders and source; {there} (after rendering).")
         if not self.source:
             if self.sql_conn_id:
-                raise InputError(
-                    f"Task {self.task_id}: sql_conn_id says that source is a query, and there is no source."
-                )
+                raise InputError(f"{task}: sql_conn_id says that source is a query, and there is no source.")
             return ListInput(self.orders, allow_empty=allow_empty)
         if self.sql_conn_id:
             return QueryInput(self.source, self.sql_conn_id, allow_empty=allow_empty)
         if self.rejects and same_place(self.source, self.rejects):
             raise InputError(
-                f"Task {self.task_id}: source and rejects are the same file, {loggable(self.source)}, which "
-                "would be overwritten while it is read. Name another file for the rejects."
+                f"{task}: source and rejects are the same file, {loggable(self.source)}, which would be "
+                "overwritten while it is read. Name another file for the rejects."
             )
         return FileInput(self.source, allow_empty=allow_empty)
 
@@ -203,9 +213,8 @@ class TaskCheckpoints:
     def load(self) -> Any:
         """Return the checkpoint of an earlier try since the task was last cleared, or None."""
         value = self._store.get(KEY)
-        if isinstance(value, dict) and value.get("max_tries") == self._max_tries:
-            return value
-        return None
+        mine = isinstance(value, dict) and value.get("max_tries") == self._max_tries
+        return value if mine else None
 
     def save(self, value: dict[str, Any]) -> None:
         """Keep a checkpoint for the next try."""
@@ -224,9 +233,8 @@ def checkpoints_of(context: Mapping[str, Any]) -> TaskCheckpoints | None:
         if found is None:
             log.info("All orders are sent, as Airflow keeps no checkpoint for a retry before 3.3; %s", _SAFE)
         elif found.load() is None:
-            log.info(
-                "All orders are sent, as no try since the task was last cleared left a checkpoint; %s", _SAFE
-            )
+            why = "no try since the task was last cleared left a checkpoint"
+            log.info("All orders are sent, as %s; %s", why, _SAFE)
     return found
 
 

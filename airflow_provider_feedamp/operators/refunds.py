@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LISTS = ("refund_status", "mp_order_numbers")
 _CREATED = ("created_after", "created_before")
-_FILTERS = ("mp_order_numbers", *_CREATED)
 
 #: The fields that name a refund, with their checks.
 _NAMES: Mapping[str, Check] = {"mp_order_number": text, "feedamp_refund_id": refund_id}
@@ -56,11 +56,8 @@ class FeedAmpListRefundsOperator(FeedAmpOperator):
         personal data, which is then in the XCom.
     """
 
-    template_fields: Sequence[str] = ("refund_status", *_FILTERS, *FeedAmpOperator.template_fields)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "refund_status": "json",
-        "mp_order_numbers": "json",
-    }
+    template_fields: Sequence[str] = (*_LISTS, *_CREATED, *FeedAmpOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
 
     def __init__(
         self,
@@ -69,18 +66,16 @@ class FeedAmpListRefundsOperator(FeedAmpOperator):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.refund_status = refund_status
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
         self.created_before = created_before
 
     def _perform(self, context: Context) -> list[dict[str, Any]]:
-        filters = given_filters(self, ("refund_status", "mp_order_numbers"), _CREATED)
+        filters = given_filters(self, _LISTS, _CREATED)
         hook = self._hook()
         refunds = [dict(refund) for refund in hook.client.refunds.list(**filters)]
         log.info("%d refunds of seller %r", len(refunds), hook.seller)
@@ -105,19 +100,16 @@ class FeedAmpProcessRefundsOperator(ForEachOperator):
     has noted it: give the payment provider ``refund["feedamp_refund_id"]`` as idempotency key. Let only one
     run of the DAG be active (``max_active_runs=1``).
 
-    Further parameters: ``max_failures``, ``feedamp_conn_id`` and ``seller``, see :class:`.ForEachOperator`.
+    Further parameters: ``mp_order_numbers``, ``created_after`` and ``created_before``, see
+    :class:`.FeedAmpListRefundsOperator`; ``max_failures``, ``feedamp_conn_id`` and ``seller``, see
+    :class:`.ForEachOperator`.
 
     :param process: Pays one refund.
-    :param mp_order_numbers: Only refunds of these orders: a list, the output of another task, or the text of
-        a JSON array (templated). Default: of any order.
-    :param created_after: Only refunds created at or after this instant, with a zone, also in ISO 8601
-        (templated).
-    :param created_before: Only refunds created at or before this instant, likewise (templated).
     :return: ``completed``, ``reported``, and the reasons by ``{order number}/{refund id}``: ``skipped`` and
         ``failed``.
     """
 
-    template_fields: Sequence[str] = (*_FILTERS, *ForEachOperator.template_fields)
+    template_fields: Sequence[str] = ("mp_order_numbers", *_CREATED, *ForEachOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
     noun = "refunds"
     outcomes = ("completed", "reported")
@@ -129,12 +121,9 @@ class FeedAmpProcessRefundsOperator(ForEachOperator):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.process = process
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
@@ -142,9 +131,8 @@ class FeedAmpProcessRefundsOperator(ForEachOperator):
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
         if not callable(self.process):
-            raise InputError(
-                f"process must be a function that takes a refund, not {type(self.process).__name__}."
-            )
+            kind = type(self.process).__name__
+            raise InputError(f"process must be a function that takes a refund, not {kind}.")
         # All of them first: what is done to one could shift the pages of the others.
         filters = given_filters(self, ("mp_order_numbers",), _CREATED)
         return _keys(hook.client.refunds.list(refund_status=["CREATED"], **filters))
@@ -195,15 +183,9 @@ class FeedAmpCompleteRefundsOperator(ForEachOperator):
     outcomes = ("completed", "unchanged")
 
     def __init__(
-        self,
-        *,
-        refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
+        self, *, refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
     ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.refunds = refunds
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LISTS = ("return_status", "mp_order_numbers")
+_REQUESTED = ("requested_after", "requested_before")
 _AMOUNTS = ("status", "rma", "merchant_refund_lines", "errors")
 _LISTED = ("mp_order_number", "mp_return_number", "status", "request_date", "respond_date")
 
@@ -54,17 +56,8 @@ class FeedAmpListReturnsOperator(FeedAmpOperator):
         each. Address and e-mail are left out, so that they are not in the XCom.
     """
 
-    template_fields: Sequence[str] = (
-        "return_status",
-        "mp_order_numbers",
-        "requested_after",
-        "requested_before",
-        *FeedAmpOperator.template_fields,
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "return_status": "json",
-        "mp_order_numbers": "json",
-    }
+    template_fields: Sequence[str] = (*_LISTS, *_REQUESTED, *FeedAmpOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
 
     def __init__(
         self,
@@ -73,19 +66,16 @@ class FeedAmpListReturnsOperator(FeedAmpOperator):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         requested_after: datetime | str | None = None,
         requested_before: datetime | str | None = None,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.return_status = return_status
         self.mp_order_numbers = mp_order_numbers
         self.requested_after = requested_after
         self.requested_before = requested_before
 
     def _perform(self, context: Context) -> list[dict[str, Any]]:
-        instants = ("requested_after", "requested_before")
-        filters = given_filters(self, ("return_status", "mp_order_numbers"), instants)
+        filters = given_filters(self, _LISTS, _REQUESTED)
         status, numbers = filters["return_status"], filters["mp_order_numbers"]
         hook = self._hook()
         returns = [
@@ -106,15 +96,9 @@ class _ReturnsBase(ForEachOperator):
     noun = "returns"
 
     def __init__(
-        self,
-        *,
-        returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str,
-        max_failures: int | str | None = 0,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        **kwargs: Any,
+        self, *, returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
     ) -> None:
-        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.returns = returns
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
@@ -216,6 +200,4 @@ class FeedAmpReportReturnErrorsOperator(ReportErrorsOperator):
     noun = "returns"
     key_fields: ClassVar[Mapping[str, Check]] = _NAMES
     final_status = "COMPLETED"
-
-    def _fetch(self, hook: FeedAmpHook, key: Sequence[str]) -> Mapping[str, Any]:
-        return hook.client.returns.refunds(*key)
+    read_with = "refunds"

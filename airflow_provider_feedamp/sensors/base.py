@@ -111,7 +111,12 @@ class FeedAmpPollingSensor(BaseSensorOperator):
         from airflow_provider_feedamp.api.conditions import plain
         from airflow_provider_feedamp.triggers.polling import FeedAmpPollingTrigger
 
-        timeout = self._time_left(context)
+        timeout = timedelta(seconds=self.timeout)
+        if self.execution_timeout is not None:
+            # Airflow 3 lets execution_timeout rest while a task is deferred.
+            started = getattr(context.get("ti"), "start_date", None) or datetime.now(UTC)
+            left = self.execution_timeout - (datetime.now(UTC) - started)
+            timeout = max(timedelta(0), min(timeout, left))
         trigger = FeedAmpPollingTrigger(
             condition=type(self._condition).__name__,
             arguments=plain(self._condition),
@@ -121,15 +126,6 @@ class FeedAmpPollingSensor(BaseSensorOperator):
             poll_interval=self.poke_interval,
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout + _BACKSTOP)
-
-    def _time_left(self, context: Context) -> timedelta:
-        """Return the lesser of both times: Airflow 3 lets execution_timeout rest while a task is deferred."""
-        timeout = timedelta(seconds=self.timeout)
-        if self.execution_timeout is None:
-            return timeout
-        started = getattr(context.get("ti"), "start_date", None) or datetime.now(UTC)
-        left = self.execution_timeout - (datetime.now(UTC) - started)
-        return max(timedelta(0), min(timeout, left))
 
     @cached_property
     def _client(self) -> FeedAmpClient:

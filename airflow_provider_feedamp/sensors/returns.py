@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_provider_feedamp.operators.base import flag, given_objects, text
 from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
@@ -36,9 +34,7 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
     """
 
     template_fields: Sequence[str] = (
-        "returns",
-        "status",
-        "respond_date_is_deadline",
+        *("returns", "status", "respond_date_is_deadline"),
         *FeedAmpPollingSensor.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"returns": "json"}
@@ -49,12 +45,9 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         returns: list[dict[str, str]] | XComArg | str,
         status: str = "REFUNDED",
         respond_date_is_deadline: bool | str = True,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, deferrable=deferrable, **kwargs)
+        super().__init__(**kwargs)
         self.returns = returns
         self.status = status
         self.respond_date_is_deadline = respond_date_is_deadline

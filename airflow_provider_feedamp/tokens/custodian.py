@@ -51,6 +51,8 @@ class TokenCustodian:
     :param windows: When a token is renewed.
     :param lock_wait: Seconds to wait while another worker renews the token.
     :param on_secret: Called with every token as soon as it is safely stored, to mask it.
+    :param on_event: Called with a word and an outcome when no lease is held: ``renewed`` with ``ok`` or the
+        error's class, ``waited`` for another worker, ``adopted`` another worker's token. It must not raise.
     :param now: Wall clock, epoch seconds.
     :param sleep: Waits between tries.
     """
@@ -62,6 +64,7 @@ class TokenCustodian:
     windows: Windows = field(default_factory=Windows)
     lock_wait: float = 90.0
     on_secret: Callable[[str], None] = lambda secret: None
+    on_event: Callable[[str, str], None] = lambda event, outcome: None
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     # The slot and token that were fresh when last looked at, and until when; at most one.
@@ -195,12 +198,15 @@ class TokenCustodian:
             if slot.failure is not None and slot.failure[0] >= asked_at:
                 raise copy(slot.failure[1])  # whoever waited for a renewal shares how it failed
             try:
-                return self._renew_alone(slot, usable, wait, shield)
+                token = self._renew_alone(slot, usable, wait, shield)
             except TokenBusyError:
                 raise
             except FeedAmpError as error:
                 slot.failure = (time.monotonic(), copy(error))  # a traceback would hold on to tokens
+                self.on_event("renewed", type(error).__name__)
                 raise
+            self.on_event("renewed" if token.renewed else "adopted", "ok")
+            return token
 
         began, waited, pause = time.monotonic(), 0.0, 1.0
         while True:
@@ -246,6 +252,8 @@ class TokenCustodian:
                 finally:
                     shield.up = True  # the lock is left undisturbed
         except TokenBusyError:
+            if wait:
+                self.on_event("waited", "ok" if adopted else TokenBusyError.__name__)
             if adopted:
                 return adopted[-1]
             raise

@@ -16,6 +16,10 @@ from airflow_provider_feedamp.exceptions import TokenRecordError
 #: Version of the stored form. A reader refuses a newer one instead of guessing.
 FORMAT = 1
 
+#: Days that FeedAMP's refresh tokens live.
+YEAR = 365
+_DAY = 86400.0
+
 #: How many connection tokens a record remembers as known; a person replaces one a year.
 _SEEDS_KEPT = 16
 
@@ -169,6 +173,13 @@ class TokenRecord:
             generation=self.generation,
             renewed=renewed,
         )
+
+    def days_left(self, now: float) -> float | None:
+        """Return the days to the end of the refresh token's year, below 0 after it; None without a token.
+
+        :param now: Epoch seconds.
+        """
+        return YEAR - max(0.0, now - self.issued_at) / _DAY if self.refresh_token and self.issued_at else None
 
     def changed(self, **fields: Any) -> Self:
         """Return a copy with some fields changed."""

@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
 from airflow_provider_feedamp.bulk.paths import loggable
 from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, given_instant, given_texts, nothing
@@ -43,7 +44,8 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
     fails or is stopped leaves nothing of it, and one that is repeated replaces it. It holds personal data; a
     local one can be read by its owner only. Without anything to write it is empty.
 
-    A filter that is not given, or renders to nothing or ``None``, is not applied.
+    A filter that is not given, or renders to nothing or ``None``, is not applied. Further parameters:
+    ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
 
     :param resource: ``orders``, ``fulfillments`` (one line per order: its number and what the seller did),
         ``refunds`` or ``returns`` (templated).
@@ -66,8 +68,6 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
     :param requested_after: Returns: only those asked for at or after this instant (templated). FeedAMP may
         ignore this and the next filter: their names are not documented.
     :param requested_before: Returns: only those asked for at or before this instant (templated).
-    :param feedamp_conn_id: The FeedAMP connection (templated). Default ``feedamp_default``.
-    :param seller: The seller whose account is read (templated). Default: the connection's.
     :return: What was written: ``destination``, ``resource``, ``count`` of lines and ``bytes``.
     """
 
@@ -75,6 +75,8 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(_LISTS, "json")
     #: The export under way in this process, to request its stop.
     _stop: Stop | None = None
+    #: What was read and written, for OpenLineage.
+    _lineage: tuple[list[str], dict[str, tuple[int, int | None]]] = ([], {})
 
     def __init__(
         self,
@@ -92,11 +94,9 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         return_status: Sequence[str] | XComArg | str | None = None,
         requested_after: datetime | str | None = None,
         requested_before: datetime | str | None = None,
-        feedamp_conn_id: str = "feedamp_default",
-        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
+        super().__init__(**kwargs)
         self.resource = resource
         self.destination = destination
         self.mp_order_numbers = mp_order_numbers
@@ -116,7 +116,12 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         if self._stop is not None:
             self._stop.request()
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the seller's account that was read and the file that was written, for OpenLineage."""
+        return operator_lineage(self, *self._lineage)
+
     def _perform(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_feedamp.bulk.source import digest
         from airflow_provider_feedamp.bulk.threads import Stop
 
         filters = self._filters()
@@ -124,7 +129,11 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         entries = _entries(hook.client, self.resource, filters)
         origin = f"{self.resource} of seller {hook.seller!r} (connection {self.feedamp_conn_id})"
         log.info("Writing the %s to %s", origin, loggable(self.destination))
-        owner, again = _owner(context)
+        # What names this task of this run in a file's name, and whether this is a new try of it.
+        owner, again, ti = "", False, context.get("ti")
+        if ti is not None:
+            owner = digest(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)[:16]
+            again = ti.try_number > 1
         self._stop = stop = Stop()
         try:
             with ndjson_file(self.destination, owner=owner, again=again) as file:
@@ -132,12 +141,12 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         finally:
             self._stop = None
         log.info("Wrote %d %s, %d bytes", file.count, self.resource, file.bytes)
-        return {
-            "destination": self.destination,
-            "resource": self.resource,
-            "count": file.count,
-            "bytes": file.bytes,
-        }
+        account = account_uri(self.feedamp_conn_id, hook.seller, self.resource)
+        self._lineage = [account], {self.destination: (file.count, file.bytes)}
+        written = {"resource": self.resource, "count": file.count, "bytes": file.bytes}
+        for event in outlet_events(self, context):
+            event.extra.update(written, seller=hook.seller, file=loggable(self.destination))
+        return {"destination": self.destination, **written}
 
     def _fill(self, file: NdjsonFile, entries: Iterator[Mapping[str, Any]], stop: Stop) -> None:
         """Write the entries, in a thread: one call of FeedAMP may last longer than Airflow waits."""
@@ -181,16 +190,6 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
             read = given_texts if name in _LISTS else flag if name == "has_errors" else given_instant
             given[name] = read(name, value)
         return given
-
-
-def _owner(context: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return what names this task of this run in a file's name, and whether this is a new try of it."""
-    from airflow_provider_feedamp.bulk.source import digest
-
-    ti = context.get("ti")
-    if ti is None:
-        return "", False
-    return digest(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)[:16], ti.try_number > 1
 
 
 def _entries(client: FeedAmpClient, resource: str, filters: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

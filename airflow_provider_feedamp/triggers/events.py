@@ -96,36 +96,33 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
             # A mark that is kept before Airflow has the events would lose them if it ends here.
             taken = min(_TAKEN, interval) if entries else 0.0
             await pause(taken)
-            await self._keep(mark)
+            if store := self._store():
+                with suppress(ValueError):  # as in _kept
+                    await store.aset(_KEPT_AS, mark.to_json())
             wait = interval
             await pause(interval - taken)
 
     def _poll(self, mark: Watermark) -> Found:
+        from airflow_provider_feedamp.api.changes import activity
         from airflow_provider_feedamp.bulk.progress import watch_failing
 
-        failing = True
+        tags = {"connection": self.feedamp_conn_id, "seller": self.seller or "", "resource": self.resource}
+        failing, now = True, datetime.now(UTC)
         try:
-            found = self._ask(mark)
+            if self.resource == "authorization":
+                found = self._authorization(mark, now)
+            else:
+                found = activity(client_for(self._key), self.resource, mark, now=now)
             failing = False
         except FeedAmpError as error:
             forget_variables(error)
             raise
         finally:
-            watch_failing(
-                failing, connection=self.feedamp_conn_id, seller=self.seller or "", resource=self.resource
-            )
+            watch_failing(failing, **tags)
         if self._must_authorize:
             self._must_authorize = False
             log.info("Seller %r is authorised, and the %s are watched again", self.seller, self.resource)
         return found
-
-    def _ask(self, mark: Watermark) -> Found:
-        from airflow_provider_feedamp.api.changes import activity
-
-        now = datetime.now(UTC)
-        if self.resource != "authorization":
-            return activity(client_for(self._key), self.resource, mark, now=now)
-        return self._authorization(mark, now)
 
     def _authorization(self, mark: Watermark, now: datetime) -> Found:
         """Return one entry when a person has to authorise the seller, and none again until that is done."""
@@ -165,12 +162,6 @@ class FeedAmpActivityTrigger(BaseEventTrigger):
         except (InputError, ValueError) as error:  # ValueError: two assets share this trigger
             log.warning("Beginning %.0f s ago: %s", look_back, error)
         return Watermark(datetime.now(UTC) - timedelta(seconds=look_back))
-
-    async def _keep(self, mark: Watermark) -> None:
-        store = self._store()
-        if store:
-            with suppress(ValueError):
-                await store.aset(_KEPT_AS, mark.to_json())
 
     @property
     def _key(self) -> tuple[str, str | None]:

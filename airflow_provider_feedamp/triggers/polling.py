@@ -15,7 +15,6 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -139,20 +138,21 @@ class FeedAmpPollingTrigger(BaseTrigger):
 
     async def _poll(self, condition: Condition) -> list[Any] | None:
         """Ask once; a poll that takes far longer than there is time counts as one that found nothing."""
+
+        def ask() -> list[Any] | None:
+            try:
+                return condition.met(client_for(self._key))
+            except FeedAmpError as error:
+                forget_variables(error)
+                raise
+
         try:
             async with asyncio.timeout(max(0.0, self._left()) + GRACE) as limit:
-                return await in_thread(self._key, lambda: self._ask(condition))
+                return await in_thread(self._key, ask)
         except TimeoutError:
             if not limit.expired():
                 raise
             return None
-
-    def _ask(self, condition: Condition) -> list[Any] | None:
-        try:
-            return condition.met(client_for(self._key))
-        except FeedAmpError as error:
-            forget_variables(error)
-            raise
 
     def _left(self) -> float:
         return (datetime.fromisoformat(self.deadline) - datetime.now(UTC)).total_seconds()
@@ -207,7 +207,8 @@ async def in_thread(key: Key, work: Callable[[], T]) -> T:
     seats = _seats.setdefault(asyncio.get_running_loop(), {})
     async with seats.setdefault(key, asyncio.Semaphore(THREADS_PER_SELLER)):
         call = asyncio.ensure_future(sync_to_async(work, thread_sensitive=False, executor=_executor)())
-        call.add_done_callback(_forget)
+        # Its outcome is taken, though nobody may wait for it any more.
+        call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(call)
 
 
@@ -299,9 +300,3 @@ def forget_client(key: Key) -> None:
     """Have the connection read anew the next time: it may be what was wrong."""
     with _guard:
         _clients.pop(key, None)
-
-
-def _forget(call: asyncio.Future[Any]) -> None:
-    """Take the outcome of a call that nobody waits for any more."""
-    with suppress(asyncio.CancelledError):
-        call.exception()

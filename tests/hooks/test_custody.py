@@ -6,26 +6,35 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Stats
 from cryptography.fernet import Fernet
 
-from airflow_provider_feedamp.exceptions import ConfigurationError
+from airflow_provider_feedamp.exceptions import (
+    ConfigurationError,
+    ReauthorizationRequiredError,
+    TokenBusyError,
+)
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
-from airflow_provider_feedamp.tokens.cache import Windows
+from airflow_provider_feedamp.tokens.cache import CACHE, Windows
 from airflow_provider_feedamp.tokens.store import MemoryStore, TokenStore
 from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.house import ROOT
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
     from airflow_provider_feedamp.tokens.store import Lease
     from tests.hooks.conftest import SetConnection
 
@@ -304,3 +313,78 @@ def test_the_encryption_key_comes_from_where_airflow_takes_secrets(
 
     assert done.returncode == 0, done.stderr
     assert Fernet(KEY).decrypt(done.stdout.splitlines()[-1]) == b"record"
+
+
+# Metrics of renewals
+
+
+@pytest.fixture
+def counted(
+    sandbox: RunningSandbox, configure: Configure, set_connection: SetConnection
+) -> Iterator[list[tuple[str, str]]]:
+    """Return what is counted for acme: the counter and the outcome."""
+    configure(token_store="memory", lock_wait="0.5")
+    set_connection(sandbox.connection("acme"))
+    told: list[tuple[str, str]] = []
+
+    def incr(name: str, count: int = 1, rate: float = 1, *, tags: dict[str, str]) -> None:
+        whose = {"connection": "feedamp_default", "seller": "acme"}
+        assert tags == whose | {"outcome": tags["outcome"]}
+        told.append((name, tags["outcome"]))
+
+    with patch.object(Stats, "incr", incr):
+        yield told
+
+
+def test_renewals_and_tokens_of_other_workers_are_counted(
+    counted: list[tuple[str, str]], sandbox: RunningSandbox
+) -> None:
+    FeedAmpHook().get_access_token()
+    FeedAmpHook().get_access_token()  # from this process: nothing to count
+    CACHE.clear()  # as in another worker
+    FeedAmpHook().get_access_token()
+    sandbox.control.revoke("acme")
+    with pytest.raises(ReauthorizationRequiredError):
+        FeedAmpHook().get_access_token(timedelta(hours=2))
+
+    assert counted == [
+        ("feedamp.tokens.renewed", "ok"),
+        ("feedamp.tokens.adopted", "ok"),
+        ("feedamp.tokens.renewed", "ReauthorizationRequiredError"),
+    ]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_wait_for_another_worker_is_counted_with_how_it_ended(
+    counted: list[tuple[str, str]], comes: bool
+) -> None:
+    FeedAmpHook().get_access_token()
+    del counted[:]
+    waiting = custodian()
+    good = waiting.record()
+    assert good is not None
+    store().write(good.changed(access_token=None), expected=good.revision)
+    CACHE.clear()
+    looks = 0
+    read = MemoryStore.read
+
+    def other_worker(self: MemoryStore, key: TokenKey) -> TokenRecord | None:
+        nonlocal looks
+        looks += 1
+        found = read(self, key)
+        return found.changed(access_token="newer") if found and comes and looks > 1 else found
+
+    with (
+        patch.object(MemoryStore, "read", other_worker),
+        store().lock(waiting.key, wait=0, stop=threading.Event()),
+        nullcontext() if comes else pytest.raises(TokenBusyError),
+    ):
+        FeedAmpHook().get_access_token()
+
+    ended = [("feedamp.tokens.waited", "ok"), ("feedamp.tokens.adopted", "ok")]
+    assert counted == (ended if comes else [("feedamp.tokens.waited", "TokenBusyError")])
+
+
+def test_metrics_that_fail_cost_no_token(counted: list[tuple[str, str]]) -> None:
+    with patch.object(Stats, "incr", side_effect=OSError):
+        assert FeedAmpHook().get_access_token()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+E = TypeVar("E", bound=Exception)
 
 CUSTOMER = "Jane Secretname"
 
@@ -74,6 +81,32 @@ def calls(sandbox: RunningSandbox) -> dict[str, int]:
     """Return how often each operation was called."""
     counts: dict[str, int] = sandbox.control.counters()["calls"]
     return counts
+
+
+def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
+    """Return what a task is given, as the signatures of its class and of our classes above it name it."""
+    ours = [
+        each for each in reversed(kind.__mro__) if each.__module__.startswith("airflow_provider_feedamp.")
+    ]
+    found = [inspect.signature(each.__init__).parameters for each in ours]  # type: ignore[misc]
+    names = {name: parameter for each in found for name, parameter in each.items()}
+    return {name: each for name, each in names.items() if name not in ("self", "kwargs")}
+
+
+@contextmanager
+def for_good(kind: type[E], match: str | None = None) -> Iterator[pytest.ExceptionInfo[E]]:
+    """Expect an error of ours that Airflow does not retry."""
+    with pytest.raises(kind, match=match) as caught:
+        yield caught
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@contextmanager
+def to_be_retried(kind: type[E], match: str | None = None) -> Iterator[pytest.ExceptionInfo[E]]:
+    """Expect an error of ours that is left to Airflow's retries."""
+    with pytest.raises(kind, match=match) as caught:
+        yield caught
+    assert not isinstance(caught.value, AirflowFailException)
 
 
 def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:

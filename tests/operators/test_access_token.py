@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, Stats
 
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     InputError,
     ReauthorizationRequiredError,
     TokenNotRenewedError,
+    TokenStoreError,
 )
+from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
 from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
 from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.airflow_runs import PATIENCE, AirflowHome, TaskEnd, make_airflow
+from tests.operators.support import for_good, to_be_retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +74,6 @@ def test_run_again_it_leaves_a_good_token_alone(feedamp: RunningSandbox) -> None
 
 
 def test_it_acts_for_the_seller_that_it_is_given(feedamp: RunningSandbox) -> None:
-    from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-
     FeedAmpHook(seller="globex").exchange_code(feedamp.control.authorize("globex"))
 
     assert run(seller="globex")["seller"] == "globex"
@@ -100,18 +105,15 @@ def test_a_min_ttl_that_the_token_has_not_left_renews_it(feedamp: RunningSandbox
 def test_a_min_ttl_that_is_no_duration_is_refused_before_anything_is_sent(
     feedamp: RunningSandbox, min_ttl: Any
 ) -> None:
-    with pytest.raises(InputError, match=r"^min_ttl is .*timedelta, or seconds") as caught:
+    with for_good(InputError, match=r"^min_ttl is .*timedelta, or seconds"):
         run(min_ttl=min_ttl)
 
-    assert isinstance(caught.value, AirflowFailException)
     assert posts(feedamp) == 0
 
 
 def test_a_min_ttl_longer_than_a_tokens_life_is_refused(feedamp: RunningSandbox) -> None:
-    with pytest.raises(InputError, match="min_ttl of 7200 s") as caught:
+    with for_good(InputError, match="min_ttl of 7200 s"):
         run(min_ttl=7200)
-
-    assert isinstance(caught.value, AirflowFailException)
 
 
 def test_a_timedelta_survives_rendering() -> None:
@@ -136,10 +138,8 @@ def test_it_maps_over_sellers() -> None:
 
 
 def test_a_connection_that_is_not_there_fails_the_task_for_good() -> None:
-    with pytest.raises(ConfigurationError, match="'no_such_connection'") as caught:
+    with for_good(ConfigurationError, match="'no_such_connection'"):
         run(feedamp_conn_id="no_such_connection")
-
-    assert isinstance(caught.value, AirflowFailException)
 
 
 @pytest.mark.parametrize("seller", ["", " "])
@@ -155,10 +155,8 @@ def test_a_template_that_renders_to_nothing_is_not_the_default_seller(
 def test_a_refused_refresh_token_fails_the_task_for_good(feedamp: RunningSandbox) -> None:
     feedamp.control.revoke("acme")
 
-    with pytest.raises(ReauthorizationRequiredError, match="'acme'") as caught:
+    with for_good(ReauthorizationRequiredError, match="'acme'"):
         run()
-
-    assert isinstance(caught.value, AirflowFailException)
 
 
 def test_a_token_endpoint_that_asks_for_more_time_than_a_task_waits_is_left_to_retries(
@@ -166,12 +164,61 @@ def test_a_token_endpoint_that_asks_for_more_time_than_a_task_waits_is_left_to_r
 ) -> None:
     feedamp.control.fault("http_error", on="token", status=503, wait=300)
 
-    with pytest.raises(TokenNotRenewedError) as caught:
+    with to_be_retried(TokenNotRenewedError) as caught:
         run()
 
-    assert not isinstance(caught.value, AirflowFailException)
     assert caught.value.retry_after == 300
     assert run()["renewed"]
+
+
+# The end of a refresh token's year
+
+
+def age(days: float) -> None:
+    """Let the refresh token of acme have come so many days ago."""
+    custodian = custodian_of(FeedAmpHook().config, "acme")
+    record = custodian.record()
+    assert record is not None
+    aged = record.changed(issued_at=time.time() - days * 86400)
+    custodian.store.write(aged, expected=record.revision)
+
+
+@pytest.mark.parametrize(
+    ("days", "left", "warns"),
+    [(334.99, 30, False), (335.01, 29, True), (364.5, 0, True), (366.5, -2, True)],
+)
+def test_it_warns_from_thirty_days_before_the_refresh_tokens_year_ends(
+    feedamp: RunningSandbox, caplog: pytest.LogCaptureFixture, days: float, left: int, warns: bool
+) -> None:
+    run()
+    age(days)
+
+    with patch.object(Stats, "gauge") as gauge:
+        run()
+
+    tags = {"connection": "feedamp_default", "seller": "acme"}
+    gauge.assert_called_once_with("feedamp.seller.days_left", left, tags=tags)
+    warning = (
+        f"The refresh token of seller 'acme' (connection feedamp_default) has {left} days left of its year. "
+        "Let the seller agree again in a browser: run `feedamp sellers authorize` for 'acme'."
+    )
+    ours = [each for each in caplog.records if each.name.startswith("airflow_provider_feedamp")]
+    found = [each.getMessage() for each in ours if each.levelno == logging.WARNING]
+    assert found == ([warning] if warns else [])
+
+
+def test_a_store_that_cannot_say_how_old_it_is_fails_no_task(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run()
+
+    def away(*_: object) -> None:
+        raise TokenStoreError("the store is away")
+
+    monkeypatch.setattr(MemoryStore, "read", away)
+
+    assert not run()["renewed"]  # this process has the token
+    assert "How old the refresh token of seller 'acme' is could not be read: the store is away" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_feedamp.exceptions import ApiError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.operators.changed_orders import FeedAmpChangedOrdersOperator
-from tests.operators.support import CUSTOMER, order
+from tests.lineage import airflow_outlet_events
+from tests.operators.support import CUSTOMER, for_good, order
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
@@ -40,6 +41,7 @@ class Run:
     map_index: int = -1
     states: dict[int, str] = field(default_factory=dict)
     xcom: dict[tuple[int, str], tuple[int, Any]] = field(default_factory=dict)
+    outlet_events: Any = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.history.pushes += 1
@@ -72,6 +74,7 @@ class Run:
         self.states[map_index] = "running"
         interval = {} if self.logical_date is None else {"data_interval_start": self.logical_date}
         context: Any = {"ti": self, "dag_run": SimpleNamespace(**vars(self)), **interval}
+        context["outlet_events"] = self.outlet_events = airflow_outlet_events()
         self.states[map_index] = "failed"
         orders = FeedAmpChangedOrdersOperator(task_id=self.task_id, **arguments).execute(context)
         self.states[map_index] = "success"
@@ -268,6 +271,68 @@ def test_a_task_whose_seller_changes_per_run_goes_on_for_each(
     assert returned == [["A1"], ["G1"], [], []]
 
 
+# What the event of an outlet has
+
+PARTITIONS = hasattr(airflow_outlet_events()[Asset("feedamp://x")], "add_partitions")
+OUTLETS = [Asset("feedamp://feedamp_default/changes"), Asset("s3://lake/changes")]
+
+
+def test_the_event_says_how_many_orders_of_whom_have_changed(seller: Seller, now: datetime) -> None:
+    run = Runs().dated(now)
+    seller.ship("A1")
+    run.returns(outlets=OUTLETS)
+
+    ours, other = (run.outlet_events[each] for each in OUTLETS)
+    assert (ours.extra, other.extra) == ({"seller": "acme", "changed": 1}, {})
+    assert not getattr(ours, "partition_keys", set())
+
+
+@pytest.mark.skipif(not PARTITIONS, reason="assets have partitions from Airflow 3.3 on")
+def test_a_seller_who_has_changed_something_is_a_partition_of_the_event(
+    seller: Seller, now: datetime
+) -> None:
+    runs, keys = Runs(), []
+    for hours, number in enumerate(["A1", None, "A2"]):
+        if number:
+            seller.ship(number)
+        run = runs.dated(now + hours * HOUR)
+        run.returns(outlets=OUTLETS, partition_by_seller="True")
+        keys.append([run.outlet_events[each].partition_keys for each in OUTLETS])
+
+    assert keys == [[{"acme"}, set()], [set(), set()], [{"acme"}, set()]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        ({}, "needs an outlet whose URI begins with feedamp://"),
+        ({"outlets": OUTLETS[1:]}, "needs an outlet whose URI begins with feedamp://"),
+        (
+            {"outlets": OUTLETS, "seller": "x" * 251},
+            "at most 250 characters.*has 251" if PARTITIONS else "Airflow 3.3",
+        ),
+        ({"outlets": OUTLETS, "partition_by_seller": "perhaps"}, "partition_by_seller must be True or False"),
+    ],
+)
+def test_partitions_that_cannot_be_are_refused_before_anything_is_sent(
+    feedamp: RunningSandbox, arguments: dict[str, Any], wrong: str
+) -> None:
+    with for_good(InputError, match=wrong):
+        Runs().dated(START).returns(**{"partition_by_seller": True} | arguments)
+
+    assert feedamp.control.counters()["token_posts"] == 0
+
+
+def test_an_airflow_without_partitions_is_named(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = SimpleNamespace(extra={})
+    monkeypatch.setattr("airflow_provider_feedamp.operators.changed_orders.outlet_events", lambda *_: [event])
+
+    with pytest.raises(InputError, match=r"needs Airflow 3\.3 or later"):
+        Runs().dated(START).returns(outlets=OUTLETS, partition_by_seller=True)
+
+
 # Where the first run begins
 
 
@@ -323,10 +388,9 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(
         "^start must be a datetime with a time zone|^overlap is .* seconds of 0 or more|leave do_xcom_push on"
     )
 
-    with pytest.raises(InputError, match=wrong) as caught:
+    with for_good(InputError, match=wrong):
         Runs().dated(START).returns(**arguments)
 
-    assert isinstance(caught.value, AirflowFailException)
     assert feedamp.control.counters()["token_posts"] == 0
 
 

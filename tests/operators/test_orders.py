@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
@@ -28,13 +28,18 @@ from airflow_provider_feedamp.operators.orders import (
     checkpoints_of,
     metric_tags,
 )
-from tests.operators.support import lines, order, without_retries
+from tests.lineage import airflow_outlet_events, lineage_of
+from tests.operators.support import for_good, lines, order, to_be_retried, without_retries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+
+
+ACCOUNT = "feedamp://feedamp_default/acme/orders"
+OUTLET = Asset("feedamp://feedamp_default/acme/orders/placed")
 
 
 def run(**arguments: Any) -> Any:
@@ -135,10 +140,9 @@ def test_more_rejects_than_allowed_fail_the_task_for_good_when_all_are_done(
 ) -> None:
     orders = [order("A", currency="?"), order("B", currency="?"), order("C")]
 
-    with pytest.raises(TooManyFailuresError) as error:
+    with for_good(TooManyFailuresError) as error:
         run(orders=orders, rejects=str(rejects), max_failures=1)
 
-    assert isinstance(error.value, AirflowFailException)
     assert "2 of 3 orders were rejected, and max_failures is 1" in str(error.value)
     assert "placed 1" in str(error.value)
     assert str(rejects) in str(error.value)
@@ -179,9 +183,8 @@ def test_what_cannot_work_is_refused_for_good_before_anything_is_sent(
 ) -> None:
     orders = {} if "neither" in wrong else {"orders": [order("A")]}
 
-    with pytest.raises(InputError, match=wrong) as error:
+    with for_good(InputError, match=wrong):
         run(**orders | arguments)
-    assert isinstance(error.value, AirflowFailException)
     assert numbers(feedamp) == []
 
 
@@ -229,10 +232,9 @@ def test_a_cut_off_source_fails_for_good_with_what_stands_before_placed_and_acco
     path = tmp_path / "orders.json"
     path.write_bytes(json.dumps([order("A"), order("B", currency="?"), order("C")]).encode()[:-20])
 
-    with pytest.raises(InputError, match="after element 2") as error:
+    with for_good(InputError, match="after element 2"):
         run(source=str(path), rejects=str(rejects))
 
-    assert isinstance(error.value, AirflowFailException)
     assert numbers(feedamp) == ["A"]
     assert [json.loads(line)["line"] for line in rejects.read_bytes().splitlines()] == [2]
 
@@ -259,9 +261,8 @@ def test_a_failing_feedamp_fails_the_task_so_that_airflow_tries_again(
     without_retries(monkeypatch)
     feedamp.control.fault("http_error", on="data", status=503, times=50)
 
-    with pytest.raises(ServerError) as error:
+    with to_be_retried(ServerError):
         run(orders=[order("A")])
-    assert not isinstance(error.value, AirflowFailException)
 
 
 def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_again(
@@ -274,9 +275,8 @@ def test_a_rejects_file_that_breaks_off_fails_the_task_so_that_airflow_tries_aga
 
     monkeypatch.setattr("airflow_provider_feedamp.bulk.rejects._private", full)
 
-    with pytest.raises(RejectsFileError, match=r"No space left on device.*item 2 is not in it") as error:
+    with to_be_retried(RejectsFileError, match=r"No space left on device.*item 2 is not in it"):
         run(orders=[order("A"), order("B", currency="?")], rejects=str(rejects))
-    assert not isinstance(error.value, AirflowFailException)
     assert numbers(feedamp) == ["A"]
 
 
@@ -400,11 +400,69 @@ def test_a_server_that_misdirects_all_orders_is_tried_again_later(
 ) -> None:
     feedamp.control.fault("http_error", on="place_order", status=421, times=None)
 
-    with pytest.raises(ServerError, match=r"refused 50 orders .*HTTP 421") as error:
+    with to_be_retried(ServerError, match=r"refused 50 orders .*HTTP 421"):
         run(orders=[order(f"A-{number}") for number in range(90)], max_failures=None, rejects=str(rejects))
 
-    assert not isinstance(error.value, AirflowFailException)
     assert not rejects.exists()
+
+
+def place_into(context: dict[str, Any], **arguments: Any) -> FeedAmpPlaceOrdersOperator:
+    """Run the task with one outlet, and return it."""
+    task = FeedAmpPlaceOrdersOperator(task_id="place_orders", outlets=[OUTLET], **arguments)
+    running: Any = context
+    task.execute(running)
+    return task
+
+
+def test_the_event_and_the_lineage_of_a_run_have_counts_seller_and_file_and_no_order(
+    feedamp: RunningSandbox, source: Path, rejects: Path
+) -> None:
+    source.write_bytes(lines(order("A"), order("B", currency="?"), order("C")))
+    context = {"outlet_events": airflow_outlet_events()}
+
+    task = place_into(context, source=str(source), rejects=str(rejects), max_failures=None)
+
+    counts = {"read": 3, "placed": 2, "inserted": 2, "updated": 0, "rejected": 1}
+    files = {"file": str(source), "rejects": str(rejects)}
+    assert context["outlet_events"][OUTLET].extra == {"seller": "acme", **files, **counts}
+    assert lineage_of(task) == ([str(source)], {str(rejects): (1, None), ACCOUNT: (2, None)})
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_a_list_has_no_file_and_what_is_checked_alone_has_no_seller(
+    feedamp: RunningSandbox, validate_only: bool
+) -> None:
+    context = {"outlet_events": airflow_outlet_events()}
+
+    task = place_into(context, orders=[order("A")], validate_only=validate_only)
+
+    extra = context["outlet_events"][OUTLET].extra
+    whose = {"seller": None if validate_only else "acme", "file": None, "rejects": None}
+    assert {name: extra[name] for name in whose} == whose
+    assert lineage_of(task) == ([], {} if validate_only else {ACCOUNT: (1, None)})
+
+
+def test_a_query_stands_in_no_event_and_no_lineage(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "shop.db")
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": file}))
+    context = {"outlet_events": airflow_outlet_events()}
+    query = f"select '{json.dumps(order('A'))}' as body"
+
+    task = place_into(context, source=query, sql_conn_id="shop")
+
+    assert context["outlet_events"][OUTLET].extra["file"] is None
+    assert lineage_of(task)[0] == []
+
+
+def test_a_run_with_too_many_rejects_names_what_it_has_placed_for_lineage(feedamp: RunningSandbox) -> None:
+    task = FeedAmpPlaceOrdersOperator(task_id="p", orders=[order("A"), order("B", currency="?")])
+
+    with pytest.raises(TooManyFailuresError):
+        task.execute({})
+
+    assert lineage_of(task) == ([], {ACCOUNT: (1, None)})
 
 
 def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSandbox) -> None:
@@ -416,10 +474,9 @@ def test_on_kill_stops_the_import_and_its_task_may_be_retried(feedamp: RunningSa
 
     operator = FeedAmpPlaceOrdersOperator(task_id="place_orders", orders=orders())  # type: ignore[arg-type]
 
-    with pytest.raises(StoppedError) as error:
+    with to_be_retried(StoppedError):
         operator.execute({})
 
-    assert not isinstance(error.value, AirflowFailException)
     assert len(numbers(feedamp)) <= 21
     operator.on_kill()  # Airflow calls it again after a time-out.
 

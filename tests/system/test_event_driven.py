@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ import pytest
 from airflow_provider_feedamp.sandbox.server import serve
 from tests.airflow_parts import whole_airflow
 from tests.airflow_runs import PATIENCE, AirflowHome, make_airflow
+from tests.house import ROOT
 from tests.sandbox.caller import Caller
 
 if TYPE_CHECKING:
@@ -90,3 +92,48 @@ def test_a_dag_runs_when_the_seller_ships_and_a_killed_triggerer_goes_on_where_i
     # Only from 3.3 on has the trigger a place for its mark; before, it begins again some time ago.
     remembered = [] if AIRFLOW >= (3, 3) else ["A/1 ü%", "A2"]
     assert sorted(told(home)) == sorted(["A/1 ü%", "A2", "A3", *remembered])
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="assets have partitions from Airflow 3.3 on")
+def test_a_dag_runs_once_for_each_seller_who_has_changed_something(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    dags = tmp_path_factory.mktemp("dags")
+    shutil.copy(ROOT / "example_dags" / "changes_by_seller.py", dags)
+    shipped = {"acme": ["A/1 ü%", "A2"], "globex, ü": ["G1"]}
+    with serve() as sandbox:
+        sandbox.control.connect("globex, ü")
+        sandbox.control.connect("idle")
+        for seller, numbers in shipped.items():
+            marketplace = Caller(sandbox, seller)
+            for number in numbers:
+                marketplace.place(number)
+                sandbox.control.ship(seller, number)
+        home = make_airflow(tmp_path_factory, dags, {"feedamp_default": sandbox.connection("acme")})
+        codes = {seller: sandbox.control.authorize(seller) for seller in ("globex, ü", "idle")}
+        home.run({}, codes=codes)
+
+        def returned() -> dict[str, list[str]]:
+            found = home.returned_by_runs("feedamp_one_seller")
+            return {seller: numbers for each in found for seller, numbers in each.items()}
+
+        settings = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
+        with whole_airflow(home, settings):
+            known = "select dag_id from dag where is_stale = 0"
+            until("both DAGs are known", lambda: len(home._select(known)) == 2, home)
+            home.call("airflow", "dags", "trigger", "feedamp_changes_by_seller")
+            until("a run for each seller", lambda: len(returned()) == len(shipped), home)
+            until("all events are seen", lambda: len(events(home)) == len(shipped) + 1, home)
+
+    assert returned() == shipped
+    # The one who has changed nothing starts no run.
+    assert len(home.returned_by_runs("feedamp_one_seller")) == len(shipped)
+    assert events(home) == {
+        ("acme", '{"seller": "acme", "changed": 2}'),
+        ("globex, ü", '{"seller": "globex, \\u00fc", "changed": 1}'),
+        (None, '{"seller": "idle", "changed": 0}'),
+    }
+
+
+def events(home: AirflowHome) -> set[tuple[str | None, str]]:
+    return {(key, extra) for key, extra in home._select("select partition_key, extra from asset_event")}

@@ -1,27 +1,19 @@
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import s3 as s3_server
-from tests.bulk.conftest import bucket  # noqa: F401 - a fixture
+from tests.bulk.conftest import bucket
+from tests.operators.conftest import feedamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.s3 import S3
 
-
-@pytest.fixture
-def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
-    """Make an empty sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
-    connection = sandbox.connection("acme", list_requests_per_second="0")
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
-    return sandbox
+__all__ = ["bucket", "feedamp"]
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, Asset
 
 from airflow_provider_feedamp.bulk.paths import open_storage
 from airflow_provider_feedamp.exceptions import AuthenticationError, InputError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from tests.bulk.feedamps import good_order, read_orders
+from tests.lineage import airflow_outlet_events, lineage_of
+from tests.operators.support import for_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,10 +261,9 @@ def test_a_filter_of_returns_holds_where_the_server_does_not_know_it(
 def test_an_argument_that_cannot_be_right_is_named_and_nothing_is_written(
     feedamp: RunningSandbox, tmp_path: Path, arguments: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(InputError, match=reason) as caught:
+    with for_good(InputError, match=reason):
         run(tmp_path / "a.ndjson", **arguments)
 
-    assert isinstance(caught.value, AirflowFailException)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -305,6 +306,23 @@ def test_the_log_tells_what_was_done_and_nothing_of_a_person(
     assert f"Writing the orders of seller 'acme' (connection feedamp_default) to {tmp_path}" in told
     assert "Wrote 1 orders, " in told
     assert "cretname" not in caplog.text
+
+
+def test_the_event_and_the_lineage_of_a_run_have_counts_seller_and_file(
+    feedamp: RunningSandbox, tmp_path: Path
+) -> None:
+    place("A1", "A2")
+    path, outlet = str(tmp_path / "a.ndjson"), Asset("feedamp://feedamp_default/exports")
+    context: Any = {"outlet_events": airflow_outlet_events()}
+
+    task = FeedAmpToObjectStorageOperator(
+        task_id="export", resource="orders", destination=path, outlets=[outlet]
+    )
+    size = task.execute(context)["bytes"]
+
+    written = {"resource": "orders", "count": 2, "bytes": size, "file": path}
+    assert context["outlet_events"][outlet].extra == {"seller": "acme", **written}
+    assert lineage_of(task) == (["feedamp://feedamp_default/acme/orders"], {path: (2, size)})
 
 
 def test_every_argument_is_a_template() -> None:

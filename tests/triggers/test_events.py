@@ -13,16 +13,16 @@ import pytest
 import time_machine
 
 from airflow_provider_feedamp.api.changes import RESOURCES, Watermark
-from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.store import open_store
 from airflow_provider_feedamp.triggers import events, polling
 from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
-from airflow_provider_feedamp.triggers.polling import forget_client
 from tests.sandbox.caller import Caller, return_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 pytestmark = pytest.mark.once
 
@@ -32,19 +32,13 @@ MARKETPLACE: list[Caller] = []
 
 
 @pytest.fixture
-def feedamp(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSandbox]:
-    CACHE.clear()
-    open_store.cache_clear()
-    forget_client(("feedamp_default", "acme"))
-    with serve() as sandbox:
-        MARKETPLACE.append(
-            Caller(sandbox, "acme")
-        )  # it uses up a refresh token, before the connection gets one
-        connection = sandbox.connection("acme", list_requests_per_second="0")
-        monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
-        monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "0.01")
-        monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
-        yield sandbox
+def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
+    MARKETPLACE.append(Caller(sandbox, "acme"))  # it uses up a refresh token, before the connection gets one
+    connection = sandbox.connection("acme", list_requests_per_second="0")
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "0.01")
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
+    return sandbox
 
 
 class Store:

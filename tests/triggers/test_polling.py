@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -176,6 +177,30 @@ def test_a_trigger_that_is_cancelled_ends_at_once_and_its_thread_runs_on(feedamp
         asyncio.run(cancelled())
     finally:
         goes_on.set()
+
+
+def test_an_error_that_nobody_waits_for_any_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    goes_on, ended = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        goes_on.wait(30)
+        ended.set()
+        raise ServerError("5xx")
+
+    async def cancelled() -> None:
+        call = asyncio.create_task(polling.in_thread(("c", None), fail))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        goes_on.set()
+        await asyncio.to_thread(ended.wait, 30)
+        await asyncio.sleep(0.05)
+
+    asyncio.run(cancelled())
+    gc.collect()
+
+    assert "never retrieved" not in caplog.text
 
 
 def test_what_a_cancelled_trigger_asked_of_the_loop_is_finished(feedamp: RunningSandbox) -> None:
