@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Install what the tests of the `sql` token store need and Debian packages: PostgreSQL, pgbouncer, MariaDB, and what
-# pip needs to build MariaDB's driver (mysqlclient). Instant when all of it is there; needs root when it is not.
+# Install what the tests of the `sql` token store and of whole deployments need and Debian packages: PostgreSQL,
+# pgbouncer, MariaDB, Redis, and what pip needs to build MariaDB's driver (mysqlclient). Instant when all of it is there; needs root when it is not.
 set -euo pipefail
 
-packages=(postgresql pgbouncer mariadb-server libmariadb-dev pkg-config gcc)
+packages=(postgresql pgbouncer mariadb-server libmariadb-dev redis-server pkg-config gcc)
 missing=()
 for package in "${packages[@]}"; do
     [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" == installed ]] || missing+=("$package")
@@ -11,7 +11,7 @@ done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
 if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
-    echo "the tests of the sql token store need these Debian packages: ${missing[*]}" >&2
+    echo "the tests need these Debian packages: ${missing[*]}" >&2
     exit 1
 fi
 echo "installing ${missing[*]} ..."
