@@ -23,7 +23,7 @@ unexport AIRFLOW_CONN_FEEDAMP_DEFAULT PYTHONPATH PYTHONHOME VIRTUAL_ENV
 # Some images set it: then each of the many processes of the tests compiles all of Airflow again, 1.5 s or more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup test faults bench lint format matrix constraints demo house clean
+.PHONY: help setup test faults system pictures bench lint format matrix constraints demo house clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -36,11 +36,20 @@ setup: ## Make .venv: the newest Airflow, this project, the tools (instant when 
 
 test: setup ## Run the tests on the newest Airflow (ARGS="tests/api -k orders")
 	@rm -rf .airflow && mkdir -p .airflow
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults" --basetemp=.airflow/tmp $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults and not browser" --basetemp=.airflow/tmp $(ARGS)
 
 faults: setup ## Run the long tests: real processes, killed, cut and raced
 	@rm -rf .airflow && mkdir -p .airflow
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m faults --basetemp=.airflow/tmp $(ARGS)
+
+system: setup ## Look at the pages of a real Airflow, 3.3 and 2.11, with a browser (installs Chromium)
+	@bash scripts/debian.sh chromium
+	@$(BIN)/python -m scripts.matrix --make --cells 2.11-3.11
+	@rm -rf .airflow && mkdir -p .airflow
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser --basetemp=.airflow/tmp $(ARGS)
+
+pictures: export FEEDAMP_PICTURES := $(CURDIR)/docs/pictures
+pictures: system ## Make the pictures of the docs anew: `make system`, which then keeps what it sees
 
 bench: setup ## Measure speed, memory and start-up beside what else there is (ARGS="speed token")
 	@$(BIN)/python -m benchmarks $(ARGS)

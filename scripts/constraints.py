@@ -32,11 +32,8 @@ def group(name: str) -> list[str]:
 
 def groups(line: Line) -> list[str]:
     """Return the dependency groups that a line's file pins; some are for the newest only."""
-    return [
-        "test",
-        "databases",
-        *(["celery", "fuzz", "storage", "bench", "lint", "tools"] if line is NEWEST else []),
-    ]
+    newest = ["celery", "fuzz", "storage", "browser", "bench", "lint", "tools"]
+    return ["test", "databases", *(newest if line is NEWEST else [])]
 
 
 def command(line: Line, today: str) -> list[str]:

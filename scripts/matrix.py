@@ -71,6 +71,12 @@ class Cell:
             left_out.append("plain")
         return " and ".join(f"not {mark}" for mark in left_out)
 
+    def make(self) -> None:
+        """Make its environment, unless it is there and current."""
+        if not environment.is_current(self.venv, self.line, self.interpreter, self.groups):
+            print(f"{self.name}: setting up Airflow {self.line.patch} on {self.interpreter}", flush=True)
+            environment.make(self.venv, self.line, self.interpreter, self.groups)
+
     @property
     def log(self) -> Path:
         """Return the file that takes its output."""
@@ -149,9 +155,7 @@ class Runner:
 
     def test(self, cell: Cell) -> tuple[str, bool]:
         """Run the tests in a cell's environment; return pytest's summary and whether all is well."""
-        if not environment.is_current(cell.venv, cell.line, cell.interpreter, cell.groups):
-            self.say(f"{cell.name}: setting up Airflow {cell.line.patch} on {cell.interpreter}")
-            environment.make(cell.venv, cell.line, cell.interpreter, cell.groups)
+        cell.make()
         home = cell.venv / "home"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
@@ -214,12 +218,17 @@ def main() -> None:
     """Run the cells named on the command line, or all, and exit with 1 when one of them failed."""
     parser = argparse.ArgumentParser(prog="make matrix")
     parser.add_argument("--cells", default="", help="such as 3.0-3.11, 3.0 for both Pythons, or needed")
+    parser.add_argument("--make", action="store_true", help="make the environments, test nothing")
     parser.add_argument("pytest_arguments", nargs="*", help="what to hand to pytest")
     asked = parser.parse_args()
     MATRIX.mkdir(exist_ok=True)
     everything = [cell for line in LINES for cell in cells_of(line)]
     wanted = asked.cells.replace(",", " ").split()
     cells = needed(everything) if wanted == ["needed"] else picked(everything, wanted)
+    if asked.make:
+        for cell in cells:
+            cell.make()
+        return
     outcomes = Runner(asked.pytest_arguments).run_all(cells)
     report(outcomes)
     failed = sum(not outcome.passed for outcome in outcomes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 from tests.house import ROOT
 
@@ -47,11 +48,13 @@ class AirflowHome:
     :param path: Its ``AIRFLOW_HOME``.
     :param dags: Its DAG folder.
     :param connections: Its connections, by id.
+    :param python: The Python of the environment that Airflow is installed in.
     """
 
     path: Path
     dags: Path
     connections: Mapping[str, Mapping[str, Any]]
+    python: str = sys.executable
 
     @property
     def database(self) -> Path:
@@ -82,7 +85,7 @@ class AirflowHome:
     def call(self, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
         """Run a Python module in this Airflow and return all that it printed."""
         answer = subprocess.run(
-            [sys.executable, "-m", *arguments],
+            [self.python, "-m", *arguments],
             cwd=ROOT,
             env=self.settings(settings or {}),
             stdout=subprocess.PIPE,
@@ -155,22 +158,26 @@ def _name(task_id: str, map_index: int) -> str:
 
 
 def make_airflow(
-    tmp_path_factory: pytest.TempPathFactory, dags: Path, connections: Mapping[str, Mapping[str, Any]]
+    tmp_path_factory: pytest.TempPathFactory,
+    dags: Path,
+    connections: Mapping[str, Mapping[str, Any]],
+    python: str = sys.executable,
 ) -> AirflowHome:
     """Make a private Airflow; its database is a copy of one that is migrated once per test session."""
-    home = AirflowHome(tmp_path_factory.mktemp("airflow"), dags, connections)
-    shutil.copy(migrated_database(tmp_path_factory.getbasetemp()), home.database)
+    home = AirflowHome(tmp_path_factory.mktemp("airflow"), dags, connections, python)
+    shutil.copy(migrated_database(tmp_path_factory.getbasetemp(), python), home.database)
     return home
 
 
 @cache
-def migrated_database(base: Path) -> Path:
+def migrated_database(base: Path, python: str = sys.executable) -> Path:
     """Return a metadata database to copy, as ``airflow db migrate`` makes it; all workers share it.
 
     :param base: The base folder of this worker's temporary files.
+    :param python: The Python of the environment that Airflow is installed in.
     """
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    home = AirflowHome(shared / "migrated-airflow", shared, {})
+    home = AirflowHome(shared / f"migrated-airflow-{crc32(python.encode())}", shared, {}, python)
     home.path.mkdir(exist_ok=True)
     done = home.path / "done"
     with (home.path / "lock").open("w") as lock:
