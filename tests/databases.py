@@ -1,7 +1,8 @@
 """Real servers for tests: PostgreSQL, pgbouncer, MariaDB, Redis.
 
-They serve on the loopback, on data of their own, not as root, and come from Debian's packages (``scripts/databases.sh`` installs them). Without
-those, tests are skipped with a reason, and fail where CI runs.
+They serve on the loopback, on data of their own, not as root, and come from Debian's packages
+(``scripts/databases.sh`` installs them). Without those, tests are skipped with a reason, and fail where CI
+runs.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import psycopg2
 import pytest
 from cryptography.fernet import Fernet
 
@@ -71,41 +70,42 @@ class Deployment:
     feedamps: Mapping[str, RunningSandbox]
     celery: bool
 
-    def select(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        """Return the rows of the metadata database."""
-        with closing(psycopg2.connect(self.database)) as connection, connection.cursor() as cursor:
-            cursor.execute(query, values)
-            return list(cursor.fetchall())
+    def sql(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """Run a statement in the metadata database and return the rows that it returns."""
+        import psycopg2  # most cells of the matrix read this file, and have no driver
 
-    def begin(self, dag_id: str) -> None:
-        """Let a DAG run, once Airflow knows it."""
-        self.until(f"{dag_id} is parsed", lambda: self.select("select 1 from dag where dag_id = %s", dag_id))
         with (
             closing(psycopg2.connect(self.database)) as connection,
             connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute("update dag set is_paused = false where dag_id = %s", (dag_id,))
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+
+    def begin(self, dag_id: str) -> None:
+        """Let a DAG run, as soon as Airflow knows it."""
+        unpause = "update dag set is_paused = false where dag_id = %s returning dag_id"
+        self.until(f"{dag_id} is parsed", lambda: self.sql(unpause, dag_id))
 
     def tasks(self, dag_id: str) -> dict[str, TaskEnd]:
         """Return how each task stands, by its id, with its index if it is mapped."""
         query = "select task_id, map_index, state, try_number from task_instance where dag_id = %s"
         return {
             task if index < 0 else f"{task}[{index}]": TaskEnd(state, tries)
-            for task, index, state, tries in self.select(query, dag_id)
+            for task, index, state, tries in self.sql(query, dag_id)
         }
 
     def ended(self, dag_id: str) -> bool:
         """Say whether the DAG's run has ended."""
         return bool(
-            self.select("select 1 from dag_run where dag_id = %s and state in ('success', 'failed')", dag_id)
+            self.sql("select 1 from dag_run where dag_id = %s and state in ('success', 'failed')", dag_id)
         )
 
     def kept(self, conn_id: str) -> bool:
         """Say whether the Variables hold a refresh token that this FeedAMP takes from acme."""
         texts = [
             Fernet(FERNET_KEY).decrypt(value.encode()).decode()
-            for (value,) in self.select("select val from variable")
+            for (value,) in self.sql("select val from variable")
         ]
         live = self.feedamps[conn_id].control.refresh_tokens("acme")
         return any(token in text for token in live for text in texts)
@@ -114,10 +114,10 @@ class Deployment:
         """Kill the worker of a running task with all that it does, and let there be another one."""
         if self.celery:
             self.airflow.kill(task_id)
-            start_worker(self.airflow, task_id)
+            start_worker(self.airflow, self.home, task_id)
             return
         query = "select pid from task_instance where dag_id = %s and task_id = %s"
-        [(pid,)] = self.select(query, dag_id, task_id)
+        [(pid,)] = self.sql(query, dag_id, task_id)
         # From the task up: its supervisor, the executor's worker, the scheduler.
         chain = [psutil.Process(pid), *psutil.Process(pid).parents()]
         own = chain[: [process.pid for process in chain].index(self.airflow.pid("scheduler"))]
@@ -173,7 +173,7 @@ def deployment(
         airflow = stack.enter_context(whole_airflow(home, settings))
         if celery:
             for queue in ("unread", "replaced"):
-                start_worker(airflow, queue)
+                start_worker(airflow, home, queue)
         yield Deployment(airflow, home, url(postgresql, name, driver=""), feedamps, celery)
 
 
@@ -199,11 +199,11 @@ def prepare(home: AirflowHome, settings: Mapping[str, str], feedamps: Mapping[st
         feedamps[conn_id].control.change(access_token_ttl=3600)
 
 
-def start_worker(airflow: Parts, queue: str) -> None:
+def start_worker(airflow: Parts, home: AirflowHome, queue: str) -> None:
     """Start a worker of Celery's, without a metadata database, and without the keys of the deployment."""
     airflow.start(
         *("celery", "worker", "--queues", f"{queue},default", "--concurrency", "4", "--skip-serve-logs"),
         *("--celery-hostname", f"{queue}-{free_port()}"),
         name=queue,
-        more=WORKER,
+        more={"AIRFLOW_HOME": str(home.path / queue), **WORKER},
     )
