@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from cryptography.fernet import Fernet
 
@@ -72,7 +72,8 @@ class Deployment:
 
     def sql(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         """Run a statement in the metadata database and return the rows that it returns."""
-        import psycopg2  # most cells of the matrix read this file, and have no driver
+        # Most cells of the matrix read this file, and have no driver.
+        import psycopg2  # type: ignore[import-untyped]
 
         with (
             closing(psycopg2.connect(self.database)) as connection,

@@ -19,6 +19,7 @@ ONCE: dict[str, Any] = {
     "catchup": False,
     "is_paused_upon_creation": True,
 }
+RETRIES = {"retries": 2, "retry_delay": timedelta(0)}
 
 
 def order(number: str) -> dict[str, Any]:
@@ -35,12 +36,12 @@ def order(number: str) -> dict[str, Any]:
     }
 
 
-with DAG(dag_id="crowd", default_args={"feedamp_conn_id": "crowd", "retries": 2}, **ONCE):
+with DAG(dag_id="crowd", default_args={"feedamp_conn_id": "crowd", **RETRIES}, **ONCE):
     FeedAmpPlaceOrdersOperator.partial(task_id="place").expand_kwargs(
         [{"seller": SELLERS[n % len(SELLERS)], "orders": [order(f"A{n}")]} for n in range(TASKS)]
     )
 
-with DAG(dag_id="killed", default_args={"retries": 2, "retry_delay": timedelta(0)}, **ONCE):
+with DAG(dag_id="killed", default_args=RETRIES, **ONCE):
     # Each has a worker of its own, which is killed while the task renews a token.
     for kind in ("unread", "replaced"):
         FeedAmpAccessTokenOperator(task_id=kind, feedamp_conn_id=kind, seller="acme", queue=kind)
