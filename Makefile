@@ -40,17 +40,18 @@ setup: ## Make .venv: the newest Airflow, this project, the tools (instant when 
 
 test: setup ## Run the tests on the newest Airflow (ARGS="tests/api -k orders")
 	@rm -rf .airflow && mkdir -p .airflow
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not faults and not browser" --basetemp=.airflow/tmp $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not faults and not browser and not deployment" --basetemp=.airflow/tmp $(ARGS)
 
 faults: setup ## Run the long tests: real processes, killed, cut and raced
 	@rm -rf .airflow && mkdir -p .airflow
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m faults --basetemp=.airflow/tmp $(ARGS)
 
-system: setup ## Look at the pages of a real Airflow, 3.3 and 2.11, with a browser (installs Chromium)
-	@bash scripts/debian.sh chromium
+system: setup ## Try whole deployments, and look at Airflow's pages with a browser (installs Chromium, servers)
+	@bash scripts/debian.sh chromium && bash scripts/databases.sh
 	@$(BIN)/python -m scripts.matrix --make --cells 2.11-3.11
 	@rm -rf .airflow && mkdir -p .airflow
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser --basetemp=.airflow/tmp $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "browser or deployment" --durations=0 --durations-min=1 --basetemp=.airflow/tmp $(ARGS)
+	@$(BIN)/python -m scripts.matrix --cells 2.11-3.11 -- -m deployment $(ARGS)
 
 pictures: export FEEDAMP_PICTURES := $(CURDIR)/docs/pictures
 pictures: system ## Make the pictures of the docs anew: `make system`, which then keeps what it sees

@@ -16,7 +16,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from scripts.versions import LINES, NEWEST, ROOT, Line
+from scripts.versions import NEWEST, ROOT, TRIED, Line
 
 # Tools move with the day we renew; Airflow's own providers in the test group stay at the release's day.
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -32,7 +32,7 @@ def group(name: str) -> list[str]:
 
 def groups(line: Line) -> list[str]:
     """Return the dependency groups that a line's file pins; some are for the newest only."""
-    newest = ["fuzz", "storage", "browser", "bench", "lint", "tools"]
+    newest = ["celery", "fuzz", "storage", "browser", "bench", "lint", "tools"]
     return ["test", "databases", *(newest if line is NEWEST else [])]
 
 
@@ -80,8 +80,8 @@ def renew(line: Line, today: str) -> int:
 def main() -> None:
     """Renew the files of all lines, or of those named on the command line (`3.0 3.3`)."""
     today = datetime.now(UTC).strftime("%Y-%m-%dT00:00:00Z")
-    wanted = sys.argv[1:] or [line.minor for line in LINES]
-    for line in LINES:
+    wanted = sys.argv[1:] or [line.minor for line in TRIED]
+    for line in TRIED:
         if line.minor in wanted:
             count = renew(line, today)
             print(f"{line.constraints.relative_to(ROOT)}: Airflow {line.patch}, {count} packages")

@@ -1,4 +1,4 @@
-"""Start programs in process groups of their own, and end all of a group, whatever happened in between."""
+"""Start programs in sessions of their own, and end all of a session, whatever happened in between."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,8 +45,30 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:
-        send(process, signal.SIGKILL)
-        process.wait()
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process group at once, and what has left it for a group of its own, as Airflow's tasks do."""
+    send(process, signal.SIGKILL)
+    # A child that was forked meanwhile is in no list that was read before.
+    while left := members(process.pid):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    process.wait()
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session that run, where the kernel lists them (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, _, its_session, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(its_session) == session and state not in "ZX":
+                found.append(int(stat.parent.name))
+    return found
 
 
 def send(process: subprocess.Popen[bytes], which: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""The Airflow lines that the provider supports: the one table that setup, matrix and constraints read."""
+"""The Airflow lines that the provider supports, and the next one: what setup, matrix and constraints read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ COMPAT = "apache-airflow-providers-common-compat"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One minor version of Airflow at the patch that we test, with what is needed to pin its dependencies."""
+    """One minor version of Airflow at the patch that we test, with what is needed to pin its dependencies.
+
+    What fails on a line that may fail is shown, and fails nothing.
+    """
 
     minor: str
     patch: str
     released: date
     newest_python: tuple[int, int]
     newer: tuple[str, ...] = ()
+    may_fail: bool = False
 
     @property
     def constraints(self) -> Path:
@@ -44,3 +48,6 @@ LINES = (
     Line("3.3", "3.3.2", date(2026, 9, 17), (3, 14), (COMPAT,)),
 )
 NEWEST = LINES[-1]
+# The next Airflow, as far as it is; an empty tuple when there is nothing of it yet.
+NEXT = (Line("3.4", "3.4.0b2", date(2026, 10, 20), (3, 14), (COMPAT,), may_fail=True),)
+TRIED = (*LINES, *NEXT)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.processes import send, started
+from scripts.processes import kill, send, started
 from tests.airflow_runs import PATIENCE
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def whole_airflow(home: AirflowHome, more: Mapping[str, str] | None = None) -> I
             api = ("--host", LOOPBACK, "--port", str(port), "--workers", "1", "--apps", "execution")
             parts.start("api-server", *api)
             parts.start("dag-processor")
-        yield parts
+        try:
+            yield parts
+        finally:
+            parts.end()
 
 
 class Parts:
@@ -69,17 +72,34 @@ class Parts:
         self._stack = stack
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, part: str, *arguments: str) -> None:
-        """Start a part, or start it again."""
-        output = self._stack.enter_context((self._home.path / f"{part}.log").open("ab"))
-        command = [sys.executable, "-m", "airflow", part, *arguments]
-        self._running[part] = self._stack.enter_context(started(command, self._settings, output))
+    def start(
+        self, part: str, *arguments: str, name: str | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a part, or start it again.
 
-    def kill(self, part: str) -> None:
+        :param part: A command of Airflow's.
+        :param arguments: What the command gets.
+        :param name: What it is called here; its command by default.
+        :param more: Environment variables for this part alone.
+        """
+        name = name or part
+        output = self._stack.enter_context((self._home.path / f"{name}.log").open("ab"))
+        command = [sys.executable, "-m", "airflow", part, *arguments]
+        settings = {**self._settings, **(more or {})}
+        self._running[name] = self._stack.enter_context(started(command, settings, output))
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a part."""
+        return self._running[name].pid
+
+    def kill(self, name: str) -> None:
         """End a part with all that it started, without giving it time."""
-        process = self._running.pop(part)
-        send(process, signal.SIGKILL)
-        process.wait()
+        kill(self._running.pop(name))
+
+    def end(self) -> None:
+        """Ask all parts to end, so that the waits for them are one."""
+        for process in self._running.values():
+            send(process, signal.SIGTERM)
 
     def stop(self, part: str, *, group: bool) -> None:
         """Ask a part to end, and wait for it.

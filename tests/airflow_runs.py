@@ -30,6 +30,13 @@ FERNET_KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
 #: Tasks of Airflow 3.0 have to encrypt tokens themselves: it logs the Variables that they set.
 NEEDS_OWN_KEY = version("apache-airflow").startswith("3.0.")
 
+# Airflow 3.4 calls the index of a mapped task otherwise, and keeps the XComs of its own in another table.
+if version("apache-airflow").startswith("3.4."):
+    INDEX = "region_index"
+    XCOM = "xcom_v2 join task_instance on task_instance.id = xcom_v2.task_instance_id"
+else:
+    INDEX, XCOM = "map_index", "xcom"
+
 # Seconds for one process of Airflow's: a few on a free machine, many on a crowded one.
 PATIENCE = 300
 
@@ -123,7 +130,7 @@ class AirflowHome:
 
     def tasks(self, dag_id: str) -> dict[str, TaskEnd]:
         """Return how each task ended, by its id (with ``[index]`` if it was mapped)."""
-        query = "select task_id, map_index, state, try_number from task_instance where dag_id = ?"
+        query = f"select task_id, {INDEX}, state, try_number from task_instance where dag_id = ?"  # noqa: S608
         return {
             _name(task, index): TaskEnd(state, tries)
             for task, index, state, tries in self._select(query, dag_id)
@@ -131,12 +138,12 @@ class AirflowHome:
 
     def returned(self, dag_id: str) -> dict[str, Any]:
         """Return what each task returned."""
-        query = "select task_id, map_index, value from xcom where dag_id = ? and key = 'return_value'"
+        query = f"select task_id, {INDEX}, value from {XCOM} where dag_id = ? and key = 'return_value'"  # noqa: S608
         return {_name(task, index): json.loads(value) for task, index, value in self._select(query, dag_id)}
 
     def returned_by_runs(self, dag_id: str, key: str = "return_value") -> list[Any]:
         """Return what the tasks of a DAG have left in XCom under a key, in the order of pushing."""
-        query = "select value from xcom where dag_id = ? and key like ? order by timestamp"
+        query = f"select value from {XCOM} where dag_id = ? and key like ? order by timestamp"  # noqa: S608
         return [json.loads(value) for (value,) in self._select(query, dag_id, key)]
 
     def dump(self) -> str:

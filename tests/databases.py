@@ -1,7 +1,8 @@
-"""Real servers for tests: PostgreSQL, pgbouncer, MariaDB; on the loopback, on data of their own, not as root.
+"""Real servers for tests: PostgreSQL, pgbouncer, MariaDB, Redis.
 
-They come from Debian's packages (``scripts/databases.sh`` installs them). Without those, tests are skipped
-with a reason, and fail where CI runs.
+They serve on the loopback, on data of their own, not as root, and come from Debian's packages
+(``scripts/databases.sh`` installs them). Without those, tests are skipped with a reason, and fail where CI
+runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 USER = "feedamp"
 PASSWORD = "pass-of-the-test-database"
 PATIENCE = 30.0  # seconds that a server gets to answer
-PACKAGES = "Run scripts/databases.sh (Debian: postgresql, pgbouncer, mariadb-server)."
+PACKAGES = "Run scripts/databases.sh (Debian: postgresql, pgbouncer, mariadb-server, redis-server)."
 
 
 class DatabaseServer(ABC):
@@ -243,6 +244,26 @@ class MariadbServer(DatabaseServer):
         self.must_run("mariadb", *here, "-e", ";".join(statements))
 
 
+class RedisServer(DatabaseServer):
+    """Redis, as Debian packages it; it keeps nothing on disk."""
+
+    conn_type = "redis"
+    account = "redis"
+    quit = signal.SIGTERM
+
+    def create(self) -> None:
+        """Nothing has to be laid out."""
+
+    def command(self) -> Sequence[str]:
+        """Return the command of the server."""
+        here = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        return (_program("redis-server"), *here, "--save", "", "--appendonly", "no")
+
+    def answers(self) -> bool:
+        """Look whether it answers a ping."""
+        return self.run("redis-cli", "-p", str(self.port), "ping").stdout == "PONG\n"
+
+
 Server = TypeVar("Server", bound=DatabaseServer)
 
 
@@ -284,12 +305,21 @@ def mariadb() -> Iterator[MariadbServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """Serve one Redis for all tests."""
+    _need(_program("redis-server"), "redis")
+    with served(RedisServer) as server:
+        yield server
+
+
 def missing() -> list[str]:
     """Return the servers that this machine lacks, with their drivers, and whose tests are left out."""
     needed = {
         "PostgreSQL": (_postgresql("postgres"), "psycopg2"),
         "pgbouncer": (_program("pgbouncer"), "psycopg2"),
         "MariaDB": (_program("mariadbd"), "MySQLdb"),
+        "Redis": (_program("redis-server"), "redis"),
     }
     return [name for name, (program, driver) in needed.items() if _lacking(program, driver)]
 

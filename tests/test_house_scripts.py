@@ -18,9 +18,9 @@ from scripts import pythons
 from scripts.demo import essential
 from airflow_provider_feedamp.sandbox.sample_orders import write_orders
 from scripts.house import entered
-from scripts.matrix import Cell, needed, picked, summary
+from scripts.matrix import Cell, Outcome, needed, picked, report, summary
 from scripts.processes import started
-from scripts.versions import LINES, NEWEST
+from scripts.versions import LINES, NEWEST, NEXT, TRIED, Line
 from tests.house import ROOT
 
 CELLS = [Cell(line, "3.11", Path(sys.executable)) for line in LINES]
@@ -51,7 +51,7 @@ def test_the_two_pythons_of_a_line_run_all_that_the_matrix_runs_and_so_does_the_
     for line, mark in itertools.product(LINES, ("plain", "processes")):
         cells = [Cell(line, python, Path(sys.executable)) for python in ("3.11", "3.13")]
         assert any(f"not {mark}" not in cell.marks for cell in cells), (line, mark)
-    assert CELLS[0].marks == "not faults and not once"
+    assert CELLS[0].marks == "not faults and not browser and not deployment and not once"
 
 
 def test_the_needed_cells_are_every_airflow_and_the_newest_python_of_the_newest() -> None:
@@ -67,8 +67,25 @@ def test_the_needed_cells_are_every_airflow_and_the_newest_python_of_the_newest(
     ]
 
 
-def test_the_newest_line_is_the_last_of_the_table() -> None:
-    assert max(LINES, key=lambda line: [int(part) for part in line.patch.split(".")]) is NEWEST
+def test_a_cell_of_the_next_airflow_may_fail_and_the_table_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = [Cell(line, "3.9", Path(sys.executable)) for line in (*NEXT, NEWEST)]
+    outcomes = [Outcome(cell, passed, "", 1.0) for cell in cells for passed in (True, False)]
+
+    report(outcomes)
+
+    assert [each.result for each in outcomes] == ["ok", "failed (allowed)", "ok", "FAILED"]
+    assert f"{NEXT[0].patch}  3.9     failed (allowed)" in capsys.readouterr().out
+
+
+def test_the_newest_line_is_the_last_of_the_table_and_the_next_one_is_newer() -> None:
+    def minor(line: Line) -> list[int]:
+        return [int(part) for part in line.minor.split(".")]
+
+    assert sorted(TRIED, key=minor) == [*LINES, *NEXT]
+    assert LINES[-1] is NEWEST
+    assert [line.may_fail for line in TRIED] == [line in NEXT for line in TRIED]
 
 
 def test_a_python_is_found_by_its_version_and_only_when_it_runs(tmp_path: Path) -> None:
