@@ -8,11 +8,11 @@ import subprocess
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 PATIENCE = 5.0  # seconds that a group gets to end by itself after SIGTERM
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_feedamp.hooks.sellers import one_line
+from airflow_provider_feedamp.sandbox.sample_orders import write_orders
 from scripts import pythons
 from scripts.demo import essential
-from airflow_provider_feedamp.sandbox.sample_orders import write_orders
 from scripts.house import entered
 from scripts.matrix import Cell, Outcome, needed, picked, report, summary
 from scripts.processes import started

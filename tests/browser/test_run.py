@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
-
 from scripts.demo_orders import ORDERS, write_orders
+
 from tests.browser.deployment import Seen
 from tests.leaks import Secrets
 
