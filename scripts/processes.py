@@ -8,7 +8,6 @@ import subprocess
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
-from scripts.demo_orders import ORDERS, write_orders
+
+from airflow_provider_feedamp.sandbox.sample_orders import write_orders
+
+ORDERS = 20
 
 from tests.browser.deployment import Seen
 from tests.leaks import Secrets
@@ -28,7 +31,7 @@ LOGS = {
 def test_an_order_import_is_triggered_and_its_logs_show_what_happened_and_no_token(
     page: Page, airflow: Deployment, feedamp: RunningSandbox, trigger: Trigger, picture: TakePicture
 ) -> None:
-    write_orders(airflow.home.path / "orders.ndjson")
+    write_orders(airflow.home.path / "orders.ndjson", ORDERS)
     seen = Seen(page)
 
     run = trigger(page, "feedamp_order_import", dict.fromkeys(LOGS, "success"))

@@ -61,7 +61,12 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: bool) -> list[str]:
     """Let a person sit at the terminal, and return the questions that were put."""
     asked: list[str] = []
     monkeypatch.setattr(sellers, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
-    monkeypatch.setattr("click.confirm", lambda text, **options: asked.append(text) or answer)
+
+    def confirm(text: str, **options: object) -> bool:
+        asked.append(text)
+        return answer
+
+    monkeypatch.setattr("click.confirm", confirm)
     return asked
 
 
