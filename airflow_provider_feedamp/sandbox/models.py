@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -85,17 +84,8 @@ def _amount(value: object) -> object:
     return value
 
 
-def _unescaped(text: str) -> str:
-    try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        raise PydanticCustomError(INVALID_VALUE, "is not UTF-8") from None
-
-
 Filled = Annotated[str, Field(min_length=1)]
 Number = Annotated[str, Field(min_length=1, max_length=128)]
-#: A number in a path, which is routed as it was sent.
-Segment = Annotated[str, BeforeValidator(_unescaped), Field(min_length=1, max_length=128)]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217")]
 _UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 UtcInstant = Annotated[

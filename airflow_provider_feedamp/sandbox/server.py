@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from anyio.from_thread import start_blocking_portal
 
 from airflow_provider_feedamp.sandbox.control import SandboxControl
 from airflow_provider_feedamp.sandbox.endpoints import API_PREFIX, SandboxApp
@@ -18,8 +19,6 @@ from airflow_provider_feedamp.sandbox.state import SandboxState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
-
-    from anyio.abc import TaskStatus
 
     from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 
@@ -66,15 +65,24 @@ class RunningSandbox:
 class _Server(uvicorn.Server):
     """A uvicorn server that says when it serves, and stops when told instead of on its next tick."""
 
-    async def run_on(self, listener: socket.socket, *, task_status: TaskStatus[Callable[[], None]]) -> None:
-        """Serve on the listener; what ends it comes with the status."""
-        self._stop, self._status = asyncio.Event(), task_status
-        await self.serve(sockets=[listener])
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        #: What ends the server, once it serves.
+        self.stop: Future[Callable[[], object]] = Future()
+
+    def run_on(self, listener: socket.socket) -> None:
+        """Serve on the listener in this thread."""
+        try:
+            asyncio.run(self.serve(sockets=[listener]))
+        finally:
+            if not self.stop.done():
+                self.stop.set_exception(RuntimeError("The sandbox did not start: see its thread's traceback"))
 
     async def main_loop(self) -> None:
         """Serve until it is stopped."""
-        self._status.started(self._stop.set)
-        await self._stop.wait()
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self.stop.set_result(lambda: loop.call_soon_threadsafe(ended.set))
+        await ended.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and give calls in flight a moment; uvicorn's own would take a nap in any case."""
@@ -105,9 +113,13 @@ def serve(
         # Head and body of an answer are two writes, and asyncio does not know this kind of socket for TCP.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         base_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}{API_PREFIX}"
-        with start_blocking_portal() as portal:
-            _, stop = portal.start_task(_Server(config).run_on, listener)
-            try:
-                yield RunningSandbox(base_url, SandboxControl(base_url), state)
-            finally:
-                portal.call(stop)
+        server = _Server(config)
+        name = "feedamp-sandbox"
+        thread = threading.Thread(target=server.run_on, args=(listener,), name=name, daemon=True)
+        thread.start()
+        stop = server.stop.result()
+        try:
+            yield RunningSandbox(base_url, SandboxControl(base_url), state)
+        finally:
+            stop()
+            thread.join()

@@ -158,3 +158,10 @@ def test_the_seller_sees_the_hidden_instant(refunded: Thing) -> None:
     seen = refunded.control.refunds("acme")
     assert [each["feedamp_refund_id"] for each in seen] == [1001]
     assert seen[0]["created_at"].startswith(refunded.shown()["date_created"] + "T")
+
+
+def test_a_complete_refund_that_was_paused_is_to_be_processed_again(refunded: Thing) -> None:
+    """A6 [D] rfs: PAUSED on any error, CREATED again when resolved."""
+    refunded.bring_to("COMPLETE")
+    refunded.post("errors", [ERROR])
+    assert refunded.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
