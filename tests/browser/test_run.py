@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import expect
 
 from airflow_provider_feedamp.sandbox.sample_orders import write_orders
-
-ORDERS = 20
-
 from tests.browser.deployment import Seen
 from tests.leaks import Secrets
 
@@ -20,6 +17,7 @@ if TYPE_CHECKING:
     from tests.browser.conftest import TakePicture, Trigger
     from tests.browser.deployment import Deployment
 
+ORDERS = 20
 #: Something that the log of each task says.
 LOGS = {
     "access_token": "Seller 'acme' has an access token until",
