@@ -6,13 +6,7 @@ import inspect
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.exceptions import (
-    CodeRefusedError,
-    ConfigurationError,
-    InputError,
-    NotProcessedError,
-    RedirectRefusedError,
-)
+from airflow_provider_feedamp.exceptions import ConfigurationError, InputError, TokenError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator
 
 if TYPE_CHECKING:
@@ -118,7 +112,8 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
                 if found.description is not None:
                     return self._stored(found.description)
                 question = f"{found.question} Answer with {RIGHT!r} or {WRONG!r}."
-        except (InputError, RedirectRefusedError, CodeRefusedError, NotProcessedError) as error:
+        except (InputError, TokenError) as error:
+            # Also when the store is away: a person has come for this, and tokens may wait for the answer.
             if datetime.now(UTC).timestamp() >= until:
                 raise
             question = str(error)
