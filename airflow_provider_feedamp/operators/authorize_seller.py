@@ -6,20 +6,13 @@ import inspect
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.exceptions import (
-    CodeRefusedError,
-    ConfigurationError,
-    InputError,
-    NotProcessedError,
-    RedirectRefusedError,
-)
+from airflow_provider_feedamp.exceptions import ConfigurationError, InputError, TokenError
 from airflow_provider_feedamp.operators.base import FeedAmpOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-    from airflow.sdk.bases.notifier import BaseNotifier
+    from airflow.providers.common.compat.sdk import BaseNotifier, Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_feedamp.hooks.authorisation import Authorisation
@@ -119,7 +112,8 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
                 if found.description is not None:
                     return self._stored(found.description)
                 question = f"{found.question} Answer with {RIGHT!r} or {WRONG!r}."
-        except (InputError, RedirectRefusedError, CodeRefusedError, NotProcessedError) as error:
+        except (InputError, TokenError) as error:
+            # Also when the store is away: a person has come for this, and tokens may wait for the answer.
             if datetime.now(UTC).timestamp() >= until:
                 raise
             question = str(error)
@@ -145,8 +139,8 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
             raise
 
     def _form(self) -> Any:
+        from airflow.providers.common.compat.sdk import Param
         from airflow.providers.standard.operators.hitl import HITLOperator
-        from airflow.sdk import Param
 
         timeout = "response_timeout"
         if timeout not in inspect.signature(HITLOperator.__init__).parameters:  # before standard 1.13
