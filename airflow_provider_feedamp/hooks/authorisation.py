@@ -27,14 +27,12 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order, whose
 
 if TYPE_CHECKING:
-    from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
+    from airflow_provider_feedamp.api.client import FeedAmpClient
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.tokens.records import TokenRecord
 
 #: Orders that a person is shown of an account.
 _SHOWN = 3
-#: Seconds to connect and to wait for an answer while a person waits, and tries after the first.
-_TIMEOUT, _RETRIES = (5.0, 10.0), 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,35 +234,9 @@ class Authorisation:
         )
 
     def _client(self, token: str) -> FeedAmpClient:
+        from airflow_provider_feedamp.hooks.check import client_with
+
         return client_with(token, self.hook.config.base_url)
-
-
-def client_with(token: str, base_url: str, unverified: Unverified | None = None) -> FeedAmpClient:
-    """Return a client that has one access token, and little patience: a person waits.
-
-    :param unverified: What it guesses. Default: as :class:`.Unverified` has it.
-    """
-    from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.http import Http, Transport
-
-    http = Http(base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
-    return FeedAmpClient(Transport(http), unverified)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _OneToken:
-    """An access token that is not renewed (``api.types.TokenSource``)."""
-
-    value: str
-
-    def token(self) -> str:
-        return self.value
-
-    def replace(self, refused: str) -> str:
-        return self.value
-
-    def accepted(self, token: str) -> None:
-        pass
 
 
 def describe(record: TokenRecord) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from airflow_provider_feedamp.tokens.variable_store import VariableStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.types import Return
     from airflow_provider_feedamp.hooks.connection import FeedAmpConnection
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
@@ -48,6 +48,8 @@ _IN_CLEAR = (
 )
 
 
+#: Seconds to connect and to wait for an answer while a person waits, and tries after the first.
+_TIMEOUT, _RETRIES = (5.0, 10.0), 1
 #: A year in which no marketplace and no seller asked for anything.
 _LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
 #: How many returns are looked through for the known one.
@@ -204,6 +206,34 @@ def _guess(subject: str, name: str, client: FeedAmpClient, known: Return, filter
         text = f"FeedAMP ignores the filter {name!r}: it gives return {number!r}, which is to be excluded."
         return Finding(subject, ok=False, text=f"{text} Give the hook an Unverified with the right name.")
     return Finding(subject, ok=True, text=f"The filter {name!r} excludes a return that it has to exclude.")
+
+
+def client_with(token: str, base_url: str, unverified: Unverified | None = None) -> FeedAmpClient:
+    """Return a client that has one access token, and little patience: a person waits.
+
+    :param unverified: What it guesses. Default: as :class:`.Unverified` has it.
+    """
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.http import Http, Transport
+
+    http = Http(base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
+    return FeedAmpClient(Transport(http), unverified)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _OneToken:
+    """An access token that is not renewed (``api.types.TokenSource``)."""
+
+    value: str
+
+    def token(self) -> str:
+        return self.value
+
+    def replace(self, refused: str) -> str:
+        return self.value
+
+    def accepted(self, token: str) -> None:
+        pass
 
 
 def check_connection(custodian: TokenCustodian, base_url: str) -> tuple[bool, str]:

@@ -18,8 +18,7 @@ from airflow_provider_feedamp.operators.base import FeedAmpOperator
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-    from airflow.sdk.bases.notifier import BaseNotifier
+    from airflow.providers.common.compat.sdk import BaseNotifier, Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_feedamp.hooks.authorisation import Authorisation
@@ -145,8 +144,8 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
             raise
 
     def _form(self) -> Any:
+        from airflow.providers.common.compat.sdk import Param
         from airflow.providers.standard.operators.hitl import HITLOperator
-        from airflow.sdk import Param
 
         timeout = "response_timeout"
         if timeout not in inspect.signature(HITLOperator.__init__).parameters:  # before standard 1.13

@@ -295,11 +295,7 @@ class PendingAuthorisation:
     ) -> AccessToken | None:
         custodian = self.custodian
         record, mark = self._begun(name)
-        if lease.left() < custodian.endpoint.deadline + _SAVE_RESERVE:
-            raise TokenBusyError(
-                f"The token store took too long for the authorisation of seller {mark.seller!r}. Nothing was "
-                "exchanged; open the same redirect URL again."
-            )
+        _check_time(lease, custodian.endpoint.deadline + _SAVE_RESERVE, mark)
         with shield.section():
             try:
                 # This decides which of two redirects goes on, and proves that the store can be written.
@@ -396,6 +392,7 @@ class PendingAuthorisation:
             released=lease.nonce,
             **UNDOUBTED,
         )
+        _check_time(lease, _SAVE_RESERVE, mark)
         if not same_account:
             # Before: an order of another account must never vouch for that account again.
             note_order(store, key, None, anew=True)
@@ -498,6 +495,15 @@ def _with(record: TokenRecord, mark: Mark) -> TokenRecord:
 
 def _without_tokens(record: TokenRecord) -> TokenRecord:
     return record.changed(refresh_token="", access_token=None, state=RecordState.REAUTH_REQUIRED)
+
+
+def _check_time(lease: Lease, needed: float, mark: Mark) -> None:
+    """Refuse to begin what the lease may not hold to its end."""
+    if lease.left() < needed:
+        raise TokenBusyError(
+            f"The token store took too long for the authorisation of seller {mark.seller!r}. Nothing was "
+            "done; try the same again."
+        )
 
 
 def _details(error: FeedAmpError) -> dict[str, Any]:

@@ -60,8 +60,13 @@ def test_codes_and_tokens_are_never_echoed(shop: Shop, person: Person) -> None:
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: bool) -> list[str]:
     """Let a person sit at the terminal, and return the questions that were put."""
     asked: list[str] = []
+
+    def confirm(text: str, **options: object) -> bool:
+        asked.append(text)
+        return answer
+
     monkeypatch.setattr(sellers, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
-    monkeypatch.setattr("click.confirm", lambda text, **options: asked.append(text) or answer)
+    monkeypatch.setattr("click.confirm", confirm)
     return asked
 
 

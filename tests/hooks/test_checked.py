@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,7 +86,8 @@ def test_a_deployment_that_works_is_well_and_stays_as_it_is(feedamp: RunningSand
     "guess", ["returns_by_order", "returns_by_status", "returns_after", "returns_before"]
 )
 def test_a_filter_that_feedamp_does_not_know_is_found(feedamp: RunningSandbox, guess: str) -> None:
-    checked = FeedAmpHook(unverified=Unverified(**{guess: "nonsense"})).check()
+    wrong_name: dict[str, Any] = {guess: "nonsense"}
+    checked = FeedAmpHook(unverified=Unverified(**wrong_name)).check()
 
     wrong = {subject: text for subject, (ok, text) in found(checked).items() if ok is False}
     assert list(wrong) == [f"guess {guess}"]

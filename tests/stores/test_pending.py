@@ -18,7 +18,8 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select
 
 from airflow_provider_feedamp.exceptions import RedirectRefusedError
-from airflow_provider_feedamp.hooks.feedamp import custodian_of, read_connection
+from airflow_provider_feedamp.hooks.connection import read_connection
+from airflow_provider_feedamp.hooks.feedamp import custodian_of
 from airflow_provider_feedamp.tokens import pending
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order
