@@ -88,6 +88,8 @@ def configurations(folder: Path) -> dict[str, dict[str, Any]]:
         "fulfillment_sync.py": {"seller": "shop", "mp_order_numbers": SHIPPED},
         "refunds.py": {"seller": "payer", "other_seller": "mapper"},
         "returns.py": {"seller": "returner", "returns": RETURNS},
+        "onboard_seller.py": {"seller": "acme"},
+        "look_after_sellers.py": {"sellers": ["acme", "nobody", "shop"], "idle_days": 0},
         "export.py": {"folder": str(folder / "lake"), "seller": "shop"},
     }
 

@@ -166,6 +166,22 @@ def test_incremental_polling_finds_what_the_seller_has_changed(examples: Example
     }
 
 
+def test_a_seller_who_is_authorised_is_not_asked_again(examples: Examples) -> None:
+    ends = {name: end.state for name, end in examples.home.tasks("feedamp_onboard_seller").items()}
+    assert ends == {"is_needed": "success", "authorize": "skipped", "ready": "skipped"}
+
+
+def test_idle_sellers_are_renewed_and_who_needs_a_person_is_told(examples: Examples) -> None:
+    returned = examples.home.returned("feedamp_look_after_sellers")
+
+    assert {told["seller"] for task, told in returned.items() if task.startswith("renew")} == {"acme", "shop"}
+    text = returned["tell"]
+    assert text.startswith(
+        "1 of 3 FeedAMP sellers of connection 'feedamp_default' need a person:\n- 'nobody' "
+    )
+    assert "FeedAmpAuthorizeSellerOperator" in text
+
+
 def test_an_event_driven_run_that_a_person_starts_has_nothing_to_do(examples: Examples) -> None:
     assert examples.home.returned("feedamp_event_driven") == {"forward": {}}
 

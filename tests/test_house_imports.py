@@ -48,6 +48,9 @@ AIRFLOW: dict[str, set[str]] = {
     # The base classes of triggers are in no SDK yet.
     "triggers": TASK_NAMES | {"airflow.triggers.base"},
     "operators": TASK_NAMES,
+    # The human in the loop, which Airflow has from 3.1 on.
+    "operators/authorize_seller.py": TASK_NAMES
+    | {"airflow.providers.standard.operators.hitl", "airflow.sdk.execution_time.hitl.HITLUser"},
     "sensors": TASK_NAMES,
     "transfers": TASK_NAMES,
     # Airflow 2 has no watchers, so that the SDK of the providers leaves this name out.

@@ -129,7 +129,7 @@ def test_the_house_names_the_files_that_a_run_enters_in_any_thread() -> None:
         thread.start()
         thread.join()
 
-    assert entered(work) == ["cli/base.py"]
+    assert entered(work) == ["hooks/sellers.py"]
     assert entered(lambda: None) == []
 
 

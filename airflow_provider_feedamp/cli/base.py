@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+import unicodedata
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -78,6 +79,18 @@ class FeedAmpGroup(click.Group):
             raise FailedError(
                 f"{type(error).__name__}, which was not expected. `feedamp --debug ...` shows where."
             ) from error
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a table, with columns as wide as a terminal shows them."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
 
 
 def prompt_secret(prompt: str, *, twice: bool = False) -> str:

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from airflow_provider_feedamp import __version__
-from airflow_provider_feedamp.cli.base import FeedAmpGroup
+from airflow_provider_feedamp.cli.base import (
+    Deployment,
+    FailedError,
+    FeedAmpGroup,
+    airflow,
+    columns,
+    conn_id_option,
+    seller_name,
+)
 from airflow_provider_feedamp.cli.orders import orders
 from airflow_provider_feedamp.cli.sellers import sellers
 from airflow_provider_feedamp.cli.tokens import tokens
+from airflow_provider_feedamp.hooks.sellers import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.cli.cli_config import CLICommand
+
+
+_SIGNS = {True: "ok", False: "WRONG", None: "?"}
 
 
 @click.group(
@@ -34,6 +48,29 @@ def cli(debug: bool) -> None:
     Run it where Airflow is configured: it reads the connection as tasks do, and writes to the token store
     that tasks use. It never prints a token.
     """
+
+
+@cli.command()
+@conn_id_option
+@click.option(
+    "--seller", type=seller_name, help="Whose token asks FeedAMP; default: the connection's seller."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of a table.")
+def check(conn_id: str, seller: str | None, as_json: bool) -> None:
+    """Check the connection, the token store, every seller, and FeedAMP's answer; change nothing.
+
+    Ends with exit code 1 if something is wrong. What could not be told (?) is not wrong.
+    """
+    with airflow():
+        checked = Deployment(conn_id).hook(seller).check()
+    if as_json:
+        click.echo(json.dumps({"conn_id": conn_id, "ok": checked.ok, **asdict(checked)}, indent=2))
+    else:
+        rows = [(_SIGNS[each.ok], one_line(each.subject), one_line(each.text)) for each in checked.findings]
+        click.echo("\n".join(columns([("", "CHECKED", "FOUND"), *rows])))
+    if not checked.ok:
+        wrong = sum(each.ok is False for each in checked.findings)
+        raise FailedError(f"{wrong} of {len(checked.findings)} checks found something wrong.")
 
 
 @cli.command()

@@ -8,7 +8,6 @@ import queue
 import sys
 import threading
 import time
-import unicodedata
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -22,6 +21,7 @@ from airflow_provider_feedamp.cli.base import (
     Deployment,
     FailedError,
     airflow,
+    columns,
     conn_id_option,
     prompt_secret,
     seller_name,
@@ -60,7 +60,13 @@ def sellers() -> None:
 @sellers.command("list")
 @conn_id_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
-def list_sellers(conn_id: str, as_json: bool) -> None:
+@click.option(
+    "--fail-under-days",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Exit with 1 if a refresh token's year ends within so many days, or a person has to do something.",
+)
+def list_sellers(conn_id: str, as_json: bool, fail_under_days: int | None) -> None:
     """List every seller of the connection's client, with the state of its tokens."""
     now = time.time()
     with airflow():
@@ -71,6 +77,10 @@ def list_sellers(conn_id: str, as_json: bool) -> None:
         click.echo("\n".join(table(rows, now)))
     else:
         click.echo(f"No seller of connection {conn_id!r} has tokens. Try 'feedamp sellers authorize SELLER'.")
+    if fail_under_days is not None:
+        needy = [repr(row.seller) for row in rows if row.problem(fail_under_days)]
+        if needy:
+            raise FailedError(f"{len(needy)} of {len(rows)} sellers need a person: {', '.join(needy)}.")
 
 
 @sellers.command()
@@ -223,12 +233,8 @@ def _summary(record: TokenRecord | None) -> str:
 
 
 def table(rows: Sequence[SellerRow], now: float) -> Iterable[str]:
-    """Yield the lines of the table."""
-    cells = [_HEADINGS, *(tuple(one_line(cell) for cell in _cells(row, now)) for row in rows)]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(padded).rstrip()
+    """Return the lines of the table."""
+    return columns([_HEADINGS, *(tuple(one_line(cell) for cell in _cells(row, now)) for row in rows)])
 
 
 def _cells(row: SellerRow, now: float) -> tuple[str, ...]:
@@ -249,10 +255,6 @@ def _time_left(until: str, now: float) -> str:
     if seconds <= 0:
         return "ended"
     return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
-
-
-def _width(text: str) -> int:
-    return sum(1 + (unicodedata.east_asian_width(each) in "WF") for each in text)
 
 
 class Listener(ThreadingHTTPServer):

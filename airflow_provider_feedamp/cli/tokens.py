@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -249,7 +250,9 @@ def _present_keys() -> set[str]:
 
 @airflow()
 def _reencrypt(deployment: Deployment, seller: str, present: set[str]) -> bool:
-    """Write a seller's record again as it is, which encrypts it with the first key."""
+    """Write a seller's record and known order again as they are, which encrypts them with the first key."""
+    from airflow_provider_feedamp.tokens.pending import known_order, note_order
+
     custodian = deployment.custodian(seller)
     store, key = custodian.store, custodian.key
     with locked(custodian) as nonce:
@@ -258,6 +261,8 @@ def _reencrypt(deployment: Deployment, seller: str, present: set[str]) -> bool:
             raise FailedError(f"seller {seller!r} was forgotten meanwhile.")
         store.write(record.changed(released=nonce), expected=record.revision)
         written = store.read(key)
+        with suppress(TokenStoreError):  # one that cannot be read is noted anew by the next import
+            note_order(store, key, known_order(store, key), anew=True)
     if written is None or written.sealed_with not in present:
         raise FailedError(
             f"the record of seller {seller!r} was written, and is still not under [feedamp] encryption_key: "

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Orders that a person is shown of an account.
 _SHOWN = 3
-#: Seconds to connect and to wait for an answer while a person waits, and tries after the first.
-_TIMEOUT, _RETRIES = (5.0, 10.0), 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,28 +234,9 @@ class Authorisation:
         )
 
     def _client(self, token: str) -> FeedAmpClient:
-        """Return a client that has this one access token, and little patience."""
-        from airflow_provider_feedamp.api.client import FeedAmpClient
-        from airflow_provider_feedamp.api.http import Http, Transport
+        from airflow_provider_feedamp.hooks.check import client_with
 
-        http = Http(self.hook.config.base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
-        return FeedAmpClient(Transport(http))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _OneToken:
-    """An access token that is not renewed (``api.types.TokenSource``)."""
-
-    value: str
-
-    def token(self) -> str:
-        return self.value
-
-    def replace(self, refused: str) -> str:
-        return self.value
-
-    def accepted(self, token: str) -> None:
-        pass
+        return client_with(token, self.hook.config.base_url)
 
 
 def describe(record: TokenRecord) -> dict[str, Any]:

@@ -1,32 +1,239 @@
-"""What the Test button of a connection checks, spending nothing."""
+"""What ``feedamp check`` and the Test button of a connection check, spending nothing."""
 
 from __future__ import annotations
 
 import os
 import queue
+import secrets
 import socket
 import ssl
 import sys
 import threading
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
 
-from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
+from airflow_provider_feedamp.exceptions import (
+    ApiError,
+    BadRequestError,
+    ConfigurationError,
+    FeedAmpError,
+    TokenStoreError,
+)
 from airflow_provider_feedamp.tokens.crypto import Sealer
 from airflow_provider_feedamp.tokens.endpoint import Watch, watched_session
-from airflow_provider_feedamp.tokens.records import RecordState
+from airflow_provider_feedamp.tokens.records import RecordState, TokenRecord
+from airflow_provider_feedamp.tokens.store import MemoryStore
 from airflow_provider_feedamp.tokens.variable_store import VariableStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
+    from airflow_provider_feedamp.api.types import Return
+    from airflow_provider_feedamp.hooks.connection import FeedAmpConnection
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import AccessToken
 
 #: Seconds that the answer of FeedAMP is waited for, look-up of its name and all.
 _DEADLINE = 20.0
+_IN_CLEAR = (
+    "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the tokens of all "
+    "sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
+)
+
+
+#: Seconds to connect and to wait for an answer while a person waits, and tries after the first.
+_TIMEOUT, _RETRIES = (5.0, 10.0), 1
+#: A year in which no marketplace and no seller asked for anything.
+_LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
+#: How many returns are looked through for the known one.
+_LOOKED_AT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked.
+
+    :param subject: What, such as ``store``, ``seller 'x'`` or ``guess returns_by_order``.
+    :param ok: Whether nothing is wrong; None when that could not be told.
+    :param text: What is known, in a sentence or two; nothing of it is secret.
+    """
+
+    subject: str
+    ok: bool | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What :meth:`.FeedAmpHook.check` found.
+
+    :param conn_id: The connection.
+    :param findings: All of it, in the order in which it was checked.
+    """
+
+    conn_id: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong; what could not be told is not."""
+        return all(finding.ok is not False for finding in self.findings)
+
+
+def check_all(
+    own: TokenCustodian,
+    seller: str | None,
+    connection: FeedAmpConnection,
+    client_of: Callable[[str], FeedAmpClient],
+) -> Checked:
+    """Check connection, store, every seller, whether FeedAMP answers, and what the client guesses.
+
+    No refresh token is spent, and nothing is changed at FeedAMP. In the store one record is written, and
+    removed again.
+
+    :param own: The custodian of the connection's own seller.
+    :param seller: Who must have tokens, and whose access token is tried first; None for anybody.
+    :param connection: The connection.
+    :param client_of: Returns a client that has this one access token.
+    """
+    base_url = connection.base_url
+    findings = [Finding("connection", ok=True, text=f"Fields are well-formed (base URL {base_url}).")]
+    findings += _store_findings(own)
+    token, sellers = _seller_findings(own, seller)
+    findings += sellers
+    ok, text = _ask(f"{base_url}/orders", token)
+    findings.append(Finding("FeedAMP", ok, text))
+    if token is None or "accepts" not in text:
+        why = "No seller has an access token that works now: run a task or `feedamp sellers refresh` first."
+        findings.append(Finding("guesses", None, why))
+    else:
+        findings += _guess_findings(client_of(token))
+    return Checked(connection.conn_id, tuple(findings))
+
+
+def _store_findings(own: TokenCustodian) -> Iterator[Finding]:
+    from airflow_provider_feedamp.tokens.sql_store import SqlStore
+
+    store = own.store
+    probe = TokenRecord(
+        key=replace(own.key, token_url=f"{own.key.token_url}#check", seller=secrets.token_hex(8)),
+        refresh_token="",
+    )
+    try:
+        store.write(probe, expected=None)
+    except FeedAmpError as error:
+        yield Finding("store", ok=False, text=f"The token store cannot be written: {error}")
+    else:
+        lasts = type(store) is not MemoryStore
+        end = "" if lasts else ", and ends with each process: no task finds what another one has stored"
+        yield Finding("store", ok=lasts, text=f"The token store can be written and read{end}.")
+    finally:
+        with suppress(FeedAmpError):
+            store.delete(probe.key)
+    if isinstance(store, VariableStore | SqlStore):
+        text = "Tokens are encrypted in the store." if _encrypts() else _IN_CLEAR
+        yield Finding("encryption", _encrypts(), text)
+    else:
+        text = f"Whether tokens are encrypted is for the store to say: {store.guarantee}"
+        yield Finding("encryption", None, text)
+
+
+def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | None, list[Finding]]:
+    """Return an access token that should work, the wanted seller's if possible, and what is known of each."""
+    from airflow_provider_feedamp.hooks.sellers import records_by_seller, seller_row
+
+    now = own.now()
+    try:
+        records = records_by_seller(own)
+    except TokenStoreError as error:
+        return None, [Finding("sellers", None, f"The token store cannot list its sellers here: {error}")]
+    findings, tokens = [], {}
+    if not records or (wanted is not None and wanted not in records):
+        text = "has no tokens: put a refresh token into the connection, or authorise the seller."
+        findings.append(Finding(f"seller {(wanted or own.key.seller)!r}", ok=False, text=text))
+    for seller, found in records.items():
+        row = seller_row(seller, found, now)
+        left = "" if row.refresh_token_days_left is None else f", {row.refresh_token_days_left} d left"
+        problem = row.problem()
+        findings.append(
+            Finding(f"seller {seller!r}", not problem, problem or f"is {row.state}: {row.outcome}{left}.")
+        )
+        if isinstance(found, TokenRecord) and found.access_token and found.expires_at > now:
+            tokens[seller] = found.access_token
+    return tokens.get(wanted or own.key.seller) or next(iter(tokens.values()), None), findings
+
+
+def _guess_findings(client: FeedAmpClient) -> Iterator[Finding]:
+    """Say of each guessed filter of returns whether it excludes a return that it has to exclude."""
+    names = client.returns._unverified
+    try:
+        known = next(client.returns.list(page_size=10), None)
+    except ApiError as error:
+        yield Finding("guesses", None, f"The returns of the account cannot be listed: {error}")
+        return
+    if known is None:
+        text = "The account has no return, so the names of the filters of returns cannot be looked at."
+        yield Finding("guesses", None, text)
+        return
+    others = [status for status in ("COMPLETED", "AWAITING_AUTHORIZATION") if status != known.get("status")]
+    excluding: dict[str, dict[str, Any]] = {
+        "returns_by_order": {"mp_order_numbers": [f"feedamp-check-{secrets.token_hex(8)}"]},
+        "returns_by_status": {"return_status": others[:1]},
+        "returns_after": {"requested_after": datetime.now(UTC) + timedelta(days=365)},
+        "returns_before": {"requested_before": _LONG_AGO},
+    }
+    for guess, filters in excluding.items():
+        yield _guess(f"guess {guess}", getattr(names, guess), client, known, filters)
+
+
+def _guess(subject: str, name: str, client: FeedAmpClient, known: Return, filters: dict[str, Any]) -> Finding:
+    number = known.get("mp_return_number")
+    try:
+        found = [each.get("mp_return_number") for each in islice(client.returns.list(**filters), _LOOKED_AT)]
+    except BadRequestError as error:
+        text = f"FeedAMP refuses the filter {name!r} of returns: {error}"
+        return Finding(subject, ok=False, text=text)
+    except ApiError as error:
+        return Finding(subject, None, f"The filter {name!r} of returns could not be looked at: {error}")
+    if number in found:
+        text = f"FeedAMP ignores the filter {name!r}: it gives return {number!r}, which is to be excluded."
+        return Finding(subject, ok=False, text=f"{text} Give the hook an Unverified with the right name.")
+    return Finding(subject, ok=True, text=f"The filter {name!r} excludes a return that it has to exclude.")
+
+
+def client_with(token: str, base_url: str, unverified: Unverified | None = None) -> FeedAmpClient:
+    """Return a client that has one access token, and little patience: a person waits.
+
+    :param unverified: What it guesses. Default: as :class:`.Unverified` has it.
+    """
+    from airflow_provider_feedamp.api.client import FeedAmpClient
+    from airflow_provider_feedamp.api.http import Http, Transport
+
+    http = Http(base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
+    return FeedAmpClient(Transport(http), unverified)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _OneToken:
+    """An access token that is not renewed (``api.types.TokenSource``)."""
+
+    value: str
+
+    def token(self) -> str:
+        return self.value
+
+    def replace(self, refused: str) -> str:
+        return self.value
+
+    def accepted(self, token: str) -> None:
+        pass
 
 
 def check_connection(custodian: TokenCustodian, base_url: str) -> tuple[bool, str]:
@@ -54,10 +261,7 @@ def _stored_token(custodian: TokenCustodian, wrong: list[str], well: list[str]) 
         )
         return None
     if isinstance(custodian.store, VariableStore) and not _encrypts():
-        well.append(
-            "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the "
-            "tokens of all sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
-        )
+        well.append(_IN_CLEAR)
     seller = repr(custodian.key.seller)
     try:
         record = custodian.record()

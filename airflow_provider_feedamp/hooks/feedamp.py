@@ -23,11 +23,12 @@ from airflow_provider_feedamp.get_provider_info import get_provider_info
 from airflow_provider_feedamp.hooks.connection import AIRFLOW_2_MASK, FeedAmpConnection, read_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
 
     from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.session import FeedAmpSession
+    from airflow_provider_feedamp.hooks.check import Checked
     from airflow_provider_feedamp.hooks.sellers import SellerRow
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import AccessToken
@@ -207,15 +208,33 @@ class FeedAmpHook(BaseHook):
             sellers = {each.seller for each in custodian.store.keys(key.token_url, key.client_id)}
         return sorted(sellers | ({key.seller} if custodian.seed else set()))
 
-    def seller_states(self) -> list[SellerRow]:
-        """Return what is known of each seller of :meth:`sellers`, in rows that hold no token.
+    def seller_states(self, sellers: Iterable[str] | None = None) -> list[SellerRow]:
+        """Return what is known of each seller, in rows that hold no token.
 
+        :param sellers: Whose rows. Default: all of :meth:`sellers`.
         :raises TokenStoreError: if the store cannot be reached, or cannot list from where this runs.
         """
         from airflow_provider_feedamp.hooks.sellers import seller_rows
 
         with task_errors():
-            return seller_rows(custodian_of(self.config, self.config.seller))
+            chosen = None if sellers is None else [custodian_of(self.config, name) for name in sellers]
+            return seller_rows(custodian_of(self.config, self.config.seller), chosen)
+
+    def seller_warning(
+        self, within_days: int = 30, sellers: Iterable[str] | None = None, link: str = ""
+    ) -> str:
+        """Return a text for a person: which sellers need one, why, and what to do; empty if none does.
+
+        It holds no token, and is fit for any notifier of Airflow.
+
+        :param within_days: A refresh token whose year ends within so many days is named, too. Default: 30.
+        :param sellers: Who is looked at. Default: all of :meth:`sellers`.
+        :param link: Where the reader can go on, such as the page of your Airflow. Default: none.
+        :raises TokenStoreError: as :meth:`seller_states` does.
+        """
+        from airflow_provider_feedamp.hooks.sellers import warning_text
+
+        return warning_text(self.seller_states(sellers), self.feedamp_conn_id, within_days, link)
 
     def forget(self, *, force: bool = False) -> bool:
         """Remove the seller's tokens from the store; the seller then has to authorise again.
@@ -302,6 +321,25 @@ class FeedAmpHook(BaseHook):
             return False, str(error).replace(
                 f"The Airflow connection {self.feedamp_conn_id!r}", "The connection"
             )
+
+    def check(self) -> Checked:
+        """Check connection, token store, all sellers, FeedAMP's answer and what the client guesses.
+
+        No refresh token is spent, and nothing is changed at FeedAMP.
+
+        :return: All that was found; its ``ok`` says whether nothing is wrong.
+        """
+        from airflow_provider_feedamp.hooks.check import Checked, Finding, check_all, client_with
+
+        try:
+            config = self.config
+            own = custodian_of(config, config.seller)
+        except FeedAmpError as error:
+            return Checked(self.feedamp_conn_id, (Finding("connection", ok=False, text=str(error)),))
+        unverified = self._unverified or _unverified()
+        return check_all(
+            own, self._seller, config, lambda token: client_with(token, config.base_url, unverified)
+        )
 
     def _known_sellers(self) -> str:
         """Return who is known, the most alike first, if the seller is not: the name may be misspelt."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import TokenRecord
@@ -30,7 +29,8 @@ _DAY = 86400.0
 class SellerRow:
     """One seller's line; the field names are those of the JSON.
 
-    :param state: The record's state; ``new`` without a record, ``unreadable`` for one that cannot be read.
+    :param state: The record's state; ``new`` without a record, ``unreadable`` for one that cannot be read,
+        ``unknown`` for a seller without tokens who was asked for by name.
     :param access_token_expires_at: ISO 8601 in UTC, or None.
     :param refresh_token_since: When the refresh token reached this deployment, ISO 8601 in UTC, or None.
     :param refresh_token_days_left: To the end of its year; negative after that.
@@ -55,6 +55,8 @@ class SellerRow:
         """
         if self.state == "reauth_required":
             return f"has to be authorised again: {self.outcome}"
+        if self.state == "unknown":
+            return f"has no tokens: {self.outcome}"
         if self.state == "unreadable":
             return f"has tokens that cannot be read: {self.outcome}"
         left = self.refresh_token_days_left
@@ -85,17 +87,47 @@ def records_by_seller(own: TokenCustodian) -> dict[str, TokenRecord | TokenStore
         if found is not None
     }
     if own.seed and own.key.seller not in rows:
-        try:
-            rows[own.key.seller] = own.record()
-        except TokenStoreError as error:
-            rows[own.key.seller] = error
+        rows[own.key.seller] = _record_or_error(own)
     return dict(sorted(rows.items()))
 
 
-def seller_rows(own: TokenCustodian) -> list[SellerRow]:
-    """Return a row for each of :func:`records_by_seller`."""
-    now = time.time()
-    return [seller_row(seller, found, now) for seller, found in records_by_seller(own).items()]
+def seller_rows(own: TokenCustodian, others: Iterable[TokenCustodian] | None = None) -> list[SellerRow]:
+    """Return a row for each of :func:`records_by_seller`, or for each of the custodians that are given."""
+    if others is None:
+        return [seller_row(seller, found, own.now()) for seller, found in records_by_seller(own).items()]
+    rows = []
+    for each in others:
+        found, name = _record_or_error(each), each.key.seller
+        unknown = found is None and not each.seed
+        none = SellerRow(name, "unknown", outcome="the token store and the connection have none")
+        rows.append(none if unknown else seller_row(name, found, each.now()))
+    return rows
+
+
+def _record_or_error(custodian: TokenCustodian) -> TokenRecord | TokenStoreError | None:
+    try:
+        return custodian.record()
+    except TokenStoreError as error:
+        return error
+
+
+def warning_text(rows: Sequence[SellerRow], conn_id: str, within_days: int, link: str) -> str:
+    """Return which sellers need a person, why, and what to do; empty if none does.
+
+    :param rows: The sellers.
+    :param conn_id: Their connection.
+    :param within_days: A refresh token whose year ends within so many days is named, too.
+    :param link: Where the reader can go on, or an empty text.
+    """
+    lines = [f"- {row.seller!r} {problem}" for row in rows if (problem := row.problem(within_days))]
+    if not lines:
+        return ""
+    head = f"{len(lines)} of {len(rows)} FeedAMP sellers of connection {conn_id!r} need a person:"
+    mend = (
+        f"To have a seller authorise: `feedamp sellers authorize SELLER --conn-id {conn_id}`, or a task with "
+        "FeedAmpAuthorizeSellerOperator. To renew: `feedamp sellers refresh SELLER`."
+    )
+    return "\n".join([head, *lines, mend, *([link] if link else [])])
 
 
 def seller_row(seller: str, found: TokenRecord | Exception | None, now: float) -> SellerRow:

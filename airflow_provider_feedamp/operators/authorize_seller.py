@@ -18,8 +18,7 @@ from airflow_provider_feedamp.operators.base import FeedAmpOperator
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
-    from airflow.sdk.bases.notifier import BaseNotifier
+    from airflow.providers.common.compat.sdk import BaseNotifier, Context
     from airflow.sdk.execution_time.hitl import HITLUser
 
     from airflow_provider_feedamp.hooks.authorisation import Authorisation
@@ -139,20 +138,20 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
         try:
             # Not as a task of its own, which Airflow warns of.
             inspect.unwrap(type(form).execute)(form, context)
-        except BaseException as waits:  # both signals are BaseExceptions, and each Airflow has its own
-            if not hasattr(waits, "method_name"):
-                raise
-            waits.kwargs = {"state": state, "until": until}
+        except BaseException as waits:  # each Airflow signals in its own way that a task waits
+            if hasattr(waits, "method_name"):
+                setattr(waits, "kwargs", {"state": state, "until": until})  # noqa: B010 - on no BaseException
             raise
 
     def _form(self) -> Any:
+        from airflow.providers.common.compat.sdk import Param
         from airflow.providers.standard.operators.hitl import HITLOperator
-        from airflow.sdk import Param
 
         timeout = "response_timeout"
         if timeout not in inspect.signature(HITLOperator.__init__).parameters:  # before standard 1.13
             timeout = "execution_timeout"
         text = "The whole address from the browser's address bar, after the seller has agreed."
+        kwargs: dict[str, Any] = {timeout: self.response_timeout}
         return HITLOperator(
             task_id=self.task_id,
             subject=self.subject,
@@ -161,7 +160,7 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
             params={FIELD: Param(None, type=["null", "string"], title="Redirect URL", description=text)},
             notifiers=self.notifiers,
             assigned_users=self.assigned_users,
-            **{timeout: self.response_timeout},
+            **kwargs,
         )
 
     def _authorisation(self, context: Context) -> Authorisation:
