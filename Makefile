@@ -54,8 +54,10 @@ system: setup ## Try whole deployments, and look at Airflow's pages with a brows
 	@$(BIN)/python -m scripts.matrix --cells 2.11-3.11 -- -m deployment $(ARGS)
 
 pictures: export FEEDAMP_PICTURES := $(CURDIR)/docs/pictures
-pictures: system ## Make the pictures of the docs anew: `make system`, which then keeps what it sees
-	@bash scripts/debian.sh pngquant
+pictures: setup ## Make the pictures of the docs anew: what the tests with a browser see
+	@bash scripts/debian.sh chromium pngquant
+	@rm -rf .airflow && mkdir -p .airflow
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m browser --basetemp=.airflow/tmp $(ARGS)
 	@pngquant --force --strip --ext .png 64 docs/pictures/*.png
 
 bench: setup ## Measure speed, memory and start-up beside what else there is (ARGS="speed token")

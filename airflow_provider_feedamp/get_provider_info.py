@@ -34,6 +34,7 @@ def get_provider_info() -> dict[str, Any]:
                 "external-doc-url": _DOCS,
                 "how-to-guide": [
                     "/docs/connection.md",
+                    "/docs/authorise.md",
                     "/docs/place-orders.md",
                     "/docs/fulfillments.md",
                     "/docs/order-states.md",

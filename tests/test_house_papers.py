@@ -177,9 +177,8 @@ def test_the_wheel_holds_our_package_whole_with_its_licence_and_nothing_else(whe
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     # The templates of the page are files of the package too.
-    modules = {
-        str(path.relative_to(ROOT)) for ending in ("py", "html") for path in PACKAGE.rglob(f"*.{ending}")
-    }
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.html")]
+    modules = {str(path.relative_to(ROOT)) for path in files}
 
     assert wheel.name == f"airflow_provider_feedamp-{VERSION}-py3-none-any.whl"
     # Nothing of it is in Airflow's own namespace.

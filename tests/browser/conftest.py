@@ -163,8 +163,37 @@ class Trigger(Protocol):
         ...
 
 
+class WaitForTasks(Protocol):
+    """Waits until tasks are in a state, and fails when one of them ends otherwise."""
+
+    def __call__(self, page: Page, dag_id: str, until: Mapping[str, str]) -> None:
+        """Wait.
+
+        :param page: Any page.
+        :param dag_id: The DAG.
+        :param until: The states to wait for, by task.
+        """
+        ...
+
+
 @pytest.fixture
-def trigger(airflow: Deployment) -> Trigger:
+def wait_for_tasks(airflow: Deployment) -> WaitForTasks:
+    """Return what waits for tasks of the newest Airflow."""
+
+    def waited(page: Page, dag_id: str, until: Mapping[str, str]) -> None:
+        for _ in range(2 * PATIENCE_WITH_TASKS):
+            states = {name: end.state for name, end in airflow.home.tasks(dag_id).items()}
+            if until.items() <= states.items():
+                return
+            assert not {"failed", "upstream_failed", "up_for_retry"} & set(states.values()), states
+            page.wait_for_timeout(500)
+        pytest.fail(f"the tasks of {dag_id} are {states}, and not {until}")
+
+    return waited
+
+
+@pytest.fixture
+def trigger(wait_for_tasks: WaitForTasks) -> Trigger:
     """Return what triggers a DAG."""
 
     def triggered(page: Page, dag_id: str, until: Mapping[str, str], **params: str) -> str:
@@ -175,21 +204,10 @@ def trigger(airflow: Deployment) -> Trigger:
             form.locator(f"[name=element_{name}]").fill(value)
         form.get_by_role("button", name="Trigger").click()
         page.wait_for_url("**/runs/**")
-        wait_for_tasks(page, airflow, dag_id, until)
+        wait_for_tasks(page, dag_id, until)
         return page.url.partition("?")[0].rstrip("/")
 
     return triggered
-
-
-def wait_for_tasks(page: Page, airflow: Deployment, dag_id: str, until: Mapping[str, str]) -> None:
-    """Wait for states of tasks, and fail when one of them ends otherwise."""
-    for _ in range(2 * PATIENCE_WITH_TASKS):
-        states = {name: end.state for name, end in airflow.home.tasks(dag_id).items()}
-        if until.items() <= states.items():
-            return
-        assert not {"failed", "upstream_failed", "up_for_retry"} & set(states.values()), states
-        page.wait_for_timeout(500)
-    pytest.fail(f"the tasks of {dag_id} are {states}, and not {until}")
 
 
 class TakePicture(Protocol):
