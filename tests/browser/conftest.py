@@ -140,6 +140,8 @@ def open_page(airflow: Deployment, browser: Browser, sessions: dict[str, Any]) -
 
     yield opened
     for context in contexts:
+        for page in context.pages:
+            page.unroute_all(behavior="ignoreErrors")  # a request may be on its way
         context.close()
 
 
