@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -153,7 +154,9 @@ def deployment(
     postgresql: PostgresqlServer,
     migrated: None,
 ) -> Iterator[Deployment]:
-    """Deploy Airflow; all of it has ended after the last test of the module."""
+    """Deploy Airflow; all of it ends after the last test of the module, or when the tests are told to."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
     celery = request.param == "CeleryExecutor"
     if celery and not AIRFLOW_3:
         pytest.skip("Celery is tried on the newest Airflow")
