@@ -141,6 +141,14 @@ class Deployment:
 
 
 @pytest.fixture(scope="session")
+def _ends_in_order() -> Iterator[None]:
+    """Let the tests end what they have started also when they are told to stop, as the matrix does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgresqlServer) -> None:
     """Migrate the server's database, for the deployments to have copies of."""
     home = AirflowHome(tmp_path_factory.mktemp("migration"), DAGS, {})
@@ -153,10 +161,9 @@ def deployment(
     tmp_path_factory: pytest.TempPathFactory,
     postgresql: PostgresqlServer,
     migrated: None,
+    _ends_in_order: None,
 ) -> Iterator[Deployment]:
-    """Deploy Airflow; all of it ends after the last test of the module, or when the tests are told to."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
+    """Deploy Airflow; all of it has ended after the last test of the module."""
     celery = request.param == "CeleryExecutor"
     if celery and not AIRFLOW_3:
         pytest.skip("Celery is tried on the newest Airflow")
