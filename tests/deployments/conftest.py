@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["redis"]
 
 DAGS = Path(__file__).parent / "dags"
+SQL = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 PATIENCE = 240  # seconds; a tenth of it is enough on a free machine
 STRICT = {"rotation": "revoke_family", "access_token_ttl": 1}
 #: How each local FeedAMP behaves, by its name, which is also the id of the connection to it. Access tokens
@@ -55,7 +56,7 @@ SETTINGS = {
 }
 #: What Celery's workers have of the deployment's secrets: nothing. The address is nobody's.
 WORKER = {
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none",
+    SQL: "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none",
     "AIRFLOW__CORE__FERNET_KEY": "",
     "AIRFLOW__API_AUTH__JWT_SECRET": "of-no-use-" * 5,
 }
@@ -186,9 +187,6 @@ def deployment(
             for queue in ("unread", "replaced"):
                 start_worker(airflow, home, queue)
         yield Deployment(airflow, home, url(postgresql, name, driver=""), feedamps, celery)
-
-
-SQL = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 
 def url(server: PostgresqlServer, database: str, driver: str = "+psycopg2") -> str:
