@@ -51,7 +51,7 @@ system: setup ## Try whole deployments, and look at Airflow's pages with a brows
 	@$(BIN)/python -m scripts.matrix --make --cells 2.11-3.11
 	@rm -rf .airflow && mkdir -p .airflow
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "browser or deployment" --durations=0 --durations-min=1 --basetemp=.airflow/tmp $(ARGS)
-	@$(BIN)/python -m scripts.matrix --cells 2.11-3.11 -- -m deployment $(ARGS)
+	@$(BIN)/python -m scripts.matrix --cells 2.11-3.11 -- -m deployment tests/deployments --durations=0
 
 pictures: export FEEDAMP_PICTURES := $(CURDIR)/docs/pictures
 pictures: setup ## Make the pictures of the docs anew: what the tests with a browser see

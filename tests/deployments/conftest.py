@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["redis"]
 
 DAGS = Path(__file__).parent / "dags"
+SQL = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 PATIENCE = 240  # seconds; a tenth of it is enough on a free machine
 STRICT = {"rotation": "revoke_family", "access_token_ttl": 1}
 #: How each local FeedAMP behaves, by its name, which is also the id of the connection to it. Access tokens
@@ -54,7 +56,7 @@ SETTINGS = {
 }
 #: What Celery's workers have of the deployment's secrets: nothing. The address is nobody's.
 WORKER = {
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none",
+    SQL: "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none",
     "AIRFLOW__CORE__FERNET_KEY": "",
     "AIRFLOW__API_AUTH__JWT_SECRET": "of-no-use-" * 5,
 }
@@ -140,6 +142,14 @@ class Deployment:
 
 
 @pytest.fixture(scope="session")
+def _ends_in_order() -> Iterator[None]:
+    """Let the tests end what they have started also when they are told to stop, as the matrix does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgresqlServer) -> None:
     """Migrate the server's database, for the deployments to have copies of."""
     home = AirflowHome(tmp_path_factory.mktemp("migration"), DAGS, {})
@@ -152,6 +162,7 @@ def deployment(
     tmp_path_factory: pytest.TempPathFactory,
     postgresql: PostgresqlServer,
     migrated: None,
+    _ends_in_order: None,
 ) -> Iterator[Deployment]:
     """Deploy Airflow; all of it has ended after the last test of the module."""
     celery = request.param == "CeleryExecutor"
@@ -176,9 +187,6 @@ def deployment(
             for queue in ("unread", "replaced"):
                 start_worker(airflow, home, queue)
         yield Deployment(airflow, home, url(postgresql, name, driver=""), feedamps, celery)
-
-
-SQL = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 
 def url(server: PostgresqlServer, database: str, driver: str = "+psycopg2") -> str:
