@@ -214,10 +214,10 @@ def client_with(token: str, base_url: str, unverified: Unverified | None = None)
     :param unverified: What it guesses. Default: as :class:`.Unverified` has it.
     """
     from airflow_provider_feedamp.api.client import FeedAmpClient
-    from airflow_provider_feedamp.api.http import Http, Transport
+    from airflow_provider_feedamp.api.http import Http
 
     http = Http(base_url, _OneToken(token), _TIMEOUT, retries=_RETRIES, pool_size=1)
-    return FeedAmpClient(Transport(http), unverified)
+    return FeedAmpClient(http, unverified)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
