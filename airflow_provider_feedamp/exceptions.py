@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from http import HTTPStatus
+from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -213,6 +214,19 @@ class DestinationError(FeedAmpError):
     """The file of an export could not be written to its end; nothing is left of it."""
 
     retryable = True  # A full disk or a storage that was away can be better by the next try.
+
+
+def documentation() -> str | None:
+    """Return the address of the documentation's pages, ending in ``/``; None if the package names none."""
+    described = metadata("airflow-provider-feedamp").get_all("Project-URL") or []
+    return dict(each.split(", ", 1) for each in described).get("Documentation")
+
+
+def page_of(error: FeedAmpError) -> str:
+    """Return where the documentation says what to do about an error."""
+    anchor = type(error).__name__.lower()
+    address = documentation()
+    return f"{address}errors.html#{anchor}" if address else f"docs/errors.md#{anchor}"
 
 
 def forget_variables(error: BaseException | None) -> None:

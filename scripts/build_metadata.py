@@ -33,11 +33,12 @@ def urls(repository: str) -> dict[str, str]:
     """Return the addresses of the package's page; the site of a GitHub repository is its GitHub Pages."""
     parts = urlsplit(repository)
     owner, _, name = parts.path.strip("/").partition("/")
-    on_github = parts.hostname == "github.com" and name
-    return {
-        "Documentation": f"https://{owner.lower()}.github.io/{name}/"
-        if on_github
-        else f"{repository}/tree/main/docs",
+    site = (
+        {"Documentation": f"https://{owner.lower()}.github.io/{name}/"}
+        if parts.hostname == "github.com"
+        else {}
+    )
+    return site | {
         "Source": repository,
         "Changelog": f"{repository}/blob/main/CHANGELOG.md",
         "Bug Tracker": f"{repository}/issues",

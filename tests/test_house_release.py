@@ -94,7 +94,7 @@ def test_without_an_address_the_package_names_none_and_with_one_every_link_is_wh
         readme("![a](docs/a.png) [b](#b)", REPOSITORY, "1") == f"![a]({REPOSITORY}/raw/v1/docs/a.png) [b](#b)"
     )
     assert urls(REPOSITORY)["Documentation"] == "https://some-owner.github.io/airflow-provider-feedamp/"
-    assert urls("https://example.com/x")["Documentation"] == "https://example.com/x/tree/main/docs"
+    assert "Documentation" not in urls("https://example.com/x")
 
 
 def test_every_link_of_readme_leads_to_a_file() -> None:

@@ -23,6 +23,7 @@ from airflow_provider_feedamp.cli.base import (
 from airflow_provider_feedamp.cli.orders import orders
 from airflow_provider_feedamp.cli.sellers import sellers
 from airflow_provider_feedamp.cli.tokens import tokens
+from airflow_provider_feedamp.exceptions import documentation
 from airflow_provider_feedamp.hooks.sellers import one_line
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def cli(debug: bool) -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Check connection, store and sellers.")
 @conn_id_option
 @click.option(
     "--seller", type=seller_name, help="Whose token asks FeedAMP; default: the connection's seller."
@@ -74,6 +75,15 @@ def check(conn_id: str, seller: str | None, as_json: bool) -> None:
 
 
 @cli.command()
+def docs() -> None:
+    """Name the documentation's address."""
+    click.echo(
+        documentation()
+        or "This package names no address: whoever built it gave none. Its sources have the pages in docs/."
+    )
+
+
+@cli.command(short_help="Print a new Fernet key.")
 def keygen() -> None:
     """Print a new Fernet key, for [feedamp] encryption_key or for a key file of an export."""
     from cryptography.fernet import Fernet

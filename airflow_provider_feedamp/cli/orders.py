@@ -56,7 +56,7 @@ def orders() -> None:
     """Place orders into a seller's account."""
 
 
-@orders.command("import")
+@orders.command("import", short_help="Place the orders of a file.")
 @click.argument("file")
 @conn_id_option
 @click.option("--seller", type=seller_name, help="Whose account gets the orders; default: the connection's.")

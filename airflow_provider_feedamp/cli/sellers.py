@@ -57,7 +57,7 @@ def sellers() -> None:
     """Authorise sellers, and look after their tokens."""
 
 
-@sellers.command("list")
+@sellers.command("list", short_help="List all sellers with their state.")
 @conn_id_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead of a table.")
 @click.option(
@@ -83,7 +83,7 @@ def list_sellers(conn_id: str, as_json: bool, fail_under_days: int | None) -> No
             raise FailedError(f"{len(needy)} of {len(rows)} sellers need a person: {', '.join(needy)}.")
 
 
-@sellers.command()
+@sellers.command(short_help="Have a seller authorise the marketplace.")
 @click.argument("seller", type=seller_name)
 @conn_id_option
 @click.option(
@@ -179,7 +179,7 @@ def _ask(question: str, authorisation: Authorisation, state: str, *, force: bool
         authorisation.confirm(state)
 
 
-@sellers.command()
+@sellers.command(short_help="Renew a seller's tokens now.")
 @click.argument("seller", type=seller_name)
 @conn_id_option
 def refresh(seller: str, conn_id: str) -> None:
@@ -197,7 +197,7 @@ def refresh(seller: str, conn_id: str) -> None:
     click.echo(f"{done} of seller {seller!r}. {_summary(record)}")
 
 
-@sellers.command()
+@sellers.command(short_help="Remove a seller's tokens.")
 @click.argument("seller", type=seller_name)
 @conn_id_option
 @click.option("--yes", is_flag=True, help="Do not ask.")

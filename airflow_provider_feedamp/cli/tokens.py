@@ -57,12 +57,12 @@ _key_file = click.option(
 )
 
 
-@click.group(no_args_is_help=False)
+@click.group(no_args_is_help=False, short_help="Move and encrypt token records.")
 def tokens() -> None:
     """Move token records between stores in a sealed file, and encrypt them anew."""
 
 
-@tokens.command("export")
+@tokens.command("export", short_help="Write token records to a sealed file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @conn_id_option
 @_chosen
@@ -84,7 +84,7 @@ def export_tokens(file: Path, conn_id: str, chosen: tuple[str, ...], key_file: P
     _end(problems)
 
 
-@tokens.command("import")
+@tokens.command("import", short_help="Store the token records of a sealed file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @conn_id_option
 @_key_file
@@ -118,7 +118,7 @@ def import_tokens(file: Path, conn_id: str, key_file: Path | None, force: bool) 
     _end(problems)
 
 
-@tokens.command()
+@tokens.command(short_help="Encrypt records with the first key.")
 @conn_id_option
 @_chosen
 @click.option(

@@ -18,6 +18,7 @@ from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,
     TokenStoreError,
     forget_variables,
+    page_of,
 )
 from airflow_provider_feedamp.get_provider_info import get_provider_info
 from airflow_provider_feedamp.hooks.connection import AIRFLOW_2_MASK, FeedAmpConnection, read_connection
@@ -514,13 +515,16 @@ def task_errors() -> Iterator[None]:
     """Raise this provider's errors as :func:`as_task_error` returns them.
 
     Of the chain behind one, only its beginning is shown, with the place where it was raised: requests and
-    urllib3 alone would add three tracebacks that say the same.
+    urllib3 alone would add three tracebacks that say the same. A note under the error names its place in the
+    documentation.
     """
     try:
         yield
     except FeedAmpError as error:
         forget_variables(error)
         error.__cause__ = _beginning(error)
+        if not hasattr(error, "__notes__"):  # it may pass through here more than once
+            error.add_note(f"What it means and what to do: {page_of(error)}")
         task_error = as_task_error(error)
         if task_error is error:
             raise

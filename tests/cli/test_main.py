@@ -56,6 +56,21 @@ def test_a_misuse_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> Non
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("group", [(), ("orders",), ("sellers",), ("tokens",)])
+def test_the_short_help_of_every_command_is_a_whole_sentence(group: tuple[str, ...]) -> None:
+    shown = run(*group, "--help").stdout.split("Commands:\n")[1].splitlines()
+
+    assert shown
+    assert [line for line in shown if not line.endswith(".") or line.endswith("..")] == []
+
+
+def test_docs_names_the_address_or_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "names no address" in run("docs").stdout
+
+    monkeypatch.setattr("airflow_provider_feedamp.cli.main.documentation", lambda: "https://example.com/d/")
+    assert run("docs").stdout == "https://example.com/d/\n"
+
+
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("-h",), ("sellers", "--help"), ("tokens", "import", "-h")]
 )

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import traceback
+from email.message import Message
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -28,6 +29,25 @@ def raised(error: FeedAmpError, cause: Exception | None = None) -> FeedAmpError:
     with pytest.raises(FeedAmpError) as caught, task_errors():
         raise error from cause
     return caught.value
+
+
+@pytest.mark.parametrize("kind", EVERY_ERROR)
+def test_a_note_names_the_errors_place_in_the_documentation_once(kind: type[FeedAmpError]) -> None:
+    with pytest.raises(kind) as caught, task_errors(), task_errors():
+        raise kind("no")
+
+    assert caught.value.__notes__ == [
+        f"What it means and what to do: docs/errors.md#{kind.__name__.lower()}",
+    ]
+
+
+def test_a_package_with_an_address_names_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = Message()
+    for name, address in (("Source", "https://example.com/s"), ("Documentation", "https://example.com/d/")):
+        described["Project-URL"] = f"{name}, {address}"
+    monkeypatch.setattr(exceptions, "metadata", lambda name: described)
+
+    assert exceptions.page_of(InputError("no")) == "https://example.com/d/errors.html#inputerror"
 
 
 def test_both_kinds_exist() -> None:
