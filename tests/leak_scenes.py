@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.bulk.sql import QueryInput
+from airflow_provider_feedamp.hooks.authorisation import Authorisation
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
 from airflow_provider_feedamp.operators.order_states import FeedAmpCloseOrdersOperator
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
@@ -159,6 +160,15 @@ def code_refused(scene: Scene) -> None:
     hook.exchange_code(scene.code)
 
 
+def redirect_refused(scene: Scene) -> None:
+    authorisation = Authorisation(FeedAmpHook(seller="globex"), "somebody")
+    started = authorisation.start("http://127.0.0.1/")
+    scene.code = scene.control.authorize("globex")
+    redirect = {"code": scene.code, "state": started.state}
+    authorisation.redeem(redirect)
+    authorisation.redeem(redirect)
+
+
 def asked_to_come_back(scene: Scene) -> None:
     scene.control.fault("http_error", on="token", status=503, wait=900)
     FeedAmpHook().get_access_token()
@@ -306,6 +316,7 @@ SCENES: dict[Callable[[Scene], None], type[FeedAmpError]] = {
     reauthorization: exceptions.ReauthorizationRequiredError,
     client_refused: exceptions.ClientRefusedError,
     code_refused: exceptions.CodeRefusedError,
+    redirect_refused: exceptions.RedirectRefusedError,
     asked_to_come_back: exceptions.NotProcessedError,
     answer_lost: exceptions.AnswerLostError,
     answer_odd: exceptions.AnswerLostError,

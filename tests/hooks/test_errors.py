@@ -132,7 +132,7 @@ def test_of_a_chain_the_beginning_is_shown_with_its_place(kind: type[FeedAmpErro
     assert "in refuse\n" in shown
     assert "ConnectionRefusedError: [Errno 111] Connection refused" in shown
     assert "retries are used up" not in shown
-    assert shown.rstrip().endswith("No answer.")
+    assert "No answer.\nWhat it means and what to do: " in shown
 
 
 def test_every_error_that_a_person_can_see_is_in_exceptions() -> None:
