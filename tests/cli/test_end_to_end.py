@@ -98,9 +98,10 @@ def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed
     lines = person.told.splitlines()
     assert "The browser is back; looking at the account." in lines
     # What the provider tells stands there once, and plain: without a time, a level and a place in the code.
-    told = [line for line in lines if "Renewed the access token" in line]
+    told = [line for line in lines if "generation" in line]
+    assert told[0] == "Seller 'globex' is authorised: generation 1."
+    assert told[1].startswith("Renewed the access token of seller 'globex': generation 2")
     assert len(told) == 2
-    assert all(line.startswith("Renewed the access token of seller 'globex'") for line in told)
     assert sandbox.control.counters()["token_posts"] == 2
     tokens = [*sandbox.control.access_tokens("globex"), *sandbox.control.refresh_tokens("globex")]
     assert len(tokens) >= 2
