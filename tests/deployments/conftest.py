@@ -15,7 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.sandbox.server import serve
-from airflow_provider_feedamp.sandbox.settings import checked_settings
+from airflow_provider_feedamp.sandbox.settings import SandboxSettings
 from tests.airflow_parts import AIRFLOW_3, free_port, whole_airflow
 from tests.airflow_runs import FERNET_KEY, AirflowHome, TaskEnd
 from tests.databases import PASSWORD, USER, redis
@@ -178,7 +178,7 @@ def deployment(
     home = AirflowHome(tmp_path_factory.mktemp(name), DAGS, {})
     with ExitStack() as stack:
         feedamps = {
-            conn_id: stack.enter_context(serve(checked_settings({**each, "seed": conn_id})))
+            conn_id: stack.enter_context(serve(SandboxSettings.checked({**each, "seed": conn_id})))
             for conn_id, each in FEEDAMPS.items()
         }
         prepare(home, settings, feedamps)
