@@ -157,11 +157,11 @@ def warm_token(_: argparse.Namespace) -> Figures:
     hook.get_access_token()
     accesses = count_store_accesses()
     lock = threading.Lock()
-    tokens = {"acme": "token"}
+    tokens = {"hooli": "token"}
 
     def from_dict() -> str:
         with lock:
-            return tokens["acme"]
+            return tokens["hooli"]
 
     def nanoseconds(call: Callable[[], object]) -> float:
         return min(timeit.repeat(call, number=_LOOKS, repeat=15)) / _LOOKS * 1e9

@@ -18,7 +18,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     tags=["example", "feedamp"],
-    params={"seller": Param("acme", type="string", description="The seller named in the connection")},
+    params={"seller": Param("hooli", type="string", description="The seller named in the connection")},
 ) as dag:
     # [START howto_access_token]
     one_seller = FeedAmpAccessTokenOperator(
@@ -30,7 +30,7 @@ with DAG(
 
     # [START howto_access_token_mapped]
     several_sellers = FeedAmpAccessTokenOperator.partial(task_id="several_sellers").expand(
-        seller=["acme", "globex"]
+        seller=["hooli", "globex"]
     )
     # [END howto_access_token_mapped]
 

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_feedamp.assets import feedamp_asset
 
 # [START howto_event_driven_schedule]
-shipped = feedamp_asset("acme", "fulfillments")
+shipped = feedamp_asset("hooli", "fulfillments")
 
 with DAG(
     dag_id="feedamp_event_driven",
@@ -36,7 +36,7 @@ with DAG(
             for event in events
             for entry in event.extra["payload"]["entries"]
         }  # fmt: skip
-        orders = FeedAmpHook(seller="acme").client.orders
+        orders = FeedAmpHook(seller="hooli").client.orders
         return {number: orders.fulfillments(number)["status"] for number in sorted(numbers)}
 
     forward()

@@ -22,7 +22,7 @@ with DAG(
     params={
         "folder": Param("feedamp_export", type="string", description="Where the files go"),
         "since": Param("2026-01-01T00:00:00Z", type="string", description="An instant with a time zone"),
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
     },
 ) as dag:
     # [START howto_export]

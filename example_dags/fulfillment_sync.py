@@ -26,7 +26,7 @@ with DAG(
     tags=["example", "feedamp"],
     params={
         "mp_order_numbers": Param([], type="array", description="The orders to wait for"),
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
     },
 ) as dag:
     # [START howto_fulfillment_sensor]

@@ -21,16 +21,16 @@ with DAG(
     tags=["example", "feedamp"],
 ) as dag:
     # [START howto_http_operator]
-    class AcmeAuth(FeedAmpAuth):
-        """Authorises as the seller acme; Airflow makes it without arguments."""
+    class HooliAuth(FeedAmpAuth):
+        """Authorises as the seller hooli; Airflow makes it without arguments."""
 
         def __init__(self) -> None:
-            super().__init__("feedamp_default", seller="acme")
+            super().__init__("feedamp_default", seller="hooli")
 
     get_orders = HttpOperator(
         task_id="get_orders",
         http_conn_id="feedamp_http",
-        auth_type=AcmeAuth,
+        auth_type=HooliAuth,
         method="GET",
         endpoint="orders",
         data={"page_size": 10},

@@ -20,7 +20,7 @@ with DAG(
     max_active_runs=1,
     tags=["example", "feedamp"],
     params={
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
         "start": Param(
             "", type="string", description="Where the first run begins, such as 2026-11-01T00:00:00Z"
         ),

@@ -21,7 +21,7 @@ with DAG(
     catchup=False,
     tags=["example", "feedamp"],
     params={
-        "seller": Param("acme", type="string", description="Your name for the seller's account"),
+        "seller": Param("hooli", type="string", description="Your name for the seller's account"),
         "again": Param(False, type="boolean", description="Also if the seller is authorised already"),
     },
 ) as dag:

@@ -25,7 +25,7 @@ with DAG(
         "source": Param("orders.ndjson", type="string", description="File with the orders, all PENDING"),
         "hold_minutes": Param(30, type="number", description="How long buyers may cancel"),
         "cancelled": Param([], type="array", description="Order numbers that were cancelled meanwhile"),
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
     },
 ) as dag:
     # [START howto_order_hold]

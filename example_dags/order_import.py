@@ -24,7 +24,7 @@ with DAG(
     params={
         "source": Param("orders.ndjson", type="string", description="File with the orders to import"),
         "rejects": Param("rejects.ndjson", type="string", description="File for orders that are refused"),
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
     },
 ) as dag:
     # [START howto_order_import]

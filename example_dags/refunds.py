@@ -31,7 +31,7 @@ with DAG(
     max_active_runs=1,  # two runs at a time would pay the same refunds
     tags=["example", "feedamp"],
     params={
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
         "other_seller": Param("globex", type="string", description="A seller who has been authorised"),
     },
 ) as dag:

@@ -28,7 +28,7 @@ with DAG(
     catchup=False,
     tags=["example", "feedamp"],
     params={
-        "seller": Param("acme", type="string", description="The seller named in the connection"),
+        "seller": Param("hooli", type="string", description="The seller named in the connection"),
         "returns": Param(
             [],
             type="array",

@@ -121,14 +121,14 @@ def scenes() -> Iterator[dict[str, Callable[[], object]]]:
         "marketplace_state": "AWAITING_SHIPMENT",
     }
     with serve() as sandbox, tempfile.TemporaryDirectory() as folder:
-        for seller in ("acme", "globex"):
+        for seller in ("hooli", "globex"):
             connection = sandbox.connection(seller, list_requests_per_second="0")
             os.environ[f"AIRFLOW_CONN_{seller.upper()}"] = json.dumps(connection)
         source = Path(folder) / "orders.ndjson"
         source.write_text(json.dumps(order) + "\n", encoding="utf-8")
-        orders = FeedAmpHook("acme").client.orders
-        fresh = iter(["acme", "globex"])  # for the run before the traced one, and for the traced one
-        given: Any = {"feedamp_conn_id": "acme", "task_id": "task"}
+        orders = FeedAmpHook("hooli").client.orders
+        fresh = iter(["hooli", "globex"])  # for the run before the traced one, and for the traced one
+        given: Any = {"feedamp_conn_id": "hooli", "task_id": "task"}
         yield {
             "first token": lambda: FeedAmpHook(next(fresh)).access_token(),
             "FeedAmpPlaceOrdersOperator, one order": lambda: FeedAmpPlaceOrdersOperator(

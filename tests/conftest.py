@@ -27,7 +27,7 @@ def one_sandbox() -> Iterator[RunningSandbox]:
 
 @pytest.fixture
 def sandbox(one_sandbox: RunningSandbox) -> RunningSandbox:
-    """Return a fresh local FeedAMP with the sellers acme and globex.
+    """Return a fresh local FeedAMP with the sellers hooli and globex.
 
     It is the one of the test before, begun again: its address and its first tokens are the same, so nothing
     that this process keeps by them may stay.

@@ -29,7 +29,7 @@ FILES = [file for file in sorted(EXAMPLES.glob("*.py")) if AIRFLOW >= SINCE.get(
 
 #: Sellers whose accounts hold something already. Each example writes to one of its own.
 PREPARED = ("shop", "payer", "mapper", "returner")
-#: Sellers that are authorised by a code; the connection has the refresh token of acme.
+#: Sellers that are authorised by a code; the connection has the refresh token of hooli.
 AUTHORISED = ("globex", "holder", *PREPARED)
 
 
@@ -76,7 +76,7 @@ def configurations(folder: Path) -> dict[str, dict[str, Any]]:
         "order_import.py": {
             "source": written(folder / "orders.ndjson", IMPORTED),
             "rejects": str(folder / "rejects.ndjson"),
-            "seller": "acme",
+            "seller": "hooli",
         },
         "access_token.py": {},
         "http_operator.py": {},
@@ -88,12 +88,12 @@ def configurations(folder: Path) -> dict[str, dict[str, Any]]:
             "seller": "holder",
         },
         "incremental_polling.py": {"seller": "shop", "start": "2026-01-01T00:00:00Z"},
-        "many_sellers.py": {"sellers": ["acme", "no/body", "shop"], "folder": str(folder / "sellers")},
+        "many_sellers.py": {"sellers": ["hooli", "no/body", "shop"], "folder": str(folder / "sellers")},
         "fulfillment_sync.py": {"seller": "shop", "mp_order_numbers": SHIPPED},
         "refunds.py": {"seller": "payer", "other_seller": "mapper"},
         "returns.py": {"seller": "returner", "returns": RETURNS},
-        "onboard_seller.py": {"seller": "acme"},
-        "look_after_sellers.py": {"sellers": ["acme", "nobody", "shop"], "idle_days": 0},
+        "onboard_seller.py": {"seller": "hooli"},
+        "look_after_sellers.py": {"sellers": ["hooli", "nobody", "shop"], "idle_days": 0},
         "export.py": {"folder": str(folder / "lake"), "seller": "shop"},
         "changes_by_seller.py": {},
     }
@@ -168,7 +168,7 @@ def all_examples_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examp
     folder = tmp_path_factory.mktemp("orders")
     with serve() as sandbox:
         connections = {
-            "feedamp_default": sandbox.connection("acme"),
+            "feedamp_default": sandbox.connection("hooli"),
             "feedamp_http": {"conn_type": "http", "host": sandbox.base_url},
         }
         prepare(sandbox)

@@ -87,7 +87,7 @@ class Scene:
         self.connect()
 
     def connect(self, *, store: str = "memory", **changes: Any) -> FeedAmpHook:
-        connection = self.sandbox.connection("acme") | changes
+        connection = self.sandbox.connection("hooli") | changes
         self.monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", store)
         self.monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         return FeedAmpHook()
@@ -145,7 +145,7 @@ def too_long(scene: Scene) -> None:
 
 
 def reauthorization(scene: Scene) -> None:
-    scene.control.revoke("acme")
+    scene.control.revoke("hooli")
     FeedAmpHook().get_access_token()
 
 
@@ -192,7 +192,7 @@ def no_access_token(scene: Scene) -> None:
 
 def busy(scene: Scene) -> None:
     scene.monkeypatch.setenv("AIRFLOW__FEEDAMP__LOCK_WAIT", "0")
-    custodian = custodian_of(FeedAmpHook().config, "acme")
+    custodian = custodian_of(FeedAmpHook().config, "hooli")
     with custodian.store.lock(custodian.key, wait=0, stop=threading.Event()):
         FeedAmpHook().get_access_token()
 
@@ -214,7 +214,7 @@ def record_damaged(scene: Scene) -> None:
 def conflict(scene: Scene) -> None:
     hook = FeedAmpHook()
     hook.get_access_token()
-    custodian = custodian_of(hook.config, "acme")
+    custodian = custodian_of(hook.config, "hooli")
     record = custodian.record()
     assert record is not None
     custodian.store.write(record, expected=99)
@@ -242,7 +242,7 @@ def refunds_not_processed(scene: Scene) -> None:
     }
     hook = FeedAmpHook()
     hook.client.orders.place(order)
-    scene.control.create_refund("acme", "A")
+    scene.control.create_refund("hooli", "A")
 
     def pay(_: object) -> None:
         raise RuntimeError(hook.get_access_token())

@@ -29,7 +29,7 @@ from tests.lineage import airflow_outlet_events
 WATCHES = importlib.util.find_spec("airflow.sdk") is not None
 
 SELLERS = [
-    "acme",
+    "hooli",
     "a/b",
     "a%2Fb",
     "ü",
@@ -39,9 +39,9 @@ SELLERS = [
     "x" * 400,
     ".",
     "..",
-    " acme",
-    "acme ",
-    "Acme",
+    " hooli",
+    "hooli ",
+    "Hooli",
     "a?b#c",
     "a@b:c",
     "!",
@@ -90,14 +90,14 @@ def test_a_watcher_says_nothing_that_its_uri_does_not_say() -> None:
 
 
 def test_airflow_2_watches_nothing() -> None:
-    watched: Any = feedamp_asset("acme", "returns")
+    watched: Any = feedamp_asset("hooli", "returns")
 
     assert bool(getattr(watched, "watchers", [])) is WATCHES
 
 
 @pytest.mark.parametrize(
     ("seller", "resource"),
-    [("acme", "orders"), ("acme", ""), ("", "refunds"), (" ", "refunds"), (None, "refunds")],
+    [("hooli", "orders"), ("hooli", ""), ("", "refunds"), (" ", "refunds"), (None, "refunds")],
 )
 def test_what_cannot_be_an_asset_is_refused(seller: Any, resource: Any) -> None:
     with pytest.raises(InputError, match=r"^(resource is .*: choose one|seller is empty)"):
@@ -122,16 +122,18 @@ def test_a_task_adds_to_the_events_of_our_scheme_alone() -> None:
 def test_an_outlet_that_airflow_does_not_find_fails_no_task(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = outlet_events(
-            SimpleNamespace(outlets=[feedamp_asset("acme", "refunds")]), {"outlet_events": {}}
+            SimpleNamespace(outlets=[feedamp_asset("hooli", "refunds")]), {"outlet_events": {}}
         )
 
     assert found == []
-    assert "Nothing is added to the event of the outlet feedamp://feedamp_default/acme/refunds" in caplog.text
+    assert (
+        "Nothing is added to the event of the outlet feedamp://feedamp_default/hooli/refunds" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("context", [{}, {"outlet_events": None}])
 def test_without_a_context_there_are_no_events(context: dict[str, Any]) -> None:
-    assert outlet_events(SimpleNamespace(outlets=[feedamp_asset("acme", "refunds")]), context) == []
+    assert outlet_events(SimpleNamespace(outlets=[feedamp_asset("hooli", "refunds")]), context) == []
 
 
 # Lineage
@@ -152,14 +154,14 @@ def test_airflow_takes_factory_and_converter_of_the_manifest_and_any_uri() -> No
     assert registered("factories")["feedamp"] is create_asset
     assert registered("to_openlineage_converters")["feedamp"] is convert_asset_to_openlineage
     # Only an asset whose scheme has a handler has a normalised URI, and lineage drops the others.
-    for uri in ("feedamp://feedamp_default/acme/refunds", "feedamp://x", "feedamp://a/b/c?d=e"):
+    for uri in ("feedamp://feedamp_default/hooli/refunds", "feedamp://x", "feedamp://a/b/c?d=e"):
         assert Asset(uri).normalized_uri == Asset(uri).uri
 
 
 def test_airflows_factory_makes_the_asset_of_a_seller() -> None:
-    made = create_asset(seller="acme", resource="refunds", extra={"one": 1})
+    made = create_asset(seller="hooli", resource="refunds", extra={"one": 1})
 
-    assert (made.uri, made.extra) == (feedamp_asset("acme", "refunds").uri, {"one": 1})
+    assert (made.uri, made.extra) == (feedamp_asset("hooli", "refunds").uri, {"one": 1})
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_airflows_lineage_translates_an_asset_of_ours() -> None:
 
 def test_what_a_task_declares_stands_beside_what_it_says_once() -> None:
     pytest.importorskip("airflow.providers.openlineage")
-    own, other = Asset("feedamp://feedamp_default/acme/orders"), feedamp_asset("acme", "refunds")
+    own, other = Asset("feedamp://feedamp_default/hooli/orders"), feedamp_asset("hooli", "refunds")
     task = SimpleNamespace(inlets=[other], outlets=[own, other, Asset("unknown://x/y"), "no asset"])
 
     lineage = operator_lineage(task, ["s3://bucket/a.ndjson"], {own.uri: (2, None), "/data/r.ndjson": (1, 9)})
@@ -199,13 +201,13 @@ def test_what_a_task_declares_stands_beside_what_it_says_once() -> None:
     assert lineage is not None
     assert [(each.namespace, each.name) for each in lineage.inputs] == [
         ("s3://bucket", "a.ndjson"),
-        ("feedamp://feedamp_default", "acme/refunds"),
+        ("feedamp://feedamp_default", "hooli/refunds"),
     ]
     account, rejects, declared = lineage.outputs
     assert [(each.namespace, each.name) for each in (account, rejects, declared)] == [
-        ("feedamp://feedamp_default", "acme/orders"),
+        ("feedamp://feedamp_default", "hooli/orders"),
         ("file", "/data/r.ndjson"),
-        ("feedamp://feedamp_default", "acme/refunds"),
+        ("feedamp://feedamp_default", "hooli/refunds"),
     ]
     found = [each.outputFacets["outputStatistics"] for each in (account, rejects)]
     assert [(each.rowCount, each.size) for each in found] == [(2, None), (1, 9)]

@@ -118,14 +118,14 @@ def _as_in_a_new_process() -> Iterator[None]:
 
 @pytest.fixture
 def client(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> FeedAmpClient:
-    """Return a client of the sandbox's seller acme, who has an order, a refund and a return."""
-    connection = sandbox.connection("acme", list_requests_per_second=0)
+    """Return a client of the sandbox's seller hooli, who has an order, a refund and a return."""
+    connection = sandbox.connection("hooli", list_requests_per_second=0)
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     client = FeedAmpHook().client
     client.orders.place(ORDER)
     client.returns.create("A/1", "R/1", RETURN)
-    sandbox.control.create_refund("acme", "A/1")
+    sandbox.control.create_refund("hooli", "A/1")
     return client
 
 

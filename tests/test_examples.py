@@ -74,8 +74,8 @@ def test_the_access_token_example_makes_each_seller_ready(examples: Examples) ->
     }
     returned = examples.home.returned("feedamp_access_token")
     assert {task: told["seller"] for task, told in returned.items()} == {
-        "one_seller": "acme",
-        "several_sellers[0]": "acme",
+        "one_seller": "hooli",
+        "several_sellers[0]": "hooli",
         "several_sellers[1]": "globex",
     }
     # The order import and the exchange of the code had obtained them already, for every later task.
@@ -89,7 +89,7 @@ def test_a_whole_run_spends_one_token_per_seller(examples: Examples) -> None:
     # Who prepared the accounts has spent a refresh token of each.
     before = {seller: {"refresh_token": {"issued": 1}} for seller in PREPARED}
     assert {seller: counts["tokens"] for seller, counts in sellers.items()} == {
-        "acme": {"refresh_token": {"issued": 1}},
+        "hooli": {"refresh_token": {"issued": 1}},
         **{seller: code | before.get(seller, {}) for seller in AUTHORISED},
     }
 
@@ -115,7 +115,7 @@ def test_the_order_import_places_counts_and_reads_back(examples: Examples) -> No
 
 
 def test_the_order_import_leaves_the_orders_in_the_sellers_account(examples: Examples) -> None:
-    assert {number: json.loads(each["raw"]) for number, each in orders(examples, "acme").items()} == {
+    assert {number: json.loads(each["raw"]) for number, each in orders(examples, "hooli").items()} == {
         each["mp_order_number"]: each for each in IMPORTED if each["currency"] == "USD"
     }
     assert orders(examples, "globex") == {}
@@ -174,7 +174,10 @@ def test_a_seller_who_is_authorised_is_not_asked_again(examples: Examples) -> No
 def test_idle_sellers_are_renewed_and_who_needs_a_person_is_told(examples: Examples) -> None:
     returned = examples.home.returned("feedamp_look_after_sellers")
 
-    assert {told["seller"] for task, told in returned.items() if task.startswith("renew")} == {"acme", "shop"}
+    assert {told["seller"] for task, told in returned.items() if task.startswith("renew")} == {
+        "hooli",
+        "shop",
+    }
     text = returned["tell"]
     assert text.startswith(
         "1 of 3 FeedAMP sellers of connection 'feedamp_default' need a person:\n- 'nobody' "
@@ -251,4 +254,4 @@ def test_a_seller_who_has_to_authorise_again_stops_no_other(examples: Examples) 
     }
     assert examples.home.returned("feedamp_many_sellers")["summary"] == {"sellers": 2, "orders": 4}
     files = sorted(path.name for path in (examples.folder / "sellers").iterdir())
-    assert files == ["acme.ndjson.gz", "shop.ndjson.gz"]
+    assert files == ["hooli.ndjson.gz", "shop.ndjson.gz"]

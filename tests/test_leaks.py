@@ -75,13 +75,13 @@ def test_a_token_that_cannot_be_stored_is_reported_without_it(
     scene: Scene, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hook = scene.connect(store=f"{HERE}.QuotingStore")
-    store = custodian_of(hook.config, "acme").store
+    store = custodian_of(hook.config, "hooli").store
     assert isinstance(store, QuotingStore)
 
     with everything_logged() as tape:
         hook.get_access_token()
         for store.broken in (True, False):
-            CACHE.slot(custodian_of(hook.config, "acme").key).save_at = 0.0  # the pause before a next try
+            CACHE.slot(custodian_of(hook.config, "hooli").key).save_at = 0.0  # the pause before a next try
             hook.get_access_token()
 
     assert "could NOT be stored (RuntimeError)" in tape.text()
@@ -93,7 +93,7 @@ def test_a_token_that_cannot_be_stored_is_reported_without_it(
 def test_no_object_shows_a_secret(scene: Scene) -> None:
     hook = FeedAmpHook()
     token = hook.access_token()
-    custodian = custodian_of(hook.config, "acme")
+    custodian = custodian_of(hook.config, "hooli")
     record = custodian.record()
     assert record is not None
     auth = FeedAmpAuth()

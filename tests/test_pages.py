@@ -36,13 +36,13 @@ BLOCKS = {
 def names(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what a reader has at hand: the provider's classes, a connection, an order, a refund of it."""
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(sandbox.connection("acme")))
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(sandbox.connection("hooli")))
     order = an_order("600A")
-    hook = FeedAmpHook(seller="acme")
+    hook = FeedAmpHook(seller="hooli")
     for number in ("600A", "600B"):
         hook.client.orders.place(order | {"mp_order_number": number})
-    sandbox.control.ship("acme", "600B")
-    sandbox.control.create_refund("acme", "600B")
+    sandbox.control.ship("hooli", "600B")
+    sandbox.control.create_refund("hooli", "600B")
     hook.client.returns.create("600A", "RET-1", return_())
     output = SimpleNamespace(output=["600A"])
     classes = [each for role in ("operators", "sensors", "transfers") for each in classes_of(role)]
@@ -77,7 +77,7 @@ def run_test(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def import_three() -> None:
         forget()
         for number in ("1", "2", "3"):
-            FeedAmpHook(seller="acme").client.orders.place(an_order(number))
+            FeedAmpHook(seller="hooli").client.orders.place(an_order(number))
 
     names["my_dag"] = SimpleNamespace(test=import_three)
     (test,) = [found for name, found in names.items() if name.startswith("test_")]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class FeedAmpAuth(BearerAuth):
     """Puts a seller's bearer token on requests to FeedAMP, and renews it when FeedAMP refuses it.
 
-    ``requests.get(url, auth=FeedAmpAuth(seller="acme"))``. For ``HttpOperator`` give a subclass that
+    ``requests.get(url, auth=FeedAmpAuth(seller="hooli"))``. For ``HttpOperator`` give a subclass that
     names the seller as ``auth_type``, and an HTTP connection that has the base URL and no login.
     Nothing is read before the first request, so it may be made while a DAG file is parsed.
 

@@ -82,7 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=_port, default=8470, help="port to listen on; 0 takes a free one (default 8470)")
-    add("--seller", action="append", dest="sellers", help="a seller's name; repeat it (default acme, globex)")
+    add(
+        "--seller",
+        action="append",
+        dest="sellers",
+        help="a seller's name; repeatable (default hooli, globex)",
+    )
     add("--client-id", help="default demo-client")
     add("--client-secret", help="default demo-secret")
     add("--rotation", choices=("static", "rotate", "revoke_family", "grace"), help="default rotate")

@@ -53,7 +53,7 @@ class SandboxSettings(BaseModel):
     client_id: Filled = "demo-client"
     client_secret: Filled = Field(default="demo-secret", repr=False)
     sellers: Annotated[tuple[Filled, ...], Field(strict=False), AfterValidator(_different)] = (
-        "acme",
+        "hooli",
         "globex",
     )
     seed: Filled = "sandbox"

@@ -798,12 +798,12 @@ def test_many_waits_show_in_the_log_once_a_minute(clock: Clock, caplog: pytest.L
 
 
 def test_one_key_has_one_pacer_in_the_process_whose_latest_rate_holds() -> None:
-    pacer = pacer_for(("host", "acme"), 2)
+    pacer = pacer_for(("host", "hooli"), 2)
     assert pacer is not None
-    assert pacer_for(("host", "acme"), 5) is pacer
+    assert pacer_for(("host", "hooli"), 5) is pacer
     assert pacer.requests_per_second == 5
     assert pacer_for(("host", "globex"), 2) is not pacer
-    assert pacer_for(("host", "acme"), None) is None
+    assert pacer_for(("host", "hooli"), None) is None
 
 
 def test_a_child_process_does_not_wait_for_a_lock_that_its_parent_held() -> None:

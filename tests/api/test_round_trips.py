@@ -72,7 +72,7 @@ def control_and_client() -> Iterator[tuple[SandboxControl, FeedAmpClient]]:
             "grant_type": "refresh_token",
             "client_id": "demo-client",
             "client_secret": "demo-secret",
-            "refresh_token": sandbox.control.refresh_tokens("acme")[0],
+            "refresh_token": sandbox.control.refresh_tokens("hooli")[0],
         }
         token = requests.post(f"{sandbox.base_url}/access_token", json=asked, timeout=10).json()
         http = Http(sandbox.base_url, Tokens(token["access_token"]))
@@ -181,7 +181,7 @@ def test_the_amounts_of_a_return_are_read_as_the_seller_entered_them(
     client.returns.create("with a return", number, {"return_lines": [return_line(preauthorized=True)]})
     line = {"mp_return_line_number": "R-1"}
     amounts = {"principal_refund_amount": principal, "shipping_refund_amount": shipping}
-    control.enter_return_amounts("acme", "with a return", number, [line | amounts])
+    control.enter_return_amounts("hooli", "with a return", number, [line | amounts])
     [read] = client.returns.refunds("with a return", number)["merchant_refund_lines"]
     assert read == line | amounts
 
@@ -195,7 +195,7 @@ def test_a_refund_is_read_as_the_seller_made_it(
     client.orders.place(order(number))
     line = {"mp_line_number": "1", "refund_quantity": 1, "reason": reason or "OTHER"}
     line |= {"item_refund": float(item), "item_tax_refund": float(tax)}
-    made = control.create_refund("acme", number, [line], notes=notes)
+    made = control.create_refund("hooli", number, [line], notes=notes)
 
     refund = client.refunds.get(number, made["feedamp_refund_id"])
 
@@ -211,7 +211,7 @@ def test_errors_are_read_as_they_were_reported(
     client: FeedAmpClient, control: SandboxControl, errors: list[dict[str, str]]
 ) -> None:
     client.orders.place(order("with errors"))
-    refund = control.create_refund("acme", "with errors")["feedamp_refund_id"]
+    refund = control.create_refund("hooli", "with errors")["feedamp_refund_id"]
     client.refunds.report_errors("with errors", refund, errors)
     assert client.refunds.get("with errors", refund)["errors"] == errors
     client.orders.report_errors("with errors", errors)

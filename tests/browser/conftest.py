@@ -62,7 +62,7 @@ class OpenPage(Protocol):
 
 @pytest.fixture(scope="session")
 def feedamp() -> Iterator[RunningSandbox]:
-    """Serve a local FeedAMP, with the sellers acme and globex."""
+    """Serve a local FeedAMP, with the sellers hooli and globex."""
     with serve(settings()) as running:
         yield running
 
@@ -75,7 +75,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -
         if (example := ROOT / "example_dags" / name).exists():
             (dags / name).write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
     home = make_airflow(tmp_path_factory, dags, {})
-    connection = feedamp.connection("acme")
+    connection = feedamp.connection("hooli")
     add_connection(home, "feedamp_default", connection, json.dumps(connection["extra"]))
     with airflow_3(home, more={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}) as running:
         yield running

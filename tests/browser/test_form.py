@@ -85,7 +85,7 @@ def test_a_connection_is_filled_in_saved_opened_and_saved_again_and_its_secrets_
         expect(form.get_by_text(field["description"], exact=True)).to_be_visible()
     expect(extra(form, "refresh_token")).to_have_attribute("type", "password")
     extra(form, "refresh_token").fill(SECRETS["refresh_token"])
-    extra(form, "seller").fill("acme")
+    extra(form, "seller").fill("hooli")
     page.set_viewport_size({"width": 1200, "height": 1300})
     picture("connection-form-extra", form)
     choose(page, form, "form")
@@ -103,7 +103,7 @@ def test_a_connection_is_filled_in_saved_opened_and_saved_again_and_its_secrets_
     )
     assert stored["extra"] == {
         "refresh_token": SECRETS["refresh_token"],
-        "seller": "acme",
+        "seller": "hooli",
         "request_encoding": "form",
         "timeout": 1500,
         "requests_per_second": 0.5,
@@ -120,7 +120,7 @@ def test_a_connection_is_filled_in_saved_opened_and_saved_again_and_its_secrets_
     opened(page, "Extra Fields")
     assert extra(form, "refresh_token").input_value() == "***"
     assert [extra(form, name).input_value() for name in ("seller", "request_encoding", "timeout")] == [
-        "acme",
+        "hooli",
         "form",
         "1500",
     ]
@@ -138,7 +138,7 @@ def test_texts_of_an_older_form_are_shown_and_what_is_emptied_has_its_default_ag
     page: Page, airflow: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As Airflow 2.11 stores what its form has.
-    older = {"refresh_token": "a-token", "seller": "acme", "timeout": "12", "request_encoding": "form"}
+    older = {"refresh_token": "a-token", "seller": "hooli", "timeout": "12", "request_encoding": "form"}
     names = {"connection_id": "feedamp_old", "conn_type": "feedamp", "login": "client", "password": "secret"}
     page.request.post("/api/v2/connections", data={**names, "extra": json.dumps(older)})
 

@@ -49,7 +49,7 @@ def test_a_connection_is_filled_in_saved_opened_and_saved_again_and_its_secrets_
     page.locator("#login").fill("your-client-id")
     page.locator("#password").fill(SECRETS["password"])
     extra(page, "refresh_token").fill(SECRETS["refresh_token"])
-    extra(page, "seller").fill("acme")
+    extra(page, "seller").fill("hooli")
     extra(page, "timeout").fill("12")
     save(page, "Added Row")
 
@@ -61,7 +61,7 @@ def test_a_connection_is_filled_in_saved_opened_and_saved_again_and_its_secrets_
     )
     assert stored["extra"] == {
         "refresh_token": SECRETS["refresh_token"],
-        "seller": "acme",
+        "seller": "hooli",
         "timeout": "12",
     }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ORDERS = 20
 #: Something that the log of each task says.
 LOGS = {
-    "access_token": "Seller 'acme' has an access token until",
+    "access_token": "Seller 'hooli' has an access token until",
     "place_orders": f"placed {ORDERS} (inserted {ORDERS}, updated 0)",
     "read_back": "Done. Returned value was",
 }
@@ -40,6 +40,6 @@ def test_an_order_import_is_triggered_and_its_logs_show_what_happened_and_no_tok
             page.set_viewport_size({"width": 1200, "height": 580})
             picture("order-import", page)
 
-    assert len(feedamp.control.orders("acme")) == ORDERS
+    assert len(feedamp.control.orders("hooli")) == ORDERS
     assert [url for url, body in seen.bodies if Secrets(feedamp).found_in(body)] == []
     assert seen.found(*LOGS.values()) != []

@@ -236,13 +236,13 @@ def damaged_checkpoint(source: str, task: Task) -> None:
 def test_what_is_not_the_same_import_begins_anew_and_says_so(
     source: str, task: Task, change: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task.fail(source, 20, account="acme", max_workers=1)
+    task.fail(source, 20, account="hooli", max_workers=1)
     if change:
         change(source, task)
     caplog.set_level(logging.INFO)
     api = Orders()
 
-    counts = task.run(source, api, account="acme" if change else "globex")
+    counts = task.run(source, api, account="hooli" if change else "globex")
 
     assert (counts.read, len(api.calls)) == (30, 30)
     assert lines_of(task.rejects) == [4, 8, 12, 16, 20, 24, 28]
@@ -390,7 +390,7 @@ def test_time_passes_between_two_checkpoints_however_slow_one_is(monkeypatch: py
 
 
 def test_the_checkpoint_holds_numbers_and_a_digest_only(source: str, task: Task) -> None:
-    task.fail(source, 20, account="acme", max_workers=1)
+    task.fail(source, 20, account="hooli", max_workers=1)
 
     value = task.memory.load()
 

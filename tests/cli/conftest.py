@@ -33,9 +33,9 @@ def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def shop(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """Make the sandbox the connection feedamp_default of the seller acme; its sellers approve at once."""
+    """Make the sandbox the connection feedamp_default of the seller hooli; its sellers approve at once."""
     sandbox.control.change(approval="auto", rotation="rotate")
-    connection = sandbox.connection("acme")
+    connection = sandbox.connection("hooli")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", KEPT)
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     return Shop(sandbox)

@@ -18,7 +18,7 @@ DAY = 86400.0
 
 
 def test_a_table_for_people_ends_well_when_nothing_is_wrong(shop: Shop) -> None:
-    run("sellers", "refresh", "acme", code=0)
+    run("sellers", "refresh", "hooli", code=0)
 
     lines = run("check", code=0).stdout.splitlines()
 

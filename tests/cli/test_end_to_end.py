@@ -78,7 +78,7 @@ def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed
 ) -> None:
     sandbox.control.change(approval="auto", rotation="revoke_family")
     home = make_airflow(tmp_path_factory, tmp_path, {})
-    connection = sandbox.connection("acme", refresh_token=None)
+    connection = sandbox.connection("hooli", refresh_token=None)
     home.call("airflow", "connections", "add", "feedamp_default", "--conn-json", json.dumps(connection))
     (tmp_path / "key").write_text(Fernet.generate_key().decode())
     move = [str(tmp_path / "tokens.json"), "--key-file", str(tmp_path / "key")]
@@ -114,7 +114,7 @@ def test_variables_come_under_a_key_of_our_own_and_stay_where_the_key_is_missing
     sandbox: RunningSandbox, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     sandbox.control.change(approval="auto", rotation="revoke_family")
-    home = make_airflow(tmp_path_factory, tmp_path, {"feedamp_default": sandbox.connection("acme")})
+    home = make_airflow(tmp_path_factory, tmp_path, {"feedamp_default": sandbox.connection("hooli")})
     person = Operator(home)
     mine, other = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
@@ -124,21 +124,21 @@ def test_variables_come_under_a_key_of_our_own_and_stay_where_the_key_is_missing
         person.environment["AIRFLOW__CORE__FERNET_KEY"] = airflows
 
     def stands() -> tuple[str, str | None]:
-        row = person.list()["acme"]
+        row = person.list()["hooli"]
         return row["state"], row["key"]
 
     has(FIRST if IS_3_0 else "")
-    person.runs("sellers", "refresh", "acme")
+    person.runs("sellers", "refresh", "hooli")
     has(FIRST if IS_3_0 else "", airflows=other)
     under_another_fernet_key = stands()
-    person.runs("sellers", "forget", "acme", "--yes", code=1)
+    person.runs("sellers", "forget", "hooli", "--yes", code=1)
     has(f"{mine},{FIRST}")
     before, written, after = stands(), person.runs("tokens", "reencrypt"), stands()
     has("")
     without_our_key = stands()
-    person.runs("sellers", "forget", "acme", "--yes", "--force")
+    person.runs("sellers", "forget", "hooli", "--yes", "--force")
 
-    # The connection holds a refresh token for acme: "new" here would have a task spend it.
+    # The connection holds a refresh token for hooli: "new" here would have a task spend it.
     assert under_another_fernet_key == ("unreadable", None)
     assert before == ("active", "encryption_key 2" if IS_3_0 else None)
     assert (written, after) == ("1 written, 0 skipped, 0 failed.\n", ("active", "encryption_key"))
@@ -154,7 +154,7 @@ def test_orders_are_placed_and_accounted_for(shop: Shop, source: str, tmp_path: 
 
     assert "read 5, placed 4 (inserted 4, updated 0), rejected 1" in result.stdout
     assert f"Rejects, whole and with reasons: {rejects}" in result.stdout
-    assert sorted(each["mp_order_number"] for each in shop.sandbox.control.orders("acme")) == [
+    assert sorted(each["mp_order_number"] for each in shop.sandbox.control.orders("hooli")) == [
         "A-1",
         "A-2",
         "A-4",
@@ -162,4 +162,4 @@ def test_orders_are_placed_and_accounted_for(shop: Shop, source: str, tmp_path: 
     ]
     assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [3]
     assert "Secretname" not in result.output
-    assert [token for token in shop.sandbox.control.access_tokens("acme") if token in result.output] == []
+    assert [token for token in shop.sandbox.control.access_tokens("hooli") if token in result.output] == []

@@ -68,7 +68,7 @@ def vault(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vault:
 
 def test_a_record_under_a_key_that_is_not_here_is_listed_as_unreadable_with_the_reason(vault: Vault) -> None:
     vault.under(A)
-    vault.put("acme", "beta")
+    vault.put("hooli", "beta")
     vault.under(B)
     vault.put("zeta")
 
@@ -76,21 +76,21 @@ def test_a_record_under_a_key_that_is_not_here_is_listed_as_unreadable_with_the_
 
     # The seller that the connection holds a refresh token for is not new: nobody may start it again.
     assert {seller: row["state"] for seller, row in rows.items()} == {
-        "acme": "unreadable",
+        "hooli": "unreadable",
         "beta": "unreadable",
         "zeta": "active",
     }
-    assert "cannot be decrypted" in rows["acme"]["outcome"]
+    assert "cannot be decrypted" in rows["hooli"]["outcome"]
     assert "cannot be decrypted" in shown.stdout
 
 
 def test_a_listing_that_cannot_name_the_connections_seller_does_not_make_it_a_new_one(shop: Shop) -> None:
-    shop.put("acme")
-    shop.store.sealed.add("acme")
+    shop.put("hooli")
+    shop.store.sealed.add("hooli")
 
     ((seller, row),) = listed().items()
 
-    assert (seller, row["state"]) == ("acme", "unreadable")
+    assert (seller, row["state"]) == ("hooli", "unreadable")
     assert "cannot be decrypted" in row["outcome"]
 
 

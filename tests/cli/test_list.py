@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DAY = 86400.0
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
-KEY = TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme")
+KEY = TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "hooli")
 
 
 def record(**fields: Any) -> TokenRecord:
@@ -37,8 +37,8 @@ def record(**fields: Any) -> TokenRecord:
 
 
 def test_a_row_tells_all_that_may_be_known_of_a_record() -> None:
-    assert seller_row("acme", record(), NOW) == SellerRow(
-        seller="acme",
+    assert seller_row("hooli", record(), NOW) == SellerRow(
+        seller="hooli",
         state="active",
         generation=7,
         access_token_expires_at="2027-01-15T08:30:00Z",
@@ -66,25 +66,25 @@ def test_a_row_tells_all_that_may_be_known_of_a_record() -> None:
     ],
 )
 def test_the_outcome_says_how_the_last_renewal_ended(fields: dict[str, Any], outcome: str) -> None:
-    row = seller_row("acme", record(**fields), NOW)
+    row = seller_row("hooli", record(**fields), NOW)
 
     assert (row.outcome, row.state) == (outcome, fields.get("state", "active"))
 
 
 @pytest.mark.parametrize(("age", "left"), [(0.0, 365), (0.5, 364), (364.5, 0), (365.0, 0), (366.0, -1)])
 def test_the_days_to_the_end_of_the_refresh_tokens_year(age: float, left: int) -> None:
-    assert seller_row("acme", record(issued_at=NOW - age * DAY), NOW).refresh_token_days_left == left
+    assert seller_row("hooli", record(issued_at=NOW - age * DAY), NOW).refresh_token_days_left == left
 
 
 def test_a_record_without_tokens_has_no_dates() -> None:
-    row = seller_row("acme", record(refresh_token="", access_token=None), NOW)
+    row = seller_row("hooli", record(refresh_token="", access_token=None), NOW)
 
     assert (row.access_token_expires_at, row.refresh_token_since, row.refresh_token_days_left) == (None,) * 3
 
 
 @pytest.mark.parametrize(("left", "shown"), [(-1, "ended"), (59 * 60, "59 min"), (5 * 3600, "5 h")])
 def test_the_table_says_how_long_the_access_token_lives(left: int, shown: str) -> None:
-    heading, line = table([seller_row("acme", record(expires_at=NOW + left), NOW)], NOW)
+    heading, line = table([seller_row("hooli", record(expires_at=NOW + left), NOW)], NOW)
 
     assert f"Z ({shown})" in line
     assert heading.index("STATE") == line.index("active")
@@ -114,7 +114,7 @@ def test_every_seller_of_the_client_is_listed_and_no_other(shop: Shop) -> None:
 
     rows = listed()
 
-    assert list(rows) == ["acme", "beta", "zeta"]
+    assert list(rows) == ["hooli", "beta", "zeta"]
     assert [row["state"] for row in rows.values()] == ["new", "reauth_required", "active"]
     assert rows["zeta"]["generation"] == 3
 
@@ -126,7 +126,7 @@ def test_an_unreadable_record_does_not_hide_the_others(shop: Shop) -> None:
 
     rows = listed()
 
-    assert list(rows) == ["acme", "beta", "gamma", "zeta"]
+    assert list(rows) == ["hooli", "beta", "gamma", "zeta"]
     assert rows["gamma"]["state"] == "unreadable"
     assert "damaged" in rows["gamma"]["outcome"]
     assert rows["zeta"]["generation"] == 3
@@ -137,13 +137,13 @@ def test_the_table_has_a_line_for_each_seller_and_no_token_and_spends_nothing(sh
 
     result = run("sellers", "list", code=0)
 
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["SELLER", "acme", "zeta"]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["SELLER", "hooli", "zeta"]
     assert "-of-zeta" not in result.output
     assert shop.sandbox.control.counters()["token_posts"] == 0
 
 
 def test_a_client_without_sellers_is_told_how_to_get_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = shop.sandbox.connection("acme", refresh_token=None)
+    connection = shop.sandbox.connection("hooli", refresh_token=None)
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
 
     assert "feedamp sellers authorize SELLER" in run("sellers", "list").stdout
@@ -159,14 +159,14 @@ def test_what_others_print_does_not_get_into_the_json(shop: Shop, monkeypatch: p
 
     result = run("sellers", "list", "--json")
 
-    assert [row["seller"] for row in json.loads(result.stdout)] == ["acme"]
+    assert [row["seller"] for row in json.loads(result.stdout)] == ["hooli"]
     assert "Loading..." in result.stderr
 
 
 def test_the_name_of_the_key_is_shown(shop: Shop) -> None:
     heading, with_key, without = table(
         [
-            seller_row("acme", record(sealed_with="encryption_key 2"), NOW),
+            seller_row("hooli", record(sealed_with="encryption_key 2"), NOW),
             seller_row("zeta", record(sealed_with=""), NOW),
         ],
         NOW,
@@ -202,7 +202,7 @@ def test_a_store_that_lists_in_one_go_is_asked_once(shop: Shop, monkeypatch: pyt
 
     assert len(rows) == 21
     # Of the one that has no record yet it has to be proved.
-    assert (asked, reads) == (["demo-client"], ["acme"])
+    assert (asked, reads) == (["demo-client"], ["hooli"])
     # Airflow's masker takes ever longer with each secret: those of the connection, and no listed token.
     assert len(masked) <= 2
 
@@ -213,7 +213,7 @@ def test_one_that_is_forgotten_while_it_is_listed_is_left_out(
     shop.put("zeta")
     monkeypatch.setattr(KeptStore, "keys", lambda *_: [shop.key("gone"), shop.key("zeta")])
 
-    assert list(listed()) == ["acme", "zeta"]
+    assert list(listed()) == ["hooli", "zeta"]
 
 
 def test_thousands_of_sellers_are_listed(shop: Shop) -> None:

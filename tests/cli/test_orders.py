@@ -36,7 +36,7 @@ PATIENCE = 60
 HALF = Progress(done=50, placed=48, rejected=2, total=100, rate=10.0)
 
 
-def numbers(shop: Shop, seller: str = "acme") -> list[str]:
+def numbers(shop: Shop, seller: str = "hooli") -> list[str]:
     return [each["mp_order_number"] for each in shop.sandbox.control.orders(seller)]
 
 

@@ -88,7 +88,7 @@ def test_without_a_terminal_another_account_replaces_nothing(shop: Shop, person:
     run(*PASTED, "--force", code=0)
     note_order(shop.store, shop.key("globex"), "A-1")
     before = shop.record("globex")
-    person.account, person.code = "acme", ""
+    person.account, person.code = "hooli", ""
 
     result = run(*PASTED, code=1)
 
@@ -165,7 +165,7 @@ def test_the_redirect_url_is_sent_with_the_code_only_when_asked_for(
     server.will(answers(200, {"access_token": "a" * 20, "refresh_token": "r" * 20, "expires_in": 3600}))
     server.will(answers(403))
     server.will(answers(403))
-    connection = {**shop.sandbox.connection("acme"), "host": server.url.removesuffix("/access_token")}
+    connection = {**shop.sandbox.connection("hooli"), "host": server.url.removesuffix("/access_token")}
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
     command = ("sellers", "authorize", "globex", "--redirect-url", "https://shop.example/back", *asked)
 
@@ -182,7 +182,7 @@ def test_nothing_pasted_and_a_url_that_is_none_are_misuse(shop: Shop, option: tu
     assert run("sellers", "authorize", "globex", *option, code=2).stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [("authorize", "globex", "--code-from-stdin"), ("refresh", "acme")])
+@pytest.mark.parametrize("command", [("authorize", "globex", "--code-from-stdin"), ("refresh", "hooli")])
 def test_tokens_are_not_obtained_for_a_store_that_ends_with_the_command(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
@@ -195,12 +195,12 @@ def test_tokens_are_not_obtained_for_a_store_that_ends_with_the_command(
 
 
 def test_refresh_renews_tokens_that_are_still_good(shop: Shop) -> None:
-    first = run("sellers", "refresh", "acme")
-    second = run("sellers", "refresh", "acme")
+    first = run("sellers", "refresh", "hooli")
+    second = run("sellers", "refresh", "hooli")
 
     assert (first.exit_code, second.exit_code) == (0, 0), second.output
-    assert "Renewed the tokens of seller 'acme'. Generation 2" in second.stdout
-    assert shop.record("acme").generation == 2
+    assert "Renewed the tokens of seller 'hooli'. Generation 2" in second.stdout
+    assert shop.record("hooli").generation == 2
     assert shop.sandbox.control.counters()["token_posts"] == 2
 
 
@@ -210,12 +210,12 @@ def test_what_the_provider_tells_is_a_plain_line_for_the_person(shop: Shop, logg
     former = airflows.level
     airflows.setLevel(logging_level)
     try:
-        result = run("sellers", "refresh", "acme")
+        result = run("sellers", "refresh", "hooli")
     finally:
         airflows.setLevel(former)
 
     (line,) = result.stderr.splitlines()
-    assert line.startswith("Renewed the access token of seller 'acme': generation 1, valid until 2")
+    assert line.startswith("Renewed the access token of seller 'hooli': generation 1, valid until 2")
 
 
 def test_what_the_provider_warns_of_is_marked_as_a_warning(
@@ -235,9 +235,9 @@ def test_what_the_provider_warns_of_is_marked_as_a_warning(
 
 
 def test_refresh_of_a_seller_whose_token_was_withdrawn_says_what_to_do(shop: Shop) -> None:
-    shop.sandbox.control.revoke("acme")
+    shop.sandbox.control.revoke("hooli")
 
-    result = run("sellers", "refresh", "acme")
+    result = run("sellers", "refresh", "hooli")
 
     assert (result.exit_code, result.stderr.count("Error: ")) == (1, 1), result.stderr
     assert "authorised again by a person" in result.stderr
@@ -276,9 +276,9 @@ def test_forget_removes_the_record_also_one_that_cannot_be_read(
 
 
 def test_forget_tells_when_the_connection_would_begin_anew(shop: Shop) -> None:
-    shop.put("acme")
+    shop.put("hooli")
 
-    assert "still holds a refresh token for this seller" in run("sellers", "forget", "acme", "--yes").stdout
+    assert "still holds a refresh token for this seller" in run("sellers", "forget", "hooli", "--yes").stdout
 
 
 def test_forget_waits_for_a_renewal_that_is_under_way(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

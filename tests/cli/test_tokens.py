@@ -108,7 +108,7 @@ def test_only_the_chosen_sellers_are_exported(shop: Shop, move: Move) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seller", "said"), [("nobody", "there is no seller 'nobody'"), ("acme", "has no record yet")]
+    ("seller", "said"), [("nobody", "there is no seller 'nobody'"), ("hooli", "has no record yet")]
 )
 def test_a_chosen_seller_without_a_record_fails_and_writes_nothing(
     shop: Shop, file: Path, move: Move, seller: str, said: str
@@ -355,7 +355,7 @@ def test_import_waits_for_a_renewal_that_is_under_way(
 
 def test_another_clients_records_are_refused(shop: Shop, move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
     export(shop, move, forget=False)
-    connection = {**shop.sandbox.connection("acme"), "login": "client-2"}
+    connection = {**shop.sandbox.connection("hooli"), "login": "client-2"}
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
 
     result = run("tokens", "import", *move, "--force", code=1)

@@ -64,9 +64,9 @@ with DAG(
     tasks = [
         FeedAmpPlaceOrdersOperator(
             task_id="feedamp_fails",
-            seller="acme",
-            rejects=f"{FOLDER}/acme.ndjson",
-            feedamp_conn_id="feedamp_acme",
+            seller="hooli",
+            rejects=f"{FOLDER}/hooli.ndjson",
+            feedamp_conn_id="feedamp_hooli",
         ),
         TerminatedOperator(
             task_id="is_terminated",

@@ -56,7 +56,7 @@ def the_seller(*actions: tuple[str, list[Any], dict[str, Any]], **context: Any) 
     """Let the seller do something at once."""
     seller = seller_of(context)
     for name, arguments, details in actions:
-        getattr(seller, name)("acme", *arguments, **details)
+        getattr(seller, name)("hooli", *arguments, **details)
 
 
 @task
@@ -73,7 +73,7 @@ def the_seller_when_asked(asked: str, *actions: Any, **context: Any) -> None:
         while calls() < before + 2:
             time.sleep(0.02)  # a person has all the time in the world
         for name, arguments, details in actions:
-            getattr(seller, name)("acme", *arguments, **details)
+            getattr(seller, name)("hooli", *arguments, **details)
 
     threading.Thread(target=act, daemon=True).start()
 
@@ -82,7 +82,7 @@ def the_seller_when_asked(asked: str, *actions: Any, **context: Any) -> None:
 def the_seller_cannot_ship_yet(**context: Any) -> str:
     """Try to ship an order that is held."""
     try:
-        seller_of(context).ship("acme", N)
+        seller_of(context).ship("hooli", N)
     except ValueError as error:
         return str(error)
     return "shipped"
@@ -181,7 +181,7 @@ with DAG(
     def seller_resolves_refund(refunds: Any, **context: Any) -> None:
         """Let the seller explain the refund, which makes it ready to be paid again."""
         for refund in refunds:
-            seller_of(context).resolve_refund_errors("acme", refund["feedamp_refund_id"])
+            seller_of(context).resolve_refund_errors("hooli", refund["feedamp_refund_id"])
 
     steps += [
         seller_resolves_refund(new.output),

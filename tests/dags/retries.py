@@ -15,6 +15,6 @@ with DAG(
     catchup=False,
     default_args={"retries": 1, "retry_delay": timedelta(0)},
 ) as dag:
-    FeedAmpAccessTokenOperator(task_id="works", seller="acme")
+    FeedAmpAccessTokenOperator(task_id="works", seller="hooli")
     FeedAmpAccessTokenOperator(task_id="must_authorise_again", feedamp_conn_id="feedamp_revoked")
     FeedAmpAccessTokenOperator(task_id="token_endpoint_is_down", feedamp_conn_id="feedamp_down")

@@ -11,4 +11,4 @@ from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOp
 with DAG(
     dag_id="feedamp_token", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False
 ) as dag:
-    FeedAmpAccessTokenOperator(task_id="token", seller="acme")
+    FeedAmpAccessTokenOperator(task_id="token", seller="hooli")

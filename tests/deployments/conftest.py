@@ -105,12 +105,12 @@ class Deployment:
         )
 
     def kept(self, conn_id: str) -> bool:
-        """Say whether the Variables hold a refresh token that this FeedAMP takes from acme."""
+        """Say whether the Variables hold a refresh token that this FeedAMP takes from hooli."""
         texts = [
             Fernet(FERNET_KEY).decrypt(value.encode()).decode()
             for (value,) in self.sql("select val from variable")
         ]
-        live = self.feedamps[conn_id].control.refresh_tokens("acme")
+        live = self.feedamps[conn_id].control.refresh_tokens("hooli")
         return any(token in text for token in live for text in texts)
 
     def kill_worker_of(self, dag_id: str, task_id: str) -> None:
@@ -195,10 +195,10 @@ def url(server: PostgresqlServer, database: str, driver: str = "+psycopg2") -> s
 
 def prepare(home: AirflowHome, settings: Mapping[str, str], feedamps: Mapping[str, RunningSandbox]) -> None:
     """Let Airflow have the connections and tokens of all sellers, whose access tokens end at once."""
-    Caller(feedamps["deferred"], "acme").place("A")
+    Caller(feedamps["deferred"], "hooli").place("A")
     asked = {
         conn_id: {
-            "connection": feedamp.connection("acme", refresh_token=None, seller=None),
+            "connection": feedamp.connection("hooli", refresh_token=None, seller=None),
             "codes": {seller: feedamp.control.authorize(seller) for seller in feedamp.control.sellers()},
         }
         for conn_id, feedamp in feedamps.items()

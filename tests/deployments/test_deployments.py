@@ -74,7 +74,7 @@ def test_a_triggerer_that_is_stopped_during_a_renewal_stores_the_token_and_anoth
     assert deployment.kept("deferred")
     feedamp.clear_faults()
     deployment.airflow.start("triggerer", "--skip-serve-logs")
-    feedamp.ship("acme", "A")
+    feedamp.ship("hooli", "A")
     deployment.until("the sensor goes on", lambda: deployment.ended("deferred"))
 
     assert deployment.tasks("deferred")["wait"].state == "success"

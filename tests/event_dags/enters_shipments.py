@@ -16,7 +16,7 @@ with DAG(
     is_paused_upon_creation=False,
 ) as dag:
 
-    @task(outlets=[feedamp_asset("acme", "fulfillments")])
+    @task(outlets=[feedamp_asset("hooli", "fulfillments")])
     def enter() -> None:
         """Update the asset."""
 

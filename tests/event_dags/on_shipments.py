@@ -1,4 +1,4 @@
-"""A DAG that runs when the seller acme has shipped or cancelled something."""
+"""A DAG that runs when the seller hooli has shipped or cancelled something."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_feedamp.assets import feedamp_asset
 
 with DAG(
     dag_id="on_shipments",
-    schedule=[feedamp_asset("acme", "fulfillments")],
+    schedule=[feedamp_asset("hooli", "fulfillments")],
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     is_paused_upon_creation=False,

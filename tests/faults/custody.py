@@ -16,7 +16,7 @@ LATER = 4000.0
 
 def new_name() -> str:
     """Return a name that no other test has: a sandbox may get the port, and so the keys, of another one."""
-    return f"acme {uuid4().hex}"
+    return f"hooli {uuid4().hex}"
 
 
 @dataclass

@@ -107,7 +107,7 @@ def test_100_renewals_during_an_import_refuse_no_order_and_stop_no_other_worker(
     with serve(
         SandboxSettings(rotation="revoke_family"), now=lambda: datetime.fromtimestamp(clock.now(), UTC)
     ) as sandbox:
-        connection = json.dumps(sandbox.connection("acme"))
+        connection = json.dumps(sandbox.connection("hooli"))
         monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", connection)
 

@@ -41,6 +41,6 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
 
 @pytest.fixture
 def feedamp(sandbox: RunningSandbox, set_connection: SetConnection) -> RunningSandbox:
-    """Make the sandbox the connection feedamp_default of the seller acme, with tokens kept in memory."""
-    set_connection(sandbox.connection("acme"))
+    """Make the sandbox the connection feedamp_default of the seller hooli, with tokens kept in memory."""
+    set_connection(sandbox.connection("hooli"))
     return sandbox

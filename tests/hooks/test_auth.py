@@ -22,14 +22,14 @@ def posts(sandbox: RunningSandbox) -> int:
 
 
 def test_making_one_reads_nothing() -> None:
-    FeedAmpAuth("no_such_connection", seller="acme")
+    FeedAmpAuth("no_such_connection", seller="hooli")
 
 
 def test_it_authorises_a_single_request(feedamp: RunningSandbox) -> None:
-    answer = requests.get(f"{feedamp.base_url}/orders", auth=FeedAmpAuth(seller="acme"), timeout=10)
+    answer = requests.get(f"{feedamp.base_url}/orders", auth=FeedAmpAuth(seller="hooli"), timeout=10)
 
     assert answer.status_code == 200
-    [token] = feedamp.control.access_tokens("acme")
+    [token] = feedamp.control.access_tokens("hooli")
     assert answer.request.headers["Authorization"] == f"Bearer {token}"
 
 
@@ -54,7 +54,7 @@ def test_it_takes_a_hook_that_exists_already(feedamp: RunningSandbox) -> None:
 
 def test_airflows_http_hook_makes_it_without_arguments() -> None:
     # HttpOperator calls auth_type() when its connection has no login.
-    made = partial(FeedAmpAuth, seller="acme")()
+    made = partial(FeedAmpAuth, seller="hooli")()
 
     assert isinstance(made, requests.auth.AuthBase)
 
@@ -62,7 +62,7 @@ def test_airflows_http_hook_makes_it_without_arguments() -> None:
 def test_a_refused_token_is_renewed_once_and_the_request_arrives(feedamp: RunningSandbox) -> None:
     auth = FeedAmpAuth()
     requests.get(f"{feedamp.base_url}/orders", auth=auth, timeout=10)
-    feedamp.control.expire("acme")
+    feedamp.control.expire("hooli")
 
     answer = requests.get(f"{feedamp.base_url}/orders", auth=auth, timeout=10)
 

@@ -130,9 +130,9 @@ def test_a_new_seller_is_stored_when_a_person_has_seen_the_account(
 
 def test_orders_of_the_account_of_a_new_seller_are_shown(feedamp: RunningSandbox) -> None:
     for number in "ABCD":
-        FeedAmpHook(seller="acme").client.orders.place(order(number))
+        FeedAmpHook(seller="hooli").client.orders.place(order(number))
 
-    found = authorisation().redeem(begin(feedamp, "acme"))
+    found = authorisation().redeem(begin(feedamp, "hooli"))
 
     assert (found.account, found.order_numbers) == ("new", ("A", "B", "C"))
     assert "It has the orders 'A', 'B', 'C'." in (found.question or "")
@@ -169,8 +169,8 @@ def test_another_account_replaces_nothing_until_a_person_says_so(
     authorised(feedamp)
     import_order("A-1")
     before = store.read(key)
-    FeedAmpHook(seller="acme").client.orders.place(order("B-1"))
-    redirect = begin(feedamp, "acme")
+    FeedAmpHook(seller="hooli").client.orders.place(order("B-1"))
+    redirect = begin(feedamp, "hooli")
 
     found = authorisation().redeem(redirect)
 
@@ -189,7 +189,7 @@ def test_a_pair_that_was_dropped_leaves_nothing(
     authorised(feedamp)
     import_order("A-1")
     before = store.read(key)
-    redirect = begin(feedamp, "acme")
+    redirect = begin(feedamp, "hooli")
     authorisation().redeem(redirect)
 
     authorisation().discard(state_of(redirect))
@@ -198,7 +198,7 @@ def test_a_pair_that_was_dropped_leaves_nothing(
         authorisation().confirm(state_of(redirect))
     assert store.read(key) == before
     assert known_order(store, key) == "A-1"
-    assert feedamp.control.refresh_tokens("acme")[-1] not in everything(store)
+    assert feedamp.control.refresh_tokens("hooli")[-1] not in everything(store)
 
 
 def everything(store: TokenStore) -> str:
@@ -240,7 +240,7 @@ def test_an_account_of_before_never_vouches_again_when_feedamp_is_away(
 ) -> None:
     authorised(feedamp)
     import_order("A-1")
-    redirect = begin(feedamp, "acme")
+    redirect = begin(feedamp, "hooli")
     feedamp.control.fault("http_error", on="data", status=403, times=99)
     authorisation().redeem(redirect)
 
@@ -273,7 +273,7 @@ def test_another_sellers_redirect_is_refused(feedamp: RunningSandbox) -> None:
 def test_a_redirect_of_another_connection_is_refused(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(feedamp.connection("acme")))
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(feedamp.connection("hooli")))
     redirect = begin(feedamp)
 
     with pytest.raises(RedirectRefusedError, match="connection 'feedamp_default', not 'other'"):
@@ -286,7 +286,7 @@ def test_a_connection_that_changed_meanwhile_is_named(
 ) -> None:
     redirect = begin(feedamp)
     changed = {"password": "another", "login": "another", "host": "https://feedamp.example/api/v1"}
-    set_connection(feedamp.connection("acme") | {field: changed[field]})
+    set_connection(feedamp.connection("hooli") | {field: changed[field]})
 
     with pytest.raises(RedirectRefusedError, match="another host, Client ID or Client Secret"):
         authorisation().redeem(redirect)
@@ -340,7 +340,7 @@ def test_a_state_that_was_changed_is_refused(
     feedamp: RunningSandbox, change: Callable[[str], str], said: str
 ) -> None:
     started = authorisation().start(BACK)
-    query = {"code": feedamp.control.authorize("acme"), "state": change(started.state)}
+    query = {"code": feedamp.control.authorize("hooli"), "state": change(started.state)}
 
     with pytest.raises(RedirectRefusedError, match=said) as caught:
         authorisation().redeem(query)
@@ -430,7 +430,7 @@ def test_a_code_that_was_not_exchanged_leaves_the_state_good_for_the_next_one(
 def test_a_wrong_account_can_be_followed_by_the_right_one(
     feedamp: RunningSandbox, store: TokenStore, key: TokenKey
 ) -> None:
-    redirect = begin(feedamp, "acme")
+    redirect = begin(feedamp, "hooli")
     authorisation().redeem(redirect)
     authorisation().discard(state_of(redirect), again=True)
 
@@ -461,7 +461,7 @@ def test_nobody_sees_a_mark_or_a_known_order_among_the_sellers(
     import_order("A-1")
     begin(feedamp)
 
-    assert FeedAmpHook().sellers() == ["acme", SELLER]
+    assert FeedAmpHook().sellers() == ["hooli", SELLER]
     assert [each.seller for each, _ in records_of(store, key.token_url, key.client_id)] == [SELLER]
 
 

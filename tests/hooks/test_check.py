@@ -52,7 +52,7 @@ def test_a_connection_before_its_first_use_is_well(feedamp: RunningSandbox) -> N
 
     assert ok
     assert feedamp.base_url in message
-    assert "'acme' has a refresh token here that was not used yet" in message
+    assert "'hooli' has a refresh token here that was not used yet" in message
     assert "FeedAMP answers" in message
     assert feedamp.control.counters()["calls"] == {"list_orders": 3}
 
@@ -69,7 +69,7 @@ def test_a_connection_in_use_is_checked_with_its_access_token(feedamp: RunningSa
 
 def test_a_refused_access_token_is_left_for_the_next_task(feedamp: RunningSandbox) -> None:
     FeedAmpHook().get_access_token()
-    feedamp.control.expire("acme")
+    feedamp.control.expire("hooli")
 
     ok, message = check_without_a_post(feedamp)
 
@@ -78,7 +78,7 @@ def test_a_refused_access_token_is_left_for_the_next_task(feedamp: RunningSandbo
 
 
 def test_a_seller_who_has_to_authorise_again_is_not_well(feedamp: RunningSandbox) -> None:
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
     with pytest.raises(ReauthorizationRequiredError):
         FeedAmpHook().get_access_token()
 
@@ -98,7 +98,7 @@ def test_a_seller_without_any_token_is_not_well(feedamp: RunningSandbox) -> None
 def test_a_base_url_that_is_not_the_apis_is_not_well(
     feedamp: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    connection = feedamp.connection("acme")
+    connection = feedamp.connection("hooli")
     set_connection(connection | {"host": feedamp.base_url.replace("/api/v1", "/elsewhere")})
 
     ok, message = check_without_a_post(feedamp)
@@ -180,7 +180,7 @@ def test_the_answer_holds_no_secret(feedamp: RunningSandbox) -> None:
     _, message = FeedAmpHook().test_connection()
 
     assert token not in message
-    assert not any(secret in message for secret in feedamp.control.refresh_tokens("acme"))
+    assert not any(secret in message for secret in feedamp.control.refresh_tokens("hooli"))
     assert "demo-secret" not in message
 
 

@@ -65,7 +65,7 @@ def test_a_deployment_that_works_is_well_and_stays_as_it_is(feedamp: RunningSand
         "connection": True,
         "store": True,
         "encryption": None,
-        "seller 'acme'": True,
+        "seller 'hooli'": True,
         "FeedAMP": True,
         "guess returns_by_order": True,
         "guess returns_by_status": True,
@@ -77,7 +77,7 @@ def test_a_deployment_that_works_is_well_and_stays_as_it_is(feedamp: RunningSand
     assert changed == {"list_orders", "list_returns"}
     assert after["token_posts"] == calls["token_posts"]
     assert store._records == before
-    tokens = feedamp.control.access_tokens("acme") + feedamp.control.refresh_tokens("acme")
+    tokens = feedamp.control.access_tokens("hooli") + feedamp.control.refresh_tokens("hooli")
     assert [token for token in tokens if token in str(checked)] == []
 
 
@@ -124,7 +124,7 @@ def test_every_seller_is_named_and_one_who_needs_a_person_is_wrong(
     checked = FeedAmpHook().check()
 
     assert found(checked)["seller 'gone'"] == (False, "has to be authorised again: it was refused")
-    assert found(checked)["seller 'acme'"][0] is True
+    assert found(checked)["seller 'hooli'"][0] is True
     assert not checked.ok
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SECRET = "hush-hush-secret"
 REFRESH_TOKEN = "quiet-refresh-token"
-EXTRA = {"refresh_token": REFRESH_TOKEN, "seller": "acme"}
+EXTRA = {"refresh_token": REFRESH_TOKEN, "seller": "hooli"}
 GOOD = {
     "conn_type": "feedamp",
     "host": "https://feedamp.example/api/v1",
@@ -59,7 +59,7 @@ def refusal(set_connection: SetConnection, **changes: Any) -> str:
 def test_every_field_is_read(set_connection: SetConnection) -> None:
     extra = {
         "refresh_token": REFRESH_TOKEN,
-        "seller": "acme",
+        "seller": "hooli",
         "request_encoding": "form",
         "timeout": 7.5,
         "requests_per_second": 3,
@@ -112,11 +112,11 @@ def test_a_number_may_be_a_text_as_the_form_stores_it(set_connection: SetConnect
 
 
 def test_spaces_around_pasted_values_are_dropped(set_connection: SetConnection) -> None:
-    extra = {"refresh_token": f" {REFRESH_TOKEN}\n", "seller": " acme "}
+    extra = {"refresh_token": f" {REFRESH_TOKEN}\n", "seller": " hooli "}
     config = read(set_connection, login=" client-1 ", password=f"{SECRET}\n", extra=extra)
 
     assert (config.client_id, config.client_secret) == ("client-1", SECRET)
-    assert (config.refresh_token, config.seller) == (REFRESH_TOKEN, "acme")
+    assert (config.refresh_token, config.seller) == (REFRESH_TOKEN, "hooli")
 
 
 def test_the_repr_of_a_connection_holds_no_secret(set_connection: SetConnection) -> None:
@@ -221,7 +221,7 @@ def test_a_connection_of_another_type_is_refused(set_connection: SetConnection, 
     [
         ({"refresh_token": 5}, "refresh_token", "text"),
         ({"refresh_token": [REFRESH_TOKEN]}, "refresh_token", "text"),
-        ({"seller": {"acme": REFRESH_TOKEN}}, "seller", "text"),
+        ({"seller": {"hooli": REFRESH_TOKEN}}, "seller", "text"),
         ({"seller": True}, "seller", "text"),
         ({"request_encoding": 1}, "request_encoding", "text"),
         ({"request_encoding": "xml"}, "request_encoding", "json or form"),

@@ -75,7 +75,7 @@ def connect(set_connection: SetConnection) -> SetConnection:
     return connect_with
 
 
-def custodian(seller: str = "acme") -> TokenCustodian:
+def custodian(seller: str = "hooli") -> TokenCustodian:
     return custodian_of(FeedAmpHook().config, seller)
 
 
@@ -241,9 +241,9 @@ def test_an_option_that_is_no_number_of_seconds_is_named(
 
 
 def test_the_connections_refresh_token_seeds_its_own_seller_only(connect: SetConnection) -> None:
-    connect({"seller": "acme", "refresh_token": "acmes-token"})
+    connect({"seller": "hooli", "refresh_token": "hoolis-token"})
 
-    assert custodian("acme").seed == "acmes-token"
+    assert custodian("hooli").seed == "hoolis-token"
     assert custodian("globex").seed is None
 
 
@@ -267,12 +267,12 @@ def test_secrets_are_masked_before_anything_else_happens(
     masked: list[str] = []
     monkeypatch.setattr("airflow_provider_feedamp.hooks.feedamp.mask_secret", masked.append)
     configure(token_store="no.such.Store")
-    connect({"refresh_token": "acmes-token"})
+    connect({"refresh_token": "hoolis-token"})
 
     with pytest.raises(ConfigurationError):
         custodian()
 
-    assert masked == ["client-secret", "acmes-token"]
+    assert masked == ["client-secret", "hoolis-token"]
 
 
 KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
@@ -322,13 +322,13 @@ def test_the_encryption_key_comes_from_where_airflow_takes_secrets(
 def counted(
     sandbox: RunningSandbox, configure: Configure, set_connection: SetConnection
 ) -> Iterator[list[tuple[str, str]]]:
-    """Return what is counted for acme: the counter and the outcome."""
+    """Return what is counted for hooli: the counter and the outcome."""
     configure(token_store="memory", lock_wait="0.5")
-    set_connection(sandbox.connection("acme"))
+    set_connection(sandbox.connection("hooli"))
     told: list[tuple[str, str]] = []
 
     def incr(name: str, count: int = 1, rate: float = 1, *, tags: dict[str, str]) -> None:
-        whose = {"connection": "feedamp_default", "seller": "acme"}
+        whose = {"connection": "feedamp_default", "seller": "hooli"}
         assert tags == whose | {"outcome": tags["outcome"]}
         told.append((name, tags["outcome"]))
 
@@ -343,7 +343,7 @@ def test_renewals_and_tokens_of_other_workers_are_counted(
     FeedAmpHook().get_access_token()  # from this process: nothing to count
     CACHE.clear()  # as in another worker
     FeedAmpHook().get_access_token()
-    sandbox.control.revoke("acme")
+    sandbox.control.revoke("hooli")
     with pytest.raises(ReauthorizationRequiredError):
         FeedAmpHook().get_access_token(timedelta(hours=2))
 

@@ -84,7 +84,7 @@ def as_in_another_process() -> None:
 
 
 def test_making_a_hook_reads_nothing() -> None:
-    hook = FeedAmpHook("no_such_connection", seller="acme", timeout=3, requests_per_second=2)
+    hook = FeedAmpHook("no_such_connection", seller="hooli", timeout=3, requests_per_second=2)
 
     assert hook.feedamp_conn_id == "no_such_connection"
 
@@ -110,7 +110,7 @@ def test_one_token_serves_all_hooks_of_a_process(feedamp: RunningSandbox) -> Non
 def test_an_access_token_that_ended_early_is_replaced_within_the_call(feedamp: RunningSandbox) -> None:
     session = FeedAmpHook().get_conn()
     session.get("orders")
-    feedamp.control.expire("acme")
+    feedamp.control.expire("hooli")
 
     assert session.get("orders").status_code == 200
     assert token_posts(feedamp) == 2
@@ -146,7 +146,7 @@ def test_the_hooks_timeout_beats_the_connections_and_that_beats_the_default(
     extra: object,
     timeout: object,
 ) -> None:
-    set_connection(sandbox.connection("acme", timeout=extra))
+    set_connection(sandbox.connection("hooli", timeout=extra))
 
     assert FeedAmpHook(timeout=argument).get_conn().timeout == timeout
 
@@ -198,18 +198,18 @@ def test_the_client_places_and_finds_orders(feedamp: RunningSandbox) -> None:
     assert isinstance(client, FeedAmpClient)
     assert client.orders.place(order("A/1 ü%")).inserted
     assert [found["mp_order_number"] for found in client.orders.list()] == ["A/1 ü%"]
-    assert feedamp.control.sellers() == {"acme": 1, "globex": 0}
+    assert feedamp.control.sellers() == {"hooli": 1, "globex": 0}
 
 
 @pytest.mark.parametrize(("argument", "extra", "pace"), [(None, "40", 40.0), (50.0, 40, 50.0)])
 def test_the_pace_is_one_for_all_hooks_of_a_seller(
     sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object, pace: float
 ) -> None:
-    set_connection(sandbox.connection("acme", requests_per_second=extra))
+    set_connection(sandbox.connection("hooli", requests_per_second=extra))
     hook = FeedAmpHook(requests_per_second=argument)
     list(hook.client.orders.list())
 
-    shared = pacer_for((sandbox.base_url, "demo-client", "acme"), pace)
+    shared = pacer_for((sandbox.base_url, "demo-client", "hooli"), pace)
 
     assert shared is not None
     assert shared._next_slot > 0.0  # that very pacer has let a call through
@@ -222,11 +222,11 @@ def test_the_pace_is_one_for_all_hooks_of_a_seller(
 def test_list_calls_have_a_pace_of_their_own(
     sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object, pace: float
 ) -> None:
-    set_connection(sandbox.connection("acme", list_requests_per_second=extra))
+    set_connection(sandbox.connection("hooli", list_requests_per_second=extra))
     client = FeedAmpHook(list_requests_per_second=argument).client
     list(client.orders.list())
 
-    pacer = http._pacers[sandbox.base_url, "demo-client", "acme", "lists"]
+    pacer = http._pacers[sandbox.base_url, "demo-client", "hooli", "lists"]
 
     assert pacer.requests_per_second == pace
     slot = pacer._next_slot
@@ -240,10 +240,10 @@ def test_list_calls_have_a_pace_of_their_own(
 def test_list_calls_may_be_unpaced(
     sandbox: RunningSandbox, set_connection: SetConnection, argument: float | None, extra: object
 ) -> None:
-    set_connection(sandbox.connection("acme", list_requests_per_second=extra))
+    set_connection(sandbox.connection("hooli", list_requests_per_second=extra))
     list(FeedAmpHook(list_requests_per_second=argument).client.orders.list())
 
-    assert (sandbox.base_url, "demo-client", "acme", "lists") not in http._pacers
+    assert (sandbox.base_url, "demo-client", "hooli", "lists") not in http._pacers
 
 
 # What FeedAMP does not document
@@ -256,7 +256,7 @@ def test_the_guessed_paths_can_be_configured(
     client = FeedAmpHook().client
     client.orders.place(order("A"))
     client.returns.create("A", "R", RETURN)
-    refund = feedamp.control.create_refund("acme", "A")["feedamp_refund_id"]
+    refund = feedamp.control.create_refund("hooli", "A")["feedamp_refund_id"]
     for option in ("refund_complete_path", "return_complete_path"):
         feedamp.control.change(**{option: (configured or "").strip() or "complete"})
         if configured is not None:
@@ -274,7 +274,7 @@ def test_guesses_that_are_handed_in_beat_the_configuration(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FeedAmpHook().client.orders.place(order("A"))
-    refund = feedamp.control.create_refund("acme", "A")["feedamp_refund_id"]
+    refund = feedamp.control.create_refund("hooli", "A")["feedamp_refund_id"]
     feedamp.control.change(refund_complete_path="handed-in")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__REFUND_COMPLETE_PATH", "configured")
 
@@ -288,7 +288,7 @@ def test_guesses_that_are_handed_in_beat_the_configuration(
 
 
 def test_the_seller_is_the_connections_unless_one_is_named(feedamp: RunningSandbox) -> None:
-    assert FeedAmpHook().seller == "acme"
+    assert FeedAmpHook().seller == "hooli"
     assert FeedAmpHook(seller="globex").seller == "globex"
 
 
@@ -317,7 +317,7 @@ def test_each_seller_works_in_its_own_account(feedamp: RunningSandbox) -> None:
     FeedAmpHook().client.orders.place(order("A"))
 
     assert [each["mp_order_number"] for each in feedamp.control.orders("globex")] == ["G"]
-    assert [each["mp_order_number"] for each in feedamp.control.orders("acme")] == ["A"]
+    assert [each["mp_order_number"] for each in feedamp.control.orders("hooli")] == ["A"]
 
 
 # Access tokens
@@ -326,8 +326,8 @@ def test_each_seller_works_in_its_own_account(feedamp: RunningSandbox) -> None:
 def test_the_token_comes_with_what_may_be_known_about_it(feedamp: RunningSandbox) -> None:
     token = FeedAmpHook().access_token()
 
-    assert (token.seller, token.generation, token.renewed) == ("acme", 1, True)
-    assert [token.value] == feedamp.control.access_tokens("acme")
+    assert (token.seller, token.generation, token.renewed) == ("hooli", 1, True)
+    assert [token.value] == feedamp.control.access_tokens("hooli")
     assert FeedAmpHook().get_access_token() == token.value
 
 
@@ -341,7 +341,7 @@ def test_a_min_ttl_that_the_token_has_not_left_renews_it(feedamp: RunningSandbox
 
 
 def test_a_min_ttl_that_not_even_a_new_token_has_is_refused(feedamp: RunningSandbox) -> None:
-    with pytest.raises(InputError, match=r"min_ttl of 3600 s.*'acme'.*lives 3600 s") as caught:
+    with pytest.raises(InputError, match=r"min_ttl of 3600 s.*'hooli'.*lives 3600 s") as caught:
         FeedAmpHook().access_token(timedelta(hours=1))
 
     assert isinstance(caught.value, AirflowFailException)
@@ -349,10 +349,10 @@ def test_a_min_ttl_that_not_even_a_new_token_has_is_refused(feedamp: RunningSand
 
 
 def test_a_refused_refresh_token_is_posted_once_and_never_again(feedamp: RunningSandbox) -> None:
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
 
     for _ in range(2):
-        with pytest.raises(ReauthorizationRequiredError, match=r"'acme'.*authorised again") as caught:
+        with pytest.raises(ReauthorizationRequiredError, match=r"'hooli'.*authorised again") as caught:
             FeedAmpHook().get_access_token()
         assert isinstance(caught.value, AirflowFailException)
         as_in_another_process()
@@ -363,7 +363,7 @@ def test_a_refused_refresh_token_is_posted_once_and_never_again(feedamp: Running
 def test_a_refused_client_names_the_connection_and_condemns_no_seller(
     feedamp: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    good = feedamp.connection("acme")
+    good = feedamp.connection("hooli")
     set_connection(good | {"password": "not-the-secret"})
     with pytest.raises(ClientRefusedError, match="'feedamp_default'") as caught:
         FeedAmpHook().get_access_token()
@@ -377,14 +377,14 @@ def test_a_refused_client_names_the_connection_and_condemns_no_seller(
 def test_a_refresh_token_that_a_person_puts_into_the_connection_is_taken_in(
     feedamp: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
     with pytest.raises(ReauthorizationRequiredError):
         FeedAmpHook().get_access_token()
 
-    feedamp.control.connect("acme")
-    set_connection(feedamp.connection("acme"))
+    feedamp.control.connect("hooli")
+    set_connection(feedamp.connection("hooli"))
 
-    assert FeedAmpHook().get_access_token() in feedamp.control.access_tokens("acme")
+    assert FeedAmpHook().get_access_token() in feedamp.control.access_tokens("hooli")
 
 
 def test_a_bad_connection_is_a_final_error_everywhere(set_connection: SetConnection) -> None:
@@ -398,10 +398,10 @@ def test_a_bad_connection_is_a_final_error_everywhere(set_connection: SetConnect
 
 
 def test_a_pickled_hook_holds_no_secret_and_works_again(feedamp: RunningSandbox) -> None:
-    hook = FeedAmpHook(seller="acme", timeout=7.0)
+    hook = FeedAmpHook(seller="hooli", timeout=7.0)
     secrets = {hook.config.client_secret, hook.config.refresh_token, hook.get_access_token()}
     hook.client.orders.list()
-    secrets |= {*feedamp.control.refresh_tokens("acme"), *feedamp.control.access_tokens("acme")}
+    secrets |= {*feedamp.control.refresh_tokens("hooli"), *feedamp.control.access_tokens("hooli")}
 
     pickled = pickle.dumps(hook)
     again = pickle.loads(pickled)  # noqa: S301
@@ -409,35 +409,35 @@ def test_a_pickled_hook_holds_no_secret_and_works_again(feedamp: RunningSandbox)
     assert not [secret for secret in secrets if secret and secret.encode() in pickled]
     assert again.get_access_token() == hook.get_access_token()
     assert list(again.client.orders.list()) == []
-    assert (again.seller, again._timeout) == ("acme", 7.0)
+    assert (again.seller, again._timeout) == ("hooli", 7.0)
 
 
 def test_pickled_authorisation_holds_no_secret_and_works_again(feedamp: RunningSandbox) -> None:
-    auth = FeedAmpAuth(seller="acme")
+    auth = FeedAmpAuth(seller="hooli")
     requests.get(f"{feedamp.base_url}/orders", auth=auth, timeout=10).raise_for_status()
 
     pickled = pickle.dumps(auth)
 
-    for secret in ("demo-secret", *feedamp.control.access_tokens("acme")):
+    for secret in ("demo-secret", *feedamp.control.access_tokens("hooli")):
         assert secret.encode() not in pickled
     again = pickle.loads(pickled)  # noqa: S301
     requests.get(f"{feedamp.base_url}/orders", auth=again, timeout=10).raise_for_status()
 
 
 def test_a_pickled_session_holds_no_secret(feedamp: RunningSandbox) -> None:
-    session = FeedAmpHook(seller="acme").get_conn()
+    session = FeedAmpHook(seller="hooli").get_conn()
     session.get("orders").raise_for_status()
 
     pickled = pickle.dumps(session)
 
-    for secret in ("demo-secret", *feedamp.control.access_tokens("acme")):
+    for secret in ("demo-secret", *feedamp.control.access_tokens("hooli")):
         assert secret.encode() not in pickled
 
 
 def test_the_authorisation_url_is_the_documented_one(
     sandbox: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    set_connection(sandbox.connection("acme") | {"login": "client & co", "host": "https://a.example/api/v1"})
+    set_connection(sandbox.connection("hooli") | {"login": "client & co", "host": "https://a.example/api/v1"})
 
     url = FeedAmpHook().authorize_url("https://shop.example/back?x=1&y=ü", "s t&te")
 
@@ -533,26 +533,26 @@ def test_sellers_are_those_of_the_store_and_the_connections_own(feedamp: Running
     store_record(feedamp, "beta")
     store_record(feedamp, "another-clients", client_id="another")
 
-    assert FeedAmpHook().sellers() == ["acme", "beta", "zeta"]
+    assert FeedAmpHook().sellers() == ["hooli", "beta", "zeta"]
 
 
 def test_the_connections_own_seller_is_named_once(feedamp: RunningSandbox) -> None:
-    store_record(feedamp, "acme")
+    store_record(feedamp, "hooli")
 
-    assert FeedAmpHook().sellers() == ["acme"]
+    assert FeedAmpHook().sellers() == ["hooli"]
 
 
 def test_a_connection_without_a_refresh_token_has_the_sellers_of_the_store_only(
     sandbox: RunningSandbox, set_connection: SetConnection
 ) -> None:
-    set_connection(sandbox.connection("acme", refresh_token=None))
+    set_connection(sandbox.connection("hooli", refresh_token=None))
     store_record(sandbox, "zeta")
 
     assert FeedAmpHook().sellers() == ["zeta"]
 
 
 def test_the_hooks_own_seller_does_not_matter(feedamp: RunningSandbox) -> None:
-    assert FeedAmpHook(seller="nobody").sellers() == ["acme"]
+    assert FeedAmpHook(seller="nobody").sellers() == ["hooli"]
 
 
 def test_a_store_that_cannot_be_listed_is_an_error_not_an_empty_list(
@@ -599,16 +599,16 @@ def test_a_known_seller_who_must_authorise_again_is_not_told_of_others(
     feedamp: RunningSandbox,
 ) -> None:
     store_record(feedamp, "zeta")
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
 
     assert "Known to this connection" not in refusal("zeta")
-    assert "Known to this connection" not in refusal("acme")
+    assert "Known to this connection" not in refusal("hooli")
 
 
 def test_where_nobody_is_known_or_the_store_cannot_list_the_error_is_the_same_as_ever(
     sandbox: RunningSandbox, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_connection(sandbox.connection("acme", refresh_token=None))
+    set_connection(sandbox.connection("hooli", refresh_token=None))
     told = refusal("nobody")
     assert "'nobody' has to be authorised by a person" in told
     assert "Known to this connection" not in told

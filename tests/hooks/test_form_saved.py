@@ -22,7 +22,7 @@ SELLER = "extra__feedamp__seller"
 NEW = {"conn_id": "feedamp_eu", "conn_type": "feedamp", "login": "client", "password": "client-secret"}
 #: What a person changes in the form, visit after visit, before saving it.
 VISITS: list[dict[str, str]] = [
-    NEW | {TOKEN: "first-token", SELLER: "acme"},
+    NEW | {TOKEN: "first-token", SELLER: "hooli"},
     {"login": "client-2"},
     {TOKEN: "second-token"},
     {TOKEN: "third-token", "conn_id": ""},  # the form comes back: a connection needs an id
@@ -45,7 +45,7 @@ def no_dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_saving_again_keeps_the_refresh_token_and_the_secret(visits: list[dict[str, Any]]) -> None:
     first, again = visits[:2]
 
-    assert first["extra"] == again["extra"] == {"refresh_token": "first-token", "seller": "acme"}
+    assert first["extra"] == again["extra"] == {"refresh_token": "first-token", "seller": "hooli"}
     assert first["password"] == again["password"] == "client-secret"
 
 
@@ -67,7 +67,7 @@ def test_a_form_that_is_refused_does_not_pass_the_former_token_for_the_new_one(
 
 
 def test_an_emptied_field_takes_the_refresh_token_out(visits: list[dict[str, Any]]) -> None:
-    assert visits[4]["extra"] == {"seller": "acme"}
+    assert visits[4]["extra"] == {"seller": "hooli"}
 
 
 def test_no_page_shows_a_token(visits: list[dict[str, Any]]) -> None:

@@ -66,15 +66,15 @@ def return_(number: str, order_number: str = "A", **changes: Any) -> dict[str, A
 
 
 def place(*numbers: str, **changes: Any) -> None:
-    """Place orders into the account of acme."""
+    """Place orders into the account of hooli."""
     orders = FeedAmpHook().client.orders
     for number in numbers:
         orders.place(order(number, **changes))
 
 
 def states(sandbox: RunningSandbox) -> dict[str, str]:
-    """Return the marketplace states of acme's orders."""
-    return {each["mp_order_number"]: each["marketplace_state"] for each in sandbox.control.orders("acme")}
+    """Return the marketplace states of hooli's orders."""
+    return {each["mp_order_number"]: each["marketplace_state"] for each in sandbox.control.orders("hooli")}
 
 
 def calls(sandbox: RunningSandbox) -> dict[str, int]:

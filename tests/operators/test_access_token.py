@@ -52,7 +52,7 @@ def test_it_describes_the_token(feedamp: RunningSandbox) -> None:
     told = run()
 
     assert set(told) == {"seller", "expires_at", "renewed", "generation"}
-    assert (told["seller"], told["renewed"], told["generation"]) == ("acme", True, 1)
+    assert (told["seller"], told["renewed"], told["generation"]) == ("hooli", True, 1)
     left = datetime.fromisoformat(told["expires_at"]) - before
     assert timedelta(minutes=59) < left <= timedelta(minutes=60, seconds=5)
     assert json.loads(json.dumps(told)) == told
@@ -61,9 +61,9 @@ def test_it_describes_the_token(feedamp: RunningSandbox) -> None:
 def test_it_never_returns_the_token(feedamp: RunningSandbox) -> None:
     told = json.dumps(run())
 
-    [token] = feedamp.control.access_tokens("acme")
+    [token] = feedamp.control.access_tokens("hooli")
     assert token not in told
-    assert not any(each in told for each in feedamp.control.refresh_tokens("acme"))
+    assert not any(each in told for each in feedamp.control.refresh_tokens("hooli"))
 
 
 def test_run_again_it_leaves_a_good_token_alone(feedamp: RunningSandbox) -> None:
@@ -127,10 +127,10 @@ def test_a_timedelta_survives_rendering() -> None:
 def test_it_maps_over_sellers() -> None:
     with DAG(dag_id="mapped", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
         mapped = FeedAmpAccessTokenOperator.partial(task_id="tokens", min_ttl=60).expand(
-            seller=["acme", "globex"]
+            seller=["hooli", "globex"]
         )
 
-    assert mapped.expand_input.value == {"seller": ["acme", "globex"]}
+    assert mapped.expand_input.value == {"seller": ["hooli", "globex"]}
     assert mapped.partial_kwargs["min_ttl"] == 60
 
 
@@ -153,9 +153,9 @@ def test_a_template_that_renders_to_nothing_is_not_the_default_seller(
 
 
 def test_a_refused_refresh_token_fails_the_task_for_good(feedamp: RunningSandbox) -> None:
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
 
-    with for_good(ReauthorizationRequiredError, match="'acme'"):
+    with for_good(ReauthorizationRequiredError, match="'hooli'"):
         run()
 
 
@@ -175,8 +175,8 @@ def test_a_token_endpoint_that_asks_for_more_time_than_a_task_waits_is_left_to_r
 
 
 def age(days: float) -> None:
-    """Let the refresh token of acme have come so many days ago."""
-    custodian = custodian_of(FeedAmpHook().config, "acme")
+    """Let the refresh token of hooli have come so many days ago."""
+    custodian = custodian_of(FeedAmpHook().config, "hooli")
     record = custodian.record()
     assert record is not None
     aged = record.changed(issued_at=time.time() - days * 86400)
@@ -196,11 +196,11 @@ def test_it_warns_from_thirty_days_before_the_refresh_tokens_year_ends(
     with patch.object(Stats, "gauge") as gauge:
         run()
 
-    tags = {"connection": "feedamp_default", "seller": "acme"}
+    tags = {"connection": "feedamp_default", "seller": "hooli"}
     gauge.assert_called_once_with("feedamp.seller.days_left", left, tags=tags)
     warning = (
-        f"The refresh token of seller 'acme' (connection feedamp_default) has {left} days left of its year. "
-        "Let the seller agree again in a browser: run `feedamp sellers authorize` for 'acme'."
+        f"The refresh token of seller 'hooli' (connection feedamp_default) has {left} days left of its year. "
+        "Let the seller agree again in a browser: run `feedamp sellers authorize` for 'hooli'."
     )
     ours = [each for each in caplog.records if each.name.startswith("airflow_provider_feedamp")]
     found = [each.getMessage() for each in ours if each.levelno == logging.WARNING]
@@ -218,7 +218,9 @@ def test_a_store_that_cannot_say_how_old_it_is_fails_no_task(
     monkeypatch.setattr(MemoryStore, "read", away)
 
     assert not run()["renewed"]  # this process has the token
-    assert "How old the refresh token of seller 'acme' is could not be read: the store is away" in caplog.text
+    assert (
+        "How old the refresh token of seller 'hooli' is could not be read: the store is away" in caplog.text
+    )
 
 
 @pytest.fixture(scope="module")
@@ -227,12 +229,12 @@ def retried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AirflowH
     with serve() as sandbox, serve() as down:
         # Longer than a task waits by itself, so that the next try is Airflow's.
         down.control.fault("http_error", on="token", status=503, wait=300, times=None)
-        connection = sandbox.connection("acme")
+        connection = sandbox.connection("hooli")
         no_such_token = {"refresh_token": "no-such-token", "seller": "globex"}
         connections = {
             "feedamp_default": connection,
             "feedamp_revoked": connection | {"extra": no_such_token},
-            "feedamp_down": down.connection("acme"),
+            "feedamp_down": down.connection("hooli"),
         }
         home = make_airflow(tmp_path_factory, DAGS, connections)
         home.run({DAGS / "retries.py": {}})

@@ -200,7 +200,7 @@ def test_it_maps_over_sellers_and_lists(takes: Any) -> None:
     kind, name, entry, more = takes
     with a_dag() as dag:
         kind.partial(task_id="each", max_failures=None, **more).expand_kwargs(
-            [{"seller": "acme", name: [entry]}, {"seller": "globex", name: []}]
+            [{"seller": "hooli", name: [entry]}, {"seller": "globex", name: []}]
         )
 
     assert dag.get_task("each").task_type == kind.__name__
@@ -358,7 +358,7 @@ def test_a_feedamp_that_cannot_be_reached_is_left_to_airflows_retries(
 
 
 def test_a_seller_who_must_authorise_again_ends_the_task_for_good(feedamp: RunningSandbox) -> None:
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
 
     with for_good(ReauthorizationRequiredError):
         cancel("A", "B", max_failures=None)

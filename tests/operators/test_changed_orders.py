@@ -104,7 +104,7 @@ class Runs:
 class Seller:
     """Ships orders; the marketplace places them first."""
 
-    def __init__(self, sandbox: RunningSandbox, name: str = "acme") -> None:
+    def __init__(self, sandbox: RunningSandbox, name: str = "hooli") -> None:
         self._control, self._name = sandbox.control, name
 
     def ship(self, number: str, line: str | None = None) -> None:
@@ -247,11 +247,11 @@ def test_mapped_sellers_keep_their_marks_when_their_places_change(
     seller.ship("A1")
     globex.ship("G1")
     first = runs.dated(now)
-    assert first.returns(0, seller="acme") == ["A1"]
+    assert first.returns(0, seller="hooli") == ["A1"]
     assert first.returns(1, seller="globex") == ["G1"]
 
     second = runs.dated(now + HOUR)
-    assert second.returns(4, seller="acme") == []
+    assert second.returns(4, seller="hooli") == []
     assert second.returns(0, seller="globex") == []
 
 
@@ -265,7 +265,7 @@ def test_a_task_whose_seller_changes_per_run_goes_on_for_each(
 
     returned = [
         runs.dated(now + hours * HOUR).returns(seller=name)
-        for hours, name in enumerate(["acme", "globex", "acme", "globex"])
+        for hours, name in enumerate(["hooli", "globex", "hooli", "globex"])
     ]
 
     assert returned == [["A1"], ["G1"], [], []]
@@ -283,7 +283,7 @@ def test_the_event_says_how_many_orders_of_whom_have_changed(seller: Seller, now
     run.returns(outlets=OUTLETS)
 
     ours, other = (run.outlet_events[each] for each in OUTLETS)
-    assert (ours.extra, other.extra) == ({"seller": "acme", "changed": 1}, {})
+    assert (ours.extra, other.extra) == ({"seller": "hooli", "changed": 1}, {})
     assert not getattr(ours, "partition_keys", set())
 
 
@@ -299,7 +299,7 @@ def test_a_seller_who_has_changed_something_is_a_partition_of_the_event(
         run.returns(outlets=OUTLETS, partition_by_seller="True")
         keys.append([run.outlet_events[each].partition_keys for each in OUTLETS])
 
-    assert keys == [[{"acme"}, set()], [set(), set()], [{"acme"}, set()]]
+    assert keys == [[{"hooli"}, set()], [set(), set()], [{"hooli"}, set()]]
 
 
 @pytest.mark.parametrize(

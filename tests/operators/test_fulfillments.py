@@ -22,8 +22,8 @@ def read(*numbers: str, **arguments: Any) -> Any:
 
 def test_it_returns_what_is_shipped_and_cancelled_of_each(feedamp: RunningSandbox) -> None:
     place("A/1", "B", "C")
-    feedamp.control.ship("acme", "A/1", tracking_number="1Z9")
-    feedamp.control.cancel("acme", "B")
+    feedamp.control.ship("hooli", "A/1", tracking_number="1Z9")
+    feedamp.control.cancel("hooli", "B")
 
     found = read("A/1", "B", "C", "B")
 

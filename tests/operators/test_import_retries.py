@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(2 * PATIENCE)]
 
 DAGS = ROOT / "tests" / "dags"
-SELLERS = {"feedamp_fails": "acme", "is_terminated": "globex", "runs_out_of_time": "initech"}
+SELLERS = {"feedamp_fails": "hooli", "is_terminated": "globex", "runs_out_of_time": "initech"}
 GOES_ON = Version(Version(airflow.__version__).base_version) >= Version("3.3")
 NUMBER = 100
 
@@ -44,14 +44,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     with serve(SandboxSettings(sellers=tuple(SELLERS.values()))) as sandbox:
         connections = {f"feedamp_{seller}": sandbox.connection(seller) for seller in SELLERS.values()}
         place = {"on": "place_order"}
-        sandbox.control.fault("http_error", status=503, wait=500, every=60, seller="acme", **place)
+        sandbox.control.fault("http_error", status=503, wait=500, every=60, seller="hooli", **place)
         sandbox.control.fault("slow", seconds=0.05, times=60, seller="globex", **place)
         sandbox.control.fault("slow", seconds=0.1, times=70, seller="initech", **place)
         home = make_airflow(tmp_path_factory, DAGS, connections)
         settings = {
             "AIRFLOW__FEEDAMP__TOKEN_STORE": "memory",
             "IMPORT_RETRIES_FOLDER": str(folder),
-            "IMPORT_RETRIES_SANDBOX": connections["feedamp_acme"]["host"],
+            "IMPORT_RETRIES_SANDBOX": connections["feedamp_hooli"]["host"],
         }
         _, output = home.run({DAGS / "import_retries.py": {}}, settings=settings)
         yield Ran(home, sandbox, folder, output)

@@ -80,7 +80,7 @@ def test_an_error_that_differs_is_another_one(feedamp: RunningSandbox, other: di
 def test_an_error_that_the_seller_resolved_can_be_reported_again(feedamp: RunningSandbox) -> None:
     place("A")
     report(error("A"))
-    feedamp.control.resolve_errors("acme", "A")
+    feedamp.control.resolve_errors("hooli", "A")
 
     assert report(error("A"))["reported"] == 1
 

@@ -85,11 +85,11 @@ class TestSetState:
 
     def test_only_an_order_that_is_accounted_for_becomes_shipped(self, feedamp: RunningSandbox) -> None:
         place("nothing", "some", "all", "both", "none")
-        feedamp.control.ship("acme", "some", mp_line_number="1", quantity=1)
-        feedamp.control.ship("acme", "all")
-        feedamp.control.ship("acme", "both", mp_line_number="1", quantity=1)
-        feedamp.control.cancel("acme", "both")
-        feedamp.control.cancel("acme", "none")
+        feedamp.control.ship("hooli", "some", mp_line_number="1", quantity=1)
+        feedamp.control.ship("hooli", "all")
+        feedamp.control.ship("hooli", "both", mp_line_number="1", quantity=1)
+        feedamp.control.cancel("hooli", "both")
+        feedamp.control.cancel("hooli", "none")
 
         told = set_state("SHIPPED", "nothing", "some", "all", "both", "none")
 
@@ -128,8 +128,8 @@ class TestSetState:
         self, feedamp: RunningSandbox, state: str
     ) -> None:
         place("shipped", "cancelled", "open")
-        feedamp.control.ship("acme", "shipped", mp_line_number="1", quantity=1)
-        feedamp.control.cancel("acme", "cancelled", mp_line_number="1", quantity=1)
+        feedamp.control.ship("hooli", "shipped", mp_line_number="1", quantity=1)
+        feedamp.control.cancel("hooli", "cancelled", mp_line_number="1", quantity=1)
 
         told = set_state(state, "shipped", "cancelled", "open")
 
@@ -145,7 +145,7 @@ class TestSetState:
 
         def slow(self: OrdersApi, number: str, *rest: Any) -> Any:
             if number == "A":
-                feedamp.control.ship("acme", number)
+                feedamp.control.ship("hooli", number)
             return real(self, number, *rest)
 
         monkeypatch.setattr(OrdersApi, "set_state", slow)
@@ -161,7 +161,7 @@ class TestSetState:
         self, feedamp: RunningSandbox, state: str, check: bool | str
     ) -> None:
         place("A")
-        feedamp.control.ship("acme", "A", mp_line_number="1", quantity=1)
+        feedamp.control.ship("hooli", "A", mp_line_number="1", quantity=1)
 
         assert set_state(state, "A", check_fulfillments=check)["set"] == 1
         assert states(feedamp) == {"A": state}
@@ -245,10 +245,10 @@ class TestSetState:
 class TestClose:
     def test_each_order_gets_the_word_that_fits(self, feedamp: RunningSandbox) -> None:
         place("shipped", "both", "cancelled")
-        feedamp.control.ship("acme", "shipped")
-        feedamp.control.ship("acme", "both", mp_line_number="2")
-        feedamp.control.cancel("acme", "both")
-        feedamp.control.cancel("acme", "cancelled")
+        feedamp.control.ship("hooli", "shipped")
+        feedamp.control.ship("hooli", "both", mp_line_number="2")
+        feedamp.control.cancel("hooli", "both")
+        feedamp.control.cancel("hooli", "cancelled")
 
         told = close("shipped", "both", "cancelled")
 
@@ -262,7 +262,7 @@ class TestClose:
         place("held", marketplace_state="PENDING")
         place("open", "begun")
         place("own", is_marketplace_fulfilled=True)
-        feedamp.control.ship("acme", "begun", mp_line_number="1")
+        feedamp.control.ship("hooli", "begun", mp_line_number="1")
         before = states(feedamp)
 
         told = close("held", "open", "begun", "own")

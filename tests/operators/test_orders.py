@@ -38,15 +38,15 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-ACCOUNT = "feedamp://feedamp_default/acme/orders"
-OUTLET = Asset("feedamp://feedamp_default/acme/orders/placed")
+ACCOUNT = "feedamp://feedamp_default/hooli/orders"
+OUTLET = Asset("feedamp://feedamp_default/hooli/orders/placed")
 
 
 def run(**arguments: Any) -> Any:
     return FeedAmpPlaceOrdersOperator(task_id="place_orders", **arguments).execute({})
 
 
-def numbers(sandbox: RunningSandbox, seller: str = "acme") -> list[str]:
+def numbers(sandbox: RunningSandbox, seller: str = "hooli") -> list[str]:
     return sorted(each["mp_order_number"] for each in sandbox.control.orders(seller))
 
 
@@ -74,7 +74,7 @@ def test_an_order_of_a_file_arrives_byte_for_byte(feedamp: RunningSandbox, sourc
     counts = run(source=str(source))
 
     assert counts == {"read": 1, "placed": 1, "inserted": 1, "updated": 0, "rejected": 0, "rejects": None}
-    [stored] = feedamp.control.orders("acme")
+    [stored] = feedamp.control.orders("hooli")
     assert stored["raw"] == text
 
 
@@ -245,7 +245,7 @@ def test_a_token_that_expires_in_the_middle_costs_no_order(feedamp: RunningSandb
             if number in (2, 4):
                 while len(numbers(feedamp)) < number:
                     """Those before are still on their way."""
-                feedamp.control.expire("acme")
+                feedamp.control.expire("hooli")
             yield order(f"A-{number}")
 
     counts = run(orders=with_expiry())
@@ -288,7 +288,7 @@ def test_the_seller_and_the_connection_decide_whose_account_it_is(
 
     run(orders=[order("A")], feedamp_conn_id="other", seller="globex")
 
-    assert (numbers(feedamp, "acme"), numbers(feedamp, "globex")) == ([], ["A"])
+    assert (numbers(feedamp, "hooli"), numbers(feedamp, "globex")) == ([], ["A"])
 
 
 def test_the_log_says_what_began_and_how_it_ended_and_nothing_of_the_customer(
@@ -306,7 +306,7 @@ def test_the_log_says_what_began_and_how_it_ended_and_nothing_of_the_customer(
         if record.levelno == logging.INFO and str(source) in record.getMessage()
     ]
     assert ours == [
-        f"Placing the orders of {source} for seller 'acme' (connection feedamp_default)",
+        f"Placing the orders of {source} for seller 'hooli' (connection feedamp_default)",
         f"All orders of {source}: read 3, placed 1 (inserted 1, updated 0), rejected 2; rejects: {rejects}",
     ]
     assert "Secretname" not in caplog.text + str(error.value)
@@ -424,7 +424,7 @@ def test_the_event_and_the_lineage_of_a_run_have_counts_seller_and_file_and_no_o
 
     counts = {"read": 3, "placed": 2, "inserted": 2, "updated": 0, "rejected": 1}
     files = {"file": str(source), "rejects": str(rejects)}
-    assert context["outlet_events"][OUTLET].extra == {"seller": "acme", **files, **counts}
+    assert context["outlet_events"][OUTLET].extra == {"seller": "hooli", **files, **counts}
     assert lineage_of(task) == ([str(source)], {str(rejects): (1, None), ACCOUNT: (2, None)})
 
 
@@ -437,7 +437,7 @@ def test_a_list_has_no_file_and_what_is_checked_alone_has_no_seller(
     task = place_into(context, orders=[order("A")], validate_only=validate_only)
 
     extra = context["outlet_events"][OUTLET].extra
-    whose = {"seller": None if validate_only else "acme", "file": None, "rejects": None}
+    whose = {"seller": None if validate_only else "hooli", "file": None, "rejects": None}
     assert {name: extra[name] for name in whose} == whose
     assert lineage_of(task) == ([], {} if validate_only else {ACCOUNT: (1, None)})
 

@@ -51,11 +51,11 @@ def report(*errors: Any, **arguments: Any) -> Any:
 def made(sandbox: RunningSandbox, *numbers: str, **details: Any) -> list[int]:
     """Let the seller refund something of orders, which are placed first; return the ids."""
     place(*dict.fromkeys(numbers))
-    return [sandbox.control.create_refund("acme", each, **details)["feedamp_refund_id"] for each in numbers]
+    return [sandbox.control.create_refund("hooli", each, **details)["feedamp_refund_id"] for each in numbers]
 
 
 def statuses(sandbox: RunningSandbox) -> dict[int, str]:
-    return {each["feedamp_refund_id"]: each["status"] for each in sandbox.control.refunds("acme")}
+    return {each["feedamp_refund_id"]: each["status"] for each in sandbox.control.refunds("hooli")}
 
 
 def named(number: str, refund_id: int | str, **more: Any) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class TestProcess:
 
         assert told == {"completed": 1, "reported": 1, "skipped": {}, "failed": {}}
         assert statuses(feedamp) == {bad: "PAUSED", good: "COMPLETE"}
-        assert feedamp.control.refunds("acme")[0]["errors"] == [EXCESS]
+        assert feedamp.control.refunds("hooli")[0]["errors"] == [EXCESS]
 
     def test_a_function_that_raises_leaves_that_refund_for_the_next_try(
         self, feedamp: RunningSandbox, caplog: pytest.LogCaptureFixture
@@ -180,7 +180,7 @@ class TestProcess:
 
         def pay(refund: dict[str, Any]) -> None:
             seen.append(refund["mp_order_number"])
-            other = feedamp.control.refunds("acme")[1]["feedamp_refund_id"]
+            other = feedamp.control.refunds("hooli")[1]["feedamp_refund_id"]
             report(named("B", other, **EXCESS))
 
         told = process(pay)
@@ -285,7 +285,7 @@ class TestReport:
 
         assert told == {"reported": 1, "unchanged": 0, "skipped": {}, "failed": {}}
         assert calls(feedamp)["report_refund_errors"] == 1
-        assert feedamp.control.refunds("acme")[0]["errors"] == [EXCESS, second]
+        assert feedamp.control.refunds("hooli")[0]["errors"] == [EXCESS, second]
         assert statuses(feedamp) == {number: "PAUSED"}
 
     def test_run_again_it_reports_nothing(self, feedamp: RunningSandbox) -> None:

@@ -46,13 +46,13 @@ def named(number: str, order_number: str = "A", **more: Any) -> dict[str, Any]:
 
 
 def statuses(sandbox: RunningSandbox) -> dict[str, str]:
-    return {each["mp_return_number"]: each["status"] for each in sandbox.control.returns("acme")}
+    return {each["mp_return_number"]: each["status"] for each in sandbox.control.returns("hooli")}
 
 
 def enter_amounts(sandbox: RunningSandbox, number: str) -> None:
     """Let the seller authorise a return and enter what was asked for."""
-    sandbox.control.authorize_return("acme", "A", number, rma="RMA-1")
-    sandbox.control.enter_return_amounts("acme", "A", number)
+    sandbox.control.authorize_return("hooli", "A", number, rma="RMA-1")
+    sandbox.control.enter_return_amounts("hooli", "A", number)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ class TestCreate:
         told = create(return_("R/1"), return_("R2"))
 
         assert told == {"created": 2, "unchanged": 0, "skipped": {}, "failed": {}}
-        sent = json.loads(feedamp.control.returns("acme")[0]["raw"])
+        sent = json.loads(feedamp.control.returns("hooli")[0]["raw"])
         expected = return_("R/1")
         assert sent == {name: value for name, value in expected.items() if name != "mp_return_number"}
 
@@ -156,7 +156,7 @@ class TestCreate:
 
         FeedAmpCreateReturnsOperator(task_id="create", returns=text).execute({})
 
-        raw = feedamp.control.returns("acme")[0]["raw"]
+        raw = feedamp.control.returns("hooli")[0]["raw"]
         [line] = json.loads(raw, parse_float=Decimal)["return_lines"]
         assert (line["unit_price"], line["tax"]) == (Decimal("0.1"), Decimal("59.99"))
 
@@ -198,7 +198,7 @@ class TestComplete:
     def test_returns_whose_amounts_are_entered_become_complete(self, feedamp: RunningSandbox) -> None:
         create(return_("R1"), return_("R2"), return_("R3"))
         enter_amounts(feedamp, "R1")
-        feedamp.control.authorize_return("acme", "A", "R2")
+        feedamp.control.authorize_return("hooli", "A", "R2")
 
         told = complete(named("R1"), named("R2"), named("R3"))
 

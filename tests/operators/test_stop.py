@@ -102,18 +102,18 @@ def test_what_a_signal_raises_cuts_no_refund_in_two_and_ends_the_task(feedamp: R
 def test_a_sigterm_of_airflows_pays_nobody_twice(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with serve(SandboxSettings(sellers=("acme",))) as sandbox:
+    with serve(SandboxSettings(sellers=("hooli",))) as sandbox:
         control = sandbox.control
         for number in range(6):
-            assert Caller(sandbox, "acme").place(f"P{number}").ok
-            control.create_refund("acme", f"P{number}")
-        home = make_airflow(tmp_path_factory, DAGS, {"feedamp_default": sandbox.connection("acme")})
+            assert Caller(sandbox, "hooli").place(f"P{number}").ok
+            control.create_refund("hooli", f"P{number}")
+        home = make_airflow(tmp_path_factory, DAGS, {"feedamp_default": sandbox.connection("hooli")})
 
         settings = {"AIRFLOW__FEEDAMP__TOKEN_STORE": "memory", "REFUNDS_KILLED_FOLDER": str(tmp_path)}
         _, output = home.run({DAGS / "refunds_killed.py": {}}, settings=settings)
 
         end = home.tasks("feedamp_refunds_killed")["pay"]
-        refunds = control.refunds("acme")
+        refunds = control.refunds("hooli")
 
     first, second, _ = (tmp_path / "paid").read_text().split("end of a try\n")
     assert (end.state, end.tries) == ("success", 2), output

@@ -222,7 +222,7 @@ def api_server(home: AirflowHome, public: str = "") -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def feedamp() -> Iterator[RunningSandbox]:
-    """Serve a local FeedAMP, with the sellers acme and globex."""
+    """Serve a local FeedAMP, with the sellers hooli and globex."""
     with serve() as running:
         yield running
 
@@ -236,7 +236,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -> A
         tmp_path_factory, folder, {"tokens": tokens, "feedamp_env": feedamp.connection("globex")}
     )
     for conn_id in ("feedamp_default", "feedamp_other"):
-        connection = feedamp.connection("acme")
+        connection = feedamp.connection("hooli")
         add_connection(home, conn_id, connection, json.dumps(connection["extra"]))
     return home
 

@@ -28,7 +28,7 @@ def proxied(home: AirflowHome) -> Iterator[Server]:
 def test_a_seller_is_authorised_there(proxied: Server) -> None:
     admin = proxied.visitor("admin")
 
-    admin.authorised("far", "acme")
+    admin.authorised("far", "hooli")
 
     page = admin.open()
     assert {form.action for form in page.forms} == {"/team/one/feedamp/authorise", f"/team/one{PAGE}"}

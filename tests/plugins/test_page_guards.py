@@ -40,7 +40,13 @@ SCRIPT = "<script>alert(1)</script>\"'"
 
 def posts(**fields: str) -> list[Form]:
     """Return every form of the page, filled in without having seen it."""
-    filled = {"conn_id": "feedamp_default", "seller": "acme", "state": "x", "answer": "yes", "csrf_token": ""}
+    filled = {
+        "conn_id": "feedamp_default",
+        "seller": "hooli",
+        "state": "x",
+        "answer": "yes",
+        "csrf_token": "",
+    }
     return [
         Form(f"/feedamp{path}", "post", {**filled, **fields}) for method, path in ROUTES if method == "POST"
     ]
@@ -111,7 +117,7 @@ def test_without_a_login_nothing_else_is_answered(server: Server, cookie: str) -
 
 def test_a_callback_without_a_login_uses_nothing_and_leaves_no_code_in_the_log(server: Server) -> None:
     admin = server.visitor("admin")
-    back = admin.redirected("later", "acme")
+    back = admin.redirected("later", "hooli")
 
     said(server.visitor().open(back), 401, "You are not logged in to Airflow", "nothing was done")
 
@@ -141,7 +147,7 @@ def test_each_role_sees_what_the_documentation_says(server: Server) -> None:
 
 def test_who_may_only_read_connections_sees_the_sellers_and_can_change_nothing(server: Server) -> None:
     admin, reader = server.visitor("admin"), server.visitor("reader")
-    admin.authorised("seen", "acme")
+    admin.authorised("seen", "hooli")
     form = admin.open().form("/authorise", conn_id="feedamp_default", seller="")
 
     page = reader.open()
@@ -150,7 +156,7 @@ def test_who_may_only_read_connections_sees_the_sellers_and_can_change_nothing(s
     assert [each.action for each in page.forms] == [PAGE]  # which only looks
     for tried in posts(csrf_token=form.fields["csrf_token"], seller="seen"):
         said(reader.send(tried), 403, "Your role in Airflow may not edit the connection 'feedamp_default'")
-    said(reader.open(admin.redirected("seen", "acme")), 403, "may not edit the connection")
+    said(reader.open(admin.redirected("seen", "hooli")), 403, "may not edit the connection")
     assert " seen active " in reader.open().text
 
 
@@ -261,7 +267,7 @@ def test_a_forged_host_does_not_change_where_feedamp_sends_the_code(server: Serv
 
 def test_a_redirect_works_once(server: Server) -> None:
     admin = server.visitor("admin")
-    back = admin.redirected("twice", "acme")
+    back = admin.redirected("twice", "hooli")
     question = admin.open(back)
 
     said(admin.open(back), 400, "This redirect URL was used before")
@@ -273,7 +279,7 @@ def test_a_redirect_works_once(server: Server) -> None:
 
 def test_a_redirect_that_is_not_ones_own_is_refused_and_its_code_stays_unused(server: Server) -> None:
     admin, op = server.visitor("admin"), server.visitor("op")
-    back = admin.redirected("mine", "acme")
+    back = admin.redirected("mine", "hooli")
     url, _, state = back.rpartition("state=")
     cases = {
         "another person's": (op, back, "another person has begun"),
@@ -292,7 +298,7 @@ def test_a_redirect_that_is_not_ones_own_is_refused_and_its_code_stays_unused(se
 
 def test_a_seller_who_declines_is_said_to_have_declined(server: Server) -> None:
     admin = server.visitor("admin")
-    back = admin.consent(admin.begun("declining"), "acme", declined=True)
+    back = admin.consent(admin.begun("declining"), "hooli", declined=True)
 
     said(admin.open(back), 400, "access was declined")
 
@@ -306,7 +312,7 @@ def test_a_connection_that_is_deleted_meanwhile(server: Server, feedamp: Running
     with closing(sqlite3.connect(server.home.database)) as database:
         database.execute("update connection set conn_id = 'going' where conn_id = 'feedamp_other'")
         database.commit()
-        back = admin.consent(admin.begun("orphan", "going"), "acme")
+        back = admin.consent(admin.begun("orphan", "going"), "hooli")
         form = admin.open().form("/authorise", conn_id="going", seller="")
         database.execute("update connection set conn_id = 'feedamp_other' where conn_id = 'going'")
         database.commit()
@@ -317,7 +323,7 @@ def test_a_connection_that_is_deleted_meanwhile(server: Server, feedamp: Running
 
 def test_a_store_that_cannot_be_read_hides_nothing_else_and_loses_nothing(server: Server) -> None:
     admin = server.visitor("admin")
-    admin.authorised("safe", "acme")
+    admin.authorised("safe", "hooli")
     back = admin.redirected("safe", "globex")
     form = admin.open().form("/forget", conn_id="feedamp_default", seller="safe")
     database = Path(server.home.connections["tokens"]["host"])
@@ -341,8 +347,8 @@ def test_a_store_that_cannot_be_read_hides_nothing_else_and_loses_nothing(server
 
 def test_a_feedamp_that_is_away_loses_nothing(server: Server, feedamp: RunningSandbox) -> None:
     admin = server.visitor("admin")
-    admin.authorised("patient", "acme")
-    back = admin.redirected("patient", "acme")
+    admin.authorised("patient", "hooli")
+    back = admin.redirected("patient", "hooli")
     feedamp.control.fault("http_error", on="token", status=429)
     try:
         said(admin.open(back), 503, "FeedAMP")
@@ -351,7 +357,7 @@ def test_a_feedamp_that_is_away_loses_nothing(server: Server, feedamp: RunningSa
     assert "patient active" in admin.open().text
     assert "is authorised" in admin.send(admin.open(back).form("/confirm", answer="yes")).text
 
-    back = admin.redirected("patient", "acme")
+    back = admin.redirected("patient", "hooli")
     feedamp.control.fault("drop", on="token")
     try:
         said(admin.open(back), 400, "The seller's tokens of before are untouched")
@@ -366,7 +372,7 @@ def test_a_feedamp_that_is_away_loses_nothing(server: Server, feedamp: RunningSa
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """Return what asks the page in this process, where things can be broken; nobody checks who asks."""
-    anybody = Asked(BaseUser(), "feedamp_default", "acme")  # type: ignore[abstract]
+    anybody = Asked(BaseUser(), "feedamp_default", "hooli")  # type: ignore[abstract]
     monkeypatch.setattr(
         app, "dependency_overrides", {get_user: lambda: anybody.user, _asked: lambda: anybody}
     )

@@ -24,17 +24,17 @@ def row(page: Page, seller: str) -> str:
 
 def test_the_page_shows_the_sellers_of_each_connection_with_state_and_days_left(server: Server) -> None:
     admin = server.visitor("admin")
-    admin.authorised("shown", "acme")
+    admin.authorised("shown", "hooli")
 
     page = admin.open()
 
     for conn_id in ("feedamp_default", "feedamp_other"):
-        assert page.form("/authorise", conn_id=conn_id, seller="acme")
+        assert page.form("/authorise", conn_id=conn_id, seller="hooli")
     found = row(page, "shown")
     assert "active until 20" in found
     assert "0 days old, 36" in found
     assert "renewed at" in found
-    assert "new none none the connection's refresh token was not used yet" in row(page, "acme")
+    assert "new none none the connection's refresh token was not used yet" in row(page, "hooli")
 
 
 def test_a_new_seller_is_authorised_once_a_person_has_confirmed_the_account(
@@ -98,7 +98,7 @@ def test_another_account_is_asked_about_and_no_keeps_what_was_there(
 
 def test_forget_asks_first(server: Server) -> None:
     admin = server.visitor("admin")
-    admin.authorised("gone", "acme")
+    admin.authorised("gone", "hooli")
 
     question = admin.send(admin.open().form("/forget", conn_id="feedamp_default", seller="gone"))
     assert "Forget seller gone?" in question.text
@@ -129,7 +129,7 @@ def test_no_token_and_no_secret_is_in_any_page_in_the_log_or_in_the_audit_log(
     server: Server, feedamp: RunningSandbox
 ) -> None:
     admin = server.visitor("admin")
-    admin.authorised("secretive", "acme")
+    admin.authorised("secretive", "hooli")
     admin.authorised("secretive", "globex")
     admin.open()
 

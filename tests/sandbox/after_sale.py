@@ -39,7 +39,7 @@ class Thing:
 
     def play(self, action: str, *more: Any) -> dict[str, Any]:
         """Let the seller do something with the return."""
-        return dict(getattr(self.control, action)("acme", "600A", "RET-1", *more))
+        return dict(getattr(self.control, action)("hooli", "600A", "RET-1", *more))
 
     def bring_to(self, status: str) -> None:
         if status == "PAUSED":

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def acme(sandbox: RunningSandbox) -> Caller:
-    return Caller(sandbox, "acme")
+def hooli(sandbox: RunningSandbox) -> Caller:
+    return Caller(sandbox, "hooli")
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def globex(sandbox: RunningSandbox) -> Caller:
 
 
 @pytest.fixture
-def asked(acme: Caller) -> Thing:
+def asked(hooli: Caller) -> Thing:
     """Have a return that is not authorised."""
-    return Thing(acme, "returns")
+    return Thing(hooli, "returns")
 
 
 @pytest.fixture
-def refunded(acme: Caller) -> Thing:
+def refunded(hooli: Caller) -> Thing:
     """Have a refund of all of an order's first line."""
-    return Thing(acme, "refunds")
+    return Thing(hooli, "refunds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,11 +29,11 @@ def found(answer: requests.Response) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("absent", [False, True], ids=["null", "absent"])
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_required_field_is_named(acme: Caller, name: str, absent: bool) -> None:
+def test_a_required_field_is_named(hooli: Caller, name: str, absent: bool) -> None:
     body = {**order(), name: None}
     if absent:
         del body[name]
-    answer = acme.call("PUT", "/orders/600A", json=body)
+    answer = hooli.call("PUT", "/orders/600A", json=body)
     assert found(answer) == [("MISSING_REQUIRED_FIELD", name)]
 
 
@@ -61,9 +61,9 @@ def test_a_required_field_is_named(acme: Caller, name: str, absent: bool) -> Non
     ],
 )
 def test_a_field_that_does_not_fit_is_named_with_its_code(
-    acme: Caller, name: str, value: Any, code: str
+    hooli: Caller, name: str, value: Any, code: str
 ) -> None:
-    assert found(acme.call("PUT", "/orders/600A", json=order(**{name: value}))) == [(code, name)]
+    assert found(hooli.call("PUT", "/orders/600A", json=order(**{name: value}))) == [(code, name)]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_a_field_that_does_not_fit_is_named_with_its_code(
     ],
 )
 def test_a_line_that_does_not_fit_is_named_with_its_place(
-    acme: Caller, changes: dict[str, Any], code: str, name: str
+    hooli: Caller, changes: dict[str, Any], code: str, name: str
 ) -> None:
-    assert found(acme.place(order_lines=line(**changes))) == [(code, f"order_lines[0].{name}")]
+    assert found(hooli.place(order_lines=line(**changes))) == [(code, f"order_lines[0].{name}")]
 
 
 @pytest.mark.parametrize(
@@ -96,27 +96,27 @@ def test_a_line_that_does_not_fit_is_named_with_its_place(
     ],
 )
 def test_lines_and_numbers_have_to_agree(
-    acme: Caller, changes: dict[str, Any], problem: tuple[str, str]
+    hooli: Caller, changes: dict[str, Any], problem: tuple[str, str]
 ) -> None:
-    assert found(acme.place(**changes)) == [problem]
+    assert found(hooli.place(**changes)) == [problem]
 
 
-def test_a_price_of_any_length_is_a_number(acme: Caller) -> None:
-    assert acme.place(order_lines=line(unit_price=10**400)).status_code == 201
+def test_a_price_of_any_length_is_a_number(hooli: Caller) -> None:
+    assert hooli.place(order_lines=line(unit_price=10**400)).status_code == 201
 
 
 @pytest.mark.parametrize("name", ["gift_message", "status", "fulfillments", "acknowledged", "errors"])
-def test_unknown_and_read_only_fields_are_refused_only_when_strict(acme: Caller, name: str) -> None:
-    assert acme.place(**{name: "x"}).status_code == 201
-    acme.control.change(strict_fields=True)
-    assert found(acme.place(**{name: "x"})) == [("UNKNOWN_FIELD_PRESENT", name)]
+def test_unknown_and_read_only_fields_are_refused_only_when_strict(hooli: Caller, name: str) -> None:
+    assert hooli.place(**{name: "x"}).status_code == 201
+    hooli.control.change(strict_fields=True)
+    assert found(hooli.place(**{name: "x"})) == [("UNKNOWN_FIELD_PRESENT", name)]
 
 
-def test_problems_come_all_at_once_and_never_quote_the_order(acme: Caller) -> None:
-    answer = acme.place(customer="Jane", sales_channel=7, currency="Jane", marketplace_state="Jane")
+def test_problems_come_all_at_once_and_never_quote_the_order(hooli: Caller) -> None:
+    answer = hooli.place(customer="Jane", sales_channel=7, currency="Jane", marketplace_state="Jane")
     assert len(found(answer)) == 4
     assert "Jane" not in answer.text
-    assert acme.call("GET", "/orders/600A").status_code == 404
+    assert hooli.call("GET", "/orders/600A").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -124,22 +124,22 @@ def test_problems_come_all_at_once_and_never_quote_the_order(acme: Caller) -> No
     [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"a": NaN}', b'{"a": 1e400}', b"[" * 100_000, b"[1] [2]"],
     ids=["empty", "cut", "not UTF-8", "byte-order mark", "NaN", "infinite", "deep", "two values"],
 )
-def test_a_body_that_is_not_json_is_refused(acme: Caller, body: bytes) -> None:
-    answer = acme.call("PUT", "/orders/600A", data=body)
+def test_a_body_that_is_not_json_is_refused(hooli: Caller, body: bytes) -> None:
+    answer = hooli.call("PUT", "/orders/600A", data=body)
     assert (answer.status_code, [each["code"] for each in answer.json()]) == (400, ["INVALID_PAYLOAD"])
-    assert acme.control.sellers()["acme"] == 0
+    assert hooli.control.sellers()["hooli"] == 0
 
 
 @pytest.mark.parametrize("body", [[], "x", 1, None], ids=str)
-def test_an_order_is_an_object(acme: Caller, body: Any) -> None:
-    answer = acme.call("PUT", "/orders/600A", json=body)
+def test_an_order_is_an_object(hooli: Caller, body: Any) -> None:
+    answer = hooli.call("PUT", "/orders/600A", json=body)
     assert (answer.status_code, [each["code"] for each in answer.json()]) == (400, ["INVALID_PAYLOAD"])
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/json; charset=utf-8"])
-def test_a_body_is_json_whatever_its_type_is_called(acme: Caller, content_type: str | None) -> None:
+def test_a_body_is_json_whatever_its_type_is_called(hooli: Caller, content_type: str | None) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
-    answer = acme.call("PUT", "/orders/600A", data=json.dumps(order()).encode(), headers=headers)
+    answer = hooli.call("PUT", "/orders/600A", data=json.dumps(order()).encode(), headers=headers)
     assert answer.status_code == 201
 
 
@@ -156,18 +156,18 @@ def test_a_body_is_json_whatever_its_type_is_called(acme: Caller, content_type: 
         ([{"code": "X", "message": "m", "debug": [1]}], "FIELD_INCORRECT_DATA_TYPE"),
     ],
 )
-def test_reported_errors_that_do_not_fit_are_refused(acme: Caller, body: object, code: str) -> None:
-    acme.place()
-    answer = acme.call("POST", ERRORS, json=body)
+def test_reported_errors_that_do_not_fit_are_refused(hooli: Caller, body: object, code: str) -> None:
+    hooli.place()
+    answer = hooli.call("POST", ERRORS, json=body)
     assert (answer.status_code, [each["code"] for each in answer.json()]) == (400, [code])
 
 
-def test_a_reported_error_may_have_any_code_a_line_and_diagnostics(acme: Caller) -> None:
-    acme.place()
-    acme.control.change(strict_fields=True)
+def test_a_reported_error_may_have_any_code_a_line_and_diagnostics(hooli: Caller) -> None:
+    hooli.place()
+    hooli.control.change(strict_fields=True)
     entry = {"code": "ANYTHING", "message": "", "mp_line_number": "L1", "debug": [{"a": 1}]}
-    assert acme.call("POST", ERRORS, json=[entry]).status_code == 200
-    assert found(acme.call("POST", ERRORS, json=[{**entry, "more": 1}])) == [
+    assert hooli.call("POST", ERRORS, json=[entry]).status_code == 200
+    assert found(hooli.call("POST", ERRORS, json=[{**entry, "more": 1}])) == [
         ("UNKNOWN_FIELD_PRESENT", "[0].more")
     ]
 
@@ -188,35 +188,35 @@ def test_a_reported_error_may_have_any_code_a_line_and_diagnostics(acme: Caller)
         ("cursor", ""),
     ],
 )
-def test_a_filter_that_cannot_be_read_is_named(acme: Caller, name: str, value: str) -> None:
-    ((code, field),) = found(acme.find(**{name: value}))
+def test_a_filter_that_cannot_be_read_is_named(hooli: Caller, name: str, value: str) -> None:
+    ((code, field),) = found(hooli.find(**{name: value}))
     assert (code, field.partition("[")[0]) == ("INVALID_QUERY_PARAM", name)
 
 
 @pytest.mark.parametrize("name", ["mp_order_numbers", "page_size", "has_errors", "unheard_of"])
-def test_a_parameter_is_given_once(acme: Caller, name: str) -> None:
-    assert found(acme.find(**{name: ["10", "11"]}))[0] == ("INVALID_QUERY_PARAM", name)
+def test_a_parameter_is_given_once(hooli: Caller, name: str) -> None:
+    assert found(hooli.find(**{name: ["10", "11"]}))[0] == ("INVALID_QUERY_PARAM", name)
 
 
-def test_a_parameter_nobody_documented_is_ignored_unless_strict(acme: Caller) -> None:
-    assert acme.find(marketplace_state="PENDING").status_code == 200
-    acme.control.change(strict_fields=True)
-    assert found(acme.find(marketplace_state="PENDING")) == [("INVALID_QUERY_PARAM", "marketplace_state")]
-    assert acme.find(page_size=10).status_code == 200
+def test_a_parameter_nobody_documented_is_ignored_unless_strict(hooli: Caller) -> None:
+    assert hooli.find(marketplace_state="PENDING").status_code == 200
+    hooli.control.change(strict_fields=True)
+    assert found(hooli.find(marketplace_state="PENDING")) == [("INVALID_QUERY_PARAM", "marketplace_state")]
+    assert hooli.find(page_size=10).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("text", "matches"), [("true", True), ("1", True), ("TRUE", True), ("false", False), ("0", False)]
 )
-def test_has_errors_selects_orders_with_reported_errors(acme: Caller, text: str, matches: bool) -> None:
-    acme.place()
-    acme.call("POST", ERRORS, json=[{"code": "X", "message": "m"}])
-    assert bool(acme.numbers(has_errors=text)) is matches
+def test_has_errors_selects_orders_with_reported_errors(hooli: Caller, text: str, matches: bool) -> None:
+    hooli.place()
+    hooli.call("POST", ERRORS, json=[{"code": "X", "message": "m"}])
+    assert bool(hooli.numbers(has_errors=text)) is matches
 
 
-def test_filters_work_together(acme: Caller) -> None:
-    acme.place()
+def test_filters_work_together(hooli: Caller) -> None:
+    hooli.place()
     both = {"mp_order_numbers": "600A,600B", "fulfillment_status": "COMPLETE,UNFULFILLED"}
-    assert acme.numbers(**both) == ["600A"]
-    assert acme.numbers(**{**both, "fulfillment_status": "COMPLETE"}) == []
-    assert acme.numbers(**{**both, "mp_order_numbers": "600B"}) == []
+    assert hooli.numbers(**both) == ["600A"]
+    assert hooli.numbers(**{**both, "fulfillment_status": "COMPLETE"}) == []
+    assert hooli.numbers(**{**both, "mp_order_numbers": "600B"}) == []

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["refunds", "returns"])
-def thing(request: pytest.FixtureRequest, acme: Caller) -> Thing:
-    return Thing(acme, request.param)
+def thing(request: pytest.FixtureRequest, hooli: Caller) -> Thing:
+    return Thing(hooli, request.param)
 
 
 def test_lists_wrap_and_a_single_one_is_not_wrapped(thing: Thing) -> None:
@@ -51,12 +51,12 @@ def test_completing_answers_with_nothing_and_a_second_time_changes_nothing(thing
     ],
 )
 def test_completing_too_early_is_a_switch(
-    acme: Caller, kind: str, before: str, done: str, strict: bool, answer: int
+    hooli: Caller, kind: str, before: str, done: str, strict: bool, answer: int
 ) -> None:
     """A6.4, A7.6 [I]: 400 behind strict_transitions."""
-    thing = Thing(acme, kind)
+    thing = Thing(hooli, kind)
     thing.bring_to(before)
-    acme.control.change(strict_transitions=strict)
+    hooli.control.change(strict_transitions=strict)
     assert thing.post("complete")[0] == answer
     assert thing.status == (before if strict else done)
     assert bool(thing.shown()["errors"]) is (strict and before == "PAUSED")
@@ -96,10 +96,10 @@ def test_reported_errors_are_a_list_of_code_and_message(thing: Thing, body: obje
     ],
 )
 def test_errors_are_appended_and_pause_a_refund_alone(
-    acme: Caller, kind: str, before: str, after: str
+    hooli: Caller, kind: str, before: str, after: str
 ) -> None:
     """A6.5, A7.7 [U]: appended, as for orders, so that a repeated report shows."""
-    thing = Thing(acme, kind)
+    thing = Thing(hooli, kind)
     thing.bring_to(before)
     assert [thing.post("errors", [ERROR]) for _ in range(2)] == [(200, {})] * 2
     assert (thing.status, thing.shown()["errors"]) == (after, [ERROR, ERROR])
@@ -107,12 +107,12 @@ def test_errors_are_appended_and_pause_a_refund_alone(
 
 @pytest.mark.parametrize(("kind", "done"), [("refunds", "COMPLETE"), ("returns", "COMPLETED")])
 def test_reporting_an_error_of_what_is_complete_is_refused_when_strict(
-    acme: Caller, kind: str, done: str
+    hooli: Caller, kind: str, done: str
 ) -> None:
     """A6, A7.7 [U]; setting strict_transitions."""
-    thing = Thing(acme, kind)
+    thing = Thing(hooli, kind)
     thing.bring_to(done)
-    acme.control.change(strict_transitions=True)
+    hooli.control.change(strict_transitions=True)
     assert (thing.post("errors", [ERROR])[0], thing.status) == (400, done)
 
 

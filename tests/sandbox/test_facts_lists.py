@@ -58,9 +58,9 @@ def fill(caller: Caller) -> None:
 def at_a_moment() -> Iterator[Caller]:
     """Have one of each, made at 01:30 of the hour that New York has twice, the first time."""
     with serve(now=lambda: MOMENT) as sandbox:
-        caller = Caller(sandbox, "acme")
+        caller = Caller(sandbox, "hooli")
         fill(caller)
-        sandbox.control.acknowledge("acme", "600A")
+        sandbox.control.acknowledge("hooli", "600A")
         yield caller
 
 
@@ -75,19 +75,19 @@ def test_all_nineteen_endpoints_are_tried_here() -> None:
 
 
 @pytest.mark.parametrize("operation", list(CALLS))
-def test_every_data_endpoint_needs_a_bearer(acme: Caller, operation: str) -> None:
+def test_every_data_endpoint_needs_a_bearer(hooli: Caller, operation: str) -> None:
     """A1 [D] ov: Authorization on all data endpoints; A8: 401."""
     method, path = CALLS[operation]
-    fill(acme)
-    answer = acme.call(method, path, json=body_of(operation), headers={"Authorization": "Bearer wrong"})
+    fill(hooli)
+    answer = hooli.call(method, path, json=body_of(operation), headers={"Authorization": "Bearer wrong"})
     assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("operation", list(CALLS))
-def test_a_token_is_one_sellers_account(acme: Caller, globex: Caller, operation: str) -> None:
+def test_a_token_is_one_sellers_account(hooli: Caller, globex: Caller, operation: str) -> None:
     """A1 [D] ov, ba: no seller is named in a path."""
     method, path = CALLS[operation]
-    fill(acme)
+    fill(hooli)
     answer = globex.call(method, path, json=body_of(operation))
     if operation in PAGED:
         assert answer.json() == {path[1:]: [], "next_cursor": None}
@@ -96,11 +96,11 @@ def test_a_token_is_one_sellers_account(acme: Caller, globex: Caller, operation:
 
 
 @pytest.mark.parametrize("operation", [each for each in CALLS if CALLS[each][1] not in ("/orders",)])
-def test_a_live_call_is_json(acme: Caller, operation: str) -> None:
+def test_a_live_call_is_json(hooli: Caller, operation: str) -> None:
     """A1 [D]: JSON requests and answers."""
     method, path = CALLS[operation]
-    fill(acme)
-    answer = acme.call(method, path, json=body_of(operation))
+    fill(hooli)
+    answer = hooli.call(method, path, json=body_of(operation))
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
     assert isinstance(answer.json(), dict)
 
@@ -108,54 +108,54 @@ def test_a_live_call_is_json(acme: Caller, operation: str) -> None:
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize(("size", "shown"), [(None, 20), (10, 10), (50, 21), (9, None), (51, None)])
 def test_page_size_is_10_to_50_and_20_by_default(
-    acme: Caller, kind: str, size: int | None, shown: int | None
+    hooli: Caller, kind: str, size: int | None, shown: int | None
 ) -> None:
     """A5 [D] gos, rfs; returns [I]; 400 outside is [I]."""
-    acme.place()
+    hooli.place()
     for index in range(21):
         if kind == "orders" and index:
-            acme.place(f"N{index}")
+            hooli.place(f"N{index}")
         if kind == "refunds":
-            acme.control.create_refund("acme", "600A")
+            hooli.control.create_refund("hooli", "600A")
         if kind == "returns":
-            acme.call("PUT", f"/orders/600A/returns/R{index}", json=return_())
-    assert count(acme, kind, **({} if size is None else {"page_size": size})) == shown
+            hooli.call("PUT", f"/orders/600A/returns/R{index}", json=return_())
+    assert count(hooli, kind, **({} if size is None else {"page_size": size})) == shown
 
 
 @pytest.mark.parametrize("kind", LISTS)
-def test_a_cursor_leads_through_the_list_and_carries_the_filters(acme: Caller, kind: str) -> None:
+def test_a_cursor_leads_through_the_list_and_carries_the_filters(hooli: Caller, kind: str) -> None:
     """A5 [D] gos, rfs: next_cursor, cursor; [U] chosen: filters are bound into it, repeats are ignored."""
     for index in range(12):
         number = f"N{index:02}"
-        acme.place(number)
-        acme.control.create_refund("acme", number)
-        acme.call("PUT", f"/orders/{number}/returns/R", json=return_())
+        hooli.place(number)
+        hooli.control.create_refund("hooli", number)
+        hooli.call("PUT", f"/orders/{number}/returns/R", json=return_())
     wanted = ",".join(f"N{index:02}" for index in range(11))
-    first = acme.call("GET", f"/{kind}", params={"page_size": 10, "mp_order_numbers": wanted}).json()
+    first = hooli.call("GET", f"/{kind}", params={"page_size": 10, "mp_order_numbers": wanted}).json()
     rest = {"cursor": first["next_cursor"], "mp_order_numbers": "N11"}
-    last = acme.call("GET", f"/{kind}", params=rest).json()
+    last = hooli.call("GET", f"/{kind}", params=rest).json()
     numbers = [each["mp_order_number"] for each in first[kind] + last[kind]]
     assert (numbers, last["next_cursor"]) == (wanted.split(","), None)
 
 
 @pytest.mark.parametrize("kind", LISTS)
-def test_a_cursor_is_of_one_list(acme: Caller, kind: str) -> None:
+def test_a_cursor_is_of_one_list(hooli: Caller, kind: str) -> None:
     """A5 [U]: chosen, 400 for a cursor of another list or of nobody."""
     for index in range(11):
-        acme.place(f"N{index}")
-    cursor = acme.find(page_size=10).json()["next_cursor"]
-    assert (count(acme, kind, cursor=cursor) is not None) is (kind == "orders")
-    assert count(acme, kind, cursor="12FDG-31dsfgHW") is None
+        hooli.place(f"N{index}")
+    cursor = hooli.find(page_size=10).json()["next_cursor"]
+    assert (count(hooli, kind, cursor=cursor) is not None) is (kind == "orders")
+    assert count(hooli, kind, cursor="12FDG-31dsfgHW") is None
 
 
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize(
     ("style", "end"), [("null", {"next_cursor": None}), ("empty", {"next_cursor": ""}), ("missing", {})]
 )
-def test_the_end_of_a_list_is_a_switch(acme: Caller, kind: str, style: str, end: dict[str, Any]) -> None:
+def test_the_end_of_a_list_is_a_switch(hooli: Caller, kind: str, style: str, end: dict[str, Any]) -> None:
     """A5 [U]."""
-    acme.control.change(cursor_end=style)
-    assert acme.call("GET", f"/{kind}").json() == {kind: [], **end}
+    hooli.control.change(cursor_end=style)
+    assert hooli.call("GET", f"/{kind}").json() == {kind: [], **end}
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_a_before_filter(at_a_moment: Caller, kind: str, name: str, bound: str, 
         ("create_return", {}),
     ],
 )
-def test_a_body_that_does_not_fit_is_400(acme: Caller, operation: str, body: Any) -> None:
+def test_a_body_that_does_not_fit_is_400(hooli: Caller, operation: str, body: Any) -> None:
     """A8 [D] oe, rfe, rtp, rte: 400; of Place Order [I]."""
-    fill(acme)
+    fill(hooli)
     method, path = CALLS[operation]
-    assert acme.call(method, path, json=body).status_code == 400
+    assert hooli.call(method, path, json=body).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -222,37 +222,37 @@ def test_a_body_that_does_not_fit_is_400(acme: Caller, operation: str, body: Any
         ("returns", "requested_after", "today"),
     ],
 )
-def test_a_filter_that_does_not_fit_is_400(acme: Caller, kind: str, name: str, value: str) -> None:
+def test_a_filter_that_does_not_fit_is_400(hooli: Caller, kind: str, name: str, value: str) -> None:
     """A8 [D] gos, rfs: 400; A10: COMPLETE of refunds, COMPLETED of returns."""
-    assert count(acme, kind, **{name: value}) is None
+    assert count(hooli, kind, **{name: value}) is None
 
 
 @pytest.mark.parametrize("operation", [each for each in CALLS if each not in (*PAGED, "place_order")])
-def test_what_is_not_there_is_404(acme: Caller, operation: str) -> None:
+def test_what_is_not_there_is_404(hooli: Caller, operation: str) -> None:
     """A8 [D] gf, oe, rf1, rfe, rt1, rtp, rtr, rte; of the others [I]."""
     method, path = CALLS[operation]
-    assert acme.call(method, path, json=body_of(operation)).status_code == 404
+    assert hooli.call(method, path, json=body_of(operation)).status_code == 404
 
 
 @pytest.mark.parametrize("operation", [each for each in CALLS if CALLS[each][1].startswith((REFUND, RETURN))])
-def test_a_refund_or_return_of_another_order_is_404(acme: Caller, operation: str) -> None:
+def test_a_refund_or_return_of_another_order_is_404(hooli: Caller, operation: str) -> None:
     """A8 [I]: a number under the wrong order names nothing."""
-    fill(acme)
-    acme.place("600B")
+    fill(hooli)
+    hooli.place("600B")
     method, path = CALLS[operation]
-    answer = acme.call(method, path.replace("600A", "600B"), json=body_of(operation))
+    answer = hooli.call(method, path.replace("600A", "600B"), json=body_of(operation))
     assert answer.status_code == (201 if operation == "create_return" else 404)
 
 
-def test_there_is_no_limit_of_requests(acme: Caller) -> None:
+def test_there_is_no_limit_of_requests(hooli: Caller) -> None:
     """A9 [U]: nothing documented; chosen: none, 429 is injected."""
-    assert {acme.find().status_code for _ in range(100)} == {200}
+    assert {hooli.find().status_code for _ in range(100)} == {200}
 
 
-def test_errors_are_lists_of_code_and_message(acme: Caller) -> None:
+def test_errors_are_lists_of_code_and_message(hooli: Caller) -> None:
     """A8 [I]: the sister product's form; all problems at once; setting error_body."""
-    fill(acme)
-    answer = acme.call("PUT", RETURN, json=return_(return_line(quantity=0, sku=None)))
+    fill(hooli)
+    answer = hooli.call("PUT", RETURN, json=return_(return_line(quantity=0, sku=None)))
     assert answer.json() == [
         {"code": "MISSING_REQUIRED_FIELD", "message": "'return_lines[0].sku' is required"},
         {"code": "FIELD_INVALID_VALUE", "message": "'return_lines[0].quantity' must be at least 1"},

@@ -46,18 +46,18 @@ def test_a_return_number_is_unique_in_its_order(asked: Thing) -> None:
         pytest.param({"gift": 1}, 201, id="A8 [U]: an unknown field is kept"),
     ],
 )
-def test_the_body_of_a_return(acme: Caller, changes: dict[str, Any], expected: int) -> None:
-    acme.place()
-    assert create(acme, **changes) == expected
+def test_the_body_of_a_return(hooli: Caller, changes: dict[str, Any], expected: int) -> None:
+    hooli.place()
+    assert create(hooli, **changes) == expected
 
 
 @pytest.mark.parametrize("name", LINE_REQUIRED)
-def test_a_field_of_a_return_line_is_required(acme: Caller, name: str) -> None:
+def test_a_field_of_a_return_line_is_required(hooli: Caller, name: str) -> None:
     """A7.3 [I]: the first eight of the examples."""
     assert len(LINE_REQUIRED) == 8
-    acme.place()
+    hooli.place()
     without: dict[str, Any] = {name: None}
-    assert create(acme, return_line(**without)) == 400
+    assert create(hooli, return_line(**without)) == 400
 
 
 @pytest.mark.parametrize(
@@ -75,29 +75,29 @@ def test_a_field_of_a_return_line_is_required(acme: Caller, name: str) -> None:
     ],
     ids=str,
 )
-def test_a_return_line_that_does_not_fit_is_refused(acme: Caller, changes: dict[str, Any]) -> None:
+def test_a_return_line_that_does_not_fit_is_refused(hooli: Caller, changes: dict[str, Any]) -> None:
     """A7.4 [I]: above all, it refers to a line of the order."""
-    acme.place()
-    assert create(acme, return_line(**changes)) == 400
-    assert acme.call("GET", RETURN).status_code == 404
+    hooli.place()
+    assert create(hooli, return_line(**changes)) == 400
+    assert hooli.call("GET", RETURN).status_code == 404
 
 
-def test_return_lines_have_different_numbers(acme: Caller) -> None:
-    acme.place()
-    assert create(acme, return_line("R1"), return_line("R1", "L2")) == 400
+def test_return_lines_have_different_numbers(hooli: Caller) -> None:
+    hooli.place()
+    assert create(hooli, return_line("R1"), return_line("R1", "L2")) == 400
 
 
-def test_a_return_number_has_128_characters_at_most(acme: Caller) -> None:
+def test_a_return_number_has_128_characters_at_most(hooli: Caller) -> None:
     """A7.3 [I]: as the other identifiers."""
-    acme.place()
-    assert [create(acme, number="n" * length) for length in (128, 129)] == [201, 400]
+    hooli.place()
+    assert [create(hooli, number="n" * length) for length in (128, 129)] == [201, 400]
 
 
-def test_a_return_to_a_store_needs_a_seller_on_v2(acme: Caller) -> None:
+def test_a_return_to_a_store_needs_a_seller_on_v2(hooli: Caller) -> None:
     """A7.3, A10 [D] rt1: IN_STORE is valid for V2 only; setting seller_on_v2."""
-    acme.place()
-    acme.control.change(seller_on_v2=False)
-    assert [create(acme, return_type=kind) for kind in ("IN_STORE", "SHIP")] == [400, 201]
+    hooli.place()
+    hooli.control.change(seller_on_v2=False)
+    assert [create(hooli, return_type=kind) for kind in ("IN_STORE", "SHIP")] == [400, 201]
 
 
 @pytest.mark.parametrize("name", ["status", "rma", "merchant_refund_lines", "errors"])
@@ -110,9 +110,9 @@ def test_what_the_seller_and_feedamp_set_is_not_writable(asked: Thing, name: str
     assert create(asked.caller, **{name: "x"}) == 400
 
 
-def test_a_return_of_an_unknown_order_is_404(acme: Caller) -> None:
+def test_a_return_of_an_unknown_order_is_404(hooli: Caller) -> None:
     """A7.4 [I]."""
-    assert create(acme) == 404
+    assert create(hooli) == 404
 
 
 @pytest.mark.parametrize("strict", [False, True])

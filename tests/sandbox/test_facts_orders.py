@@ -34,7 +34,7 @@ def play(sandbox: RunningSandbox, caller: Caller, steps: tuple[str, ...], state:
     for step in steps:
         action, *part = step.split()
         details = {"mp_line_number": part[0], "quantity": int(part[1])} if part else {}
-        getattr(sandbox.control, action)("acme", "600A", **details)
+        getattr(sandbox.control, action)("hooli", "600A", **details)
     if state is not None:
         caller.place(marketplace_state=state)
 
@@ -48,9 +48,9 @@ def shown(caller: Caller) -> dict[str, Any]:
     ("state", "status"),
     [("PENDING", 201), ("AWAITING_SHIPMENT", 201), ("SHIPPED", 201), ("CANCELLED", 201), ("COMPLETE", 400)],
 )
-def test_the_marketplace_sets_one_of_four_states(acme: Caller, state: str, status: int) -> None:
+def test_the_marketplace_sets_one_of_four_states(hooli: Caller, state: str, status: int) -> None:
     """A3.1 [D] ov, po."""
-    assert acme.place(marketplace_state=state).status_code == status
+    assert hooli.place(marketplace_state=state).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_the_marketplace_sets_one_of_four_states(acme: Caller, state: str, statu
     ],
 )
 def test_an_orders_status_follows_from_both_sides(
-    acme: Caller, steps: str, state: str | None, status: str
+    hooli: Caller, steps: str, state: str | None, status: str
 ) -> None:
-    play(acme.sandbox, acme, STEPS[steps], state)
-    assert shown(acme)["status"] == status
+    play(hooli.sandbox, hooli, STEPS[steps], state)
+    assert shown(hooli)["status"] == status
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_an_orders_status_follows_from_both_sides(
     ],
 )
 def test_the_filter_finds_an_order_under_one_status_at_most(
-    acme: Caller, steps: str, state: str | None, found_under: str | None
+    hooli: Caller, steps: str, state: str | None, found_under: str | None
 ) -> None:
-    play(acme.sandbox, acme, STEPS[steps], state)
+    play(hooli.sandbox, hooli, STEPS[steps], state)
     values = ("UNFULFILLED", "PARTIALLY_FULFILLED", "COMPLETE")
-    found = [value for value in values if acme.numbers(fulfillment_status=value)]
+    found = [value for value in values if hooli.numbers(fulfillment_status=value)]
     assert found == ([found_under] if found_under else [])
 
 
@@ -108,95 +108,95 @@ def test_the_filter_finds_an_order_under_one_status_at_most(
         pytest.param("shipped and cancelled", "COMPLETE", id="A3.3 [D] gf: all accounted for"),
     ],
 )
-def test_fulfilments_have_a_status_of_their_own(acme: Caller, steps: str, status: str) -> None:
-    play(acme.sandbox, acme, STEPS[steps])
-    assert acme.call("GET", FULFILLMENTS).json()["status"] == status
+def test_fulfilments_have_a_status_of_their_own(hooli: Caller, steps: str, status: str) -> None:
+    play(hooli.sandbox, hooli, STEPS[steps])
+    assert hooli.call("GET", FULFILLMENTS).json()["status"] == status
 
 
-def test_the_same_state_again_changes_nothing(acme: Caller) -> None:
+def test_the_same_state_again_changes_nothing(hooli: Caller) -> None:
     """A3.4 [U]; chosen: 200."""
-    acme.place(marketplace_state="SHIPPED")
-    before = shown(acme)
-    assert acme.place(marketplace_state="SHIPPED").status_code == 200
-    assert shown(acme) == before
+    hooli.place(marketplace_state="SHIPPED")
+    before = shown(hooli)
+    assert hooli.place(marketplace_state="SHIPPED").status_code == 200
+    assert shown(hooli) == before
 
 
 @pytest.mark.parametrize(("strict", "status"), [(False, 200), (True, 400)])
 @pytest.mark.parametrize("state", ["SHIPPED", "CANCELLED"])
-def test_leaving_a_closed_state_is_a_switch(acme: Caller, state: str, strict: bool, status: int) -> None:
+def test_leaving_a_closed_state_is_a_switch(hooli: Caller, state: str, strict: bool, status: int) -> None:
     """A3.4 [U]: backward moves; setting strict_transitions."""
-    acme.place(marketplace_state=state)
-    acme.control.change(strict_transitions=strict)
-    assert acme.place().status_code == status
+    hooli.place(marketplace_state=state)
+    hooli.control.change(strict_transitions=strict)
+    assert hooli.place().status_code == status
 
 
-def test_an_order_is_not_paused_by_errors_which_the_seller_clears(acme: Caller) -> None:
+def test_an_order_is_not_paused_by_errors_which_the_seller_clears(hooli: Caller) -> None:
     """A3.4 [U]: what clears errors and whether they pause; chosen: the seller, and no."""
-    acme.place()
-    acme.call("POST", ERRORS, json=[{"code": "X", "message": "m"}])
-    assert (shown(acme)["status"], acme.numbers(has_errors="true")) == ("ORDERED", ["600A"])
-    acme.control.resolve_errors("acme", "600A")
-    assert acme.numbers(has_errors="true") == []
+    hooli.place()
+    hooli.call("POST", ERRORS, json=[{"code": "X", "message": "m"}])
+    assert (shown(hooli)["status"], hooli.numbers(has_errors="true")) == ("ORDERED", ["600A"])
+    hooli.control.resolve_errors("hooli", "600A")
+    assert hooli.numbers(has_errors="true") == []
 
 
-def test_a_list_wraps_orders_and_a_single_one_is_not_wrapped(acme: Caller) -> None:
+def test_a_list_wraps_orders_and_a_single_one_is_not_wrapped(hooli: Caller) -> None:
     """A4.1 [D] gos, A4.2 [D] go."""
-    acme.place()
-    assert acme.find().json() == {"orders": [shown(acme)], "next_cursor": None}
-    assert shown(acme)["mp_order_number"] == "600A"
+    hooli.place()
+    assert hooli.find().json() == {"orders": [shown(hooli)], "next_cursor": None}
+    assert shown(hooli)["mp_order_number"] == "600A"
 
 
-def test_there_is_no_filter_for_the_marketplace_state(acme: Caller) -> None:
+def test_there_is_no_filter_for_the_marketplace_state(hooli: Caller) -> None:
     """A4.1 [D] gos, by absence: an unknown parameter is ignored [U]."""
-    acme.place(marketplace_state="PENDING")
-    assert acme.numbers(marketplace_state="SHIPPED") == ["600A"]
+    hooli.place(marketplace_state="PENDING")
+    assert hooli.numbers(marketplace_state="SHIPPED") == ["600A"]
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_field_of_an_order_is_required(acme: Caller, name: str) -> None:
+def test_a_field_of_an_order_is_required(hooli: Caller, name: str) -> None:
     """A4.4 [D] po: eight fields."""
     assert len(REQUIRED) == 8
     without: dict[str, Any] = {name: None}
-    assert acme.place(**without).status_code == 400
+    assert hooli.place(**without).status_code == 400
 
 
 @pytest.mark.parametrize(("length", "status"), [(1, 201), (128, 201), (129, 400)])
-def test_an_order_number_has_1_to_128_characters(acme: Caller, length: int, status: int) -> None:
+def test_an_order_number_has_1_to_128_characters(hooli: Caller, length: int, status: int) -> None:
     """A4.3 [D] go, po."""
-    assert acme.place("n" * length).status_code == status
+    assert hooli.place("n" * length).status_code == status
 
 
 @pytest.mark.parametrize(
     ("text", "status"),
     [("2024-05-01T23:52:01Z", 201), ("2024-05-01T23:52:01", 400), ("2024-05-01T23:52:01+02:00", 400)],
 )
-def test_instants_in_bodies_are_utc_with_z(acme: Caller, text: str, status: int) -> None:
+def test_instants_in_bodies_are_utc_with_z(hooli: Caller, text: str, status: int) -> None:
     """A4.3 [D] po."""
-    assert acme.place(purchase_date=text).status_code == status
+    assert hooli.place(purchase_date=text).status_code == status
 
 
 @pytest.mark.parametrize("name", ["fulfillments", "acknowledged", "status"])
-def test_what_feedamp_sets_is_not_writable(acme: Caller, name: str) -> None:
+def test_what_feedamp_sets_is_not_writable(hooli: Caller, name: str) -> None:
     """A4.3 [D] go."""
-    acme.place()
-    before = shown(acme)
-    acme.place(**{name: "x"})
-    assert shown(acme) == before
+    hooli.place()
+    before = shown(hooli)
+    hooli.place(**{name: "x"})
+    assert shown(hooli) == before
 
 
-def test_the_body_names_the_order_of_the_path(acme: Caller) -> None:
+def test_the_body_names_the_order_of_the_path(hooli: Caller) -> None:
     """A4.4 [I]: 400 when they differ."""
-    assert acme.place("600A", mp_order_number="600B").status_code == 400
+    assert hooli.place("600A", mp_order_number="600B").status_code == 400
 
 
-def test_an_insert_is_201_an_update_200_and_both_answer_with_the_order(acme: Caller) -> None:
+def test_an_insert_is_201_an_update_200_and_both_answer_with_the_order(hooli: Caller) -> None:
     """A4.4 [U]; chosen; settings write_status and write_body."""
-    answers = [acme.place(), acme.place()]
+    answers = [hooli.place(), hooli.place()]
     assert [each.status_code for each in answers] == [201, 200]
-    assert [each.json() for each in answers] == [shown(acme)] * 2
+    assert [each.json() for each in answers] == [shown(hooli)] * 2
 
 
-def test_customer_and_address_and_lines_are_free_form(acme: Caller) -> None:
+def test_customer_and_address_and_lines_are_free_form(hooli: Caller) -> None:
     """A4.5 [I]: no form of taxes or names is forced, and what nobody documented is kept."""
     lines = [{"mp_line_number": "L", "sku": "S", "quantity": 1, "taxes": [{"type": "ITEM"}], "sales_tax": 1}]
     odd: dict[str, Any] = {
@@ -204,13 +204,13 @@ def test_customer_and_address_and_lines_are_free_form(acme: Caller) -> None:
         "shipping_address": {"planet": "Mars"},
         "order_lines": lines,
     }
-    assert acme.place(**odd, gift_message="hi").status_code == 201
-    assert {name: shown(acme)[name] for name in (*odd, "gift_message")} == {**odd, "gift_message": "hi"}
+    assert hooli.place(**odd, gift_message="hi").status_code == 201
+    assert {name: shown(hooli)[name] for name in (*odd, "gift_message")} == {**odd, "gift_message": "hi"}
 
 
-def test_a_line_shows_shipments_cancellations_and_what_is_pending(acme: Caller) -> None:
+def test_a_line_shows_shipments_cancellations_and_what_is_pending(hooli: Caller) -> None:
     """A4.6 [D] gf: the example, 2 + 1 + 1 of 4; date only; [I] lines without activity are there too."""
-    acme.place()
+    hooli.place()
     url = "https://www.fedex.com/apps/fedextrack/?tracknumbers=1Z9"
     shipment = {
         "carrier": "FedEx",
@@ -218,9 +218,9 @@ def test_a_line_shows_shipments_cancellations_and_what_is_pending(acme: Caller) 
         "shipped_date": "2024-04-20",
         "tracking_url": url,
     }
-    acme.control.ship("acme", "600A", mp_line_number="L1", quantity=2, **shipment)
-    acme.control.cancel("acme", "600A", mp_line_number="L1", quantity=1, reason="out_of_stock")
-    answer = acme.call("GET", FULFILLMENTS).json()
+    hooli.control.ship("hooli", "600A", mp_line_number="L1", quantity=2, **shipment)
+    hooli.control.cancel("hooli", "600A", mp_line_number="L1", quantity=1, reason="out_of_stock")
+    answer = hooli.call("GET", FULFILLMENTS).json()
     assert answer["is_marketplace_fulfilled"] is False
     assert answer["fulfillments"][0] == {
         "mp_line_number": "L1",
@@ -232,21 +232,21 @@ def test_a_line_shows_shipments_cancellations_and_what_is_pending(acme: Caller) 
     assert answer["fulfillments"][1]["status"] == "PENDING"
 
 
-def test_errors_are_a_list_whose_entries_have_code_and_message(acme: Caller) -> None:
+def test_errors_are_a_list_whose_entries_have_code_and_message(hooli: Caller) -> None:
     """A4.7 [D] oe: an array even for one; line and debug optional; ``{}`` in the example."""
-    acme.place()
+    hooli.place()
     entry = {"code": "INVALID_TRACKING_NUMBER", "message": "no such parcel"}
     whole = {**entry, "mp_line_number": "L1", "debug": [{"any": 1}]}
-    answers = [acme.call("POST", ERRORS, json=body) for body in ([entry], [whole], entry)]
+    answers = [hooli.call("POST", ERRORS, json=body) for body in ([entry], [whole], entry)]
     assert [each.status_code for each in answers] == [200, 200, 400]
     assert answers[0].json() == {}
-    assert shown(acme)["errors"] == [entry, whole]  # [U] appended
+    assert shown(hooli)["errors"] == [entry, whole]  # [U] appended
 
 
 @pytest.mark.parametrize("name", ["code", "message"])
-def test_a_reported_error_needs(acme: Caller, name: str) -> None:
+def test_a_reported_error_needs(hooli: Caller, name: str) -> None:
     """A4.7 [D] oe."""
-    acme.place()
+    hooli.place()
     entry = {"code": "X", "message": "m"}
     del entry[name]
-    assert acme.call("POST", ERRORS, json=[entry]).status_code == 400
+    assert hooli.call("POST", ERRORS, json=[entry]).status_code == 400

@@ -24,16 +24,16 @@ def test_any_reported_error_pauses_a_refund_until_the_seller_resolves_it(refunde
     """A6 [D] rfs: PAUSED on any error, CREATED again when resolved; rf1: only active errors are shown."""
     assert refunded.post("errors", [{"code": code, "message": "m"}])[0] == 200
     assert (refunded.status, len(refunded.shown()["errors"])) == ("PAUSED", 1)
-    assert refunded.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
+    assert refunded.control.resolve_refund_errors("hooli", 1001)["status"] == "CREATED"
     assert (refunded.status, refunded.shown()["errors"]) == ("CREATED", [])
 
 
-def test_a_refund_has_the_documented_fields(acme: Caller) -> None:
+def test_a_refund_has_the_documented_fields(hooli: Caller) -> None:
     """A6.3 [D] rf1: the id an integer, the date without time, lines with eight amounts and a reason."""
-    acme.place()
-    today = acme.control.now()[:10]
-    acme.control.create_refund("acme", "600A", notes="sorry", reason="OTHER")
-    assert acme.call("GET", REFUND).json() == {
+    hooli.place()
+    today = hooli.control.now()[:10]
+    hooli.control.create_refund("hooli", "600A", notes="sorry", reason="OTHER")
+    assert hooli.call("GET", REFUND).json() == {
         "feedamp_refund_id": 1001,
         "mp_order_number": "600A",
         "notes": "sorry",
@@ -74,47 +74,47 @@ def test_no_two_sellers_share_an_id(refunded: Thing, globex: Caller) -> None:
     assert refunded.control.create_refund("globex", "600A")["feedamp_refund_id"] == 1002
 
 
-def test_more_than_a_page_of_an_orders_refunds_comes_at_once(acme: Caller) -> None:
+def test_more_than_a_page_of_an_orders_refunds_comes_at_once(hooli: Caller) -> None:
     """A6.2 [I]: no paging."""
-    acme.place()
+    hooli.place()
     for _ in range(51):
-        acme.control.create_refund("acme", "600A")
-    assert len(acme.call("GET", "/orders/600A/refunds").json()["refunds"]) == 51
+        hooli.control.create_refund("hooli", "600A")
+    assert len(hooli.call("GET", "/orders/600A/refunds").json()["refunds"]) == 51
 
 
-def test_refunds_are_found_by_status_and_order(acme: Caller) -> None:
+def test_refunds_are_found_by_status_and_order(hooli: Caller) -> None:
     """A6.1 [D] rfs: two comma-delimited lists; [I] a paused and resolved one is found as CREATED again."""
     for number in ("600A", "600B", "600C"):
-        acme.place(number)
-        acme.control.create_refund("acme", number)
-    acme.call("POST", REFUND + "/errors", json=[ERROR])
-    acme.call("POST", "/orders/600B/refunds/1002/complete")
+        hooli.place(number)
+        hooli.control.create_refund("hooli", number)
+    hooli.call("POST", REFUND + "/errors", json=[ERROR])
+    hooli.call("POST", "/orders/600B/refunds/1002/complete")
 
     def found(**parameters: str) -> list[int]:
-        refunds = acme.call("GET", "/refunds", params=parameters).json()["refunds"]
+        refunds = hooli.call("GET", "/refunds", params=parameters).json()["refunds"]
         return [each["feedamp_refund_id"] for each in refunds]
 
     assert found(refund_status="CREATED") == [1003]
     assert found(refund_status="PAUSED,COMPLETE") == [1001, 1002]
     assert found(mp_order_numbers="600C,600A,nobody") == [1001, 1003]
     assert found(mp_order_numbers="600C", refund_status="PAUSED") == []
-    acme.control.resolve_refund_errors("acme", 1001)
+    hooli.control.resolve_refund_errors("hooli", 1001)
     assert found(refund_status="CREATED") == [1001, 1003]
 
 
-def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(acme: Caller) -> None:
+def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(hooli: Caller) -> None:
     """A6.3 [D] v1: one line each; [I] v2: several; setting seller_on_v2."""
-    acme.place()
+    hooli.place()
     lines: list[dict[str, Any]] = [
         {"mp_line_number": "L1", "refund_quantity": 1, "item_tax_refund": 0.11},
         {"mp_line_number": "L2"},
     ]
-    made = acme.control.create_refund("acme", "600A", lines)["merchant_refund_lines"]
+    made = hooli.control.create_refund("hooli", "600A", lines)["merchant_refund_lines"]
     assert [(each["refund_quantity"], each["item_refund"]) for each in made] == [(1, 59.99), (1, 1.1)]
     assert [each["item_tax_refund"] for each in made] == [0.11, 0]
-    acme.control.change(seller_on_v2=False)
+    hooli.control.change(seller_on_v2=False)
     with pytest.raises(ValueError, match="one line at a time"):
-        acme.control.create_refund("acme", "600A", lines)
+        hooli.control.create_refund("hooli", "600A", lines)
 
 
 @pytest.mark.parametrize(
@@ -130,32 +130,33 @@ def test_a_seller_on_v2_refunds_several_lines_and_one_on_v1_one_at_a_time(acme: 
     ],
 )
 def test_the_seller_refunds_lines_that_exist(
-    acme: Caller, number: str, lines: list[dict[str, Any]] | None
+    hooli: Caller, number: str, lines: list[dict[str, Any]] | None
 ) -> None:
-    acme.place()
+    hooli.place()
     with pytest.raises(ValueError, match="create-refund with 4"):
-        acme.control.create_refund("acme", number, lines)
-    assert acme.control.refunds("acme") == []
+        hooli.control.create_refund("hooli", number, lines)
+    assert hooli.control.refunds("hooli") == []
 
 
-def test_the_seller_can_refund_too_much(acme: Caller) -> None:
+def test_the_seller_can_refund_too_much(hooli: Caller) -> None:
     """A6.5 [D] rfe: that is what EXCESS_ITEM_REFUND is for."""
-    acme.place()
+    hooli.place()
     lines = [{"mp_line_number": "L2", "item_refund": 1000.5, "refund_quantity": 7}]
     assert (
-        acme.control.create_refund("acme", "600A", lines)["merchant_refund_lines"][0]["item_refund"] == 1000.5
+        hooli.control.create_refund("hooli", "600A", lines)["merchant_refund_lines"][0]["item_refund"]
+        == 1000.5
     )
 
 
-def test_money_does_not_pass_through_binary_fractions(acme: Caller) -> None:
+def test_money_does_not_pass_through_binary_fractions(hooli: Caller) -> None:
     lines = [{"mp_line_number": "L", "sku": "S", "quantity": 3, "unit_price": 1.1}]
-    acme.place(order_lines=lines)
-    made = acme.control.create_refund("acme", "600A")["merchant_refund_lines"][0]
+    hooli.place(order_lines=lines)
+    made = hooli.control.create_refund("hooli", "600A")["merchant_refund_lines"][0]
     assert made["item_refund"] == 3.3 != 3 * 1.1
 
 
 def test_the_seller_sees_the_hidden_instant(refunded: Thing) -> None:
-    seen = refunded.control.refunds("acme")
+    seen = refunded.control.refunds("hooli")
     assert [each["feedamp_refund_id"] for each in seen] == [1001]
     assert seen[0]["created_at"].startswith(refunded.shown()["date_created"] + "T")
 
@@ -164,4 +165,4 @@ def test_a_complete_refund_that_was_paused_is_to_be_processed_again(refunded: Th
     """A6 [D] rfs: PAUSED on any error, CREATED again when resolved."""
     refunded.bring_to("COMPLETE")
     refunded.post("errors", [ERROR])
-    assert refunded.control.resolve_refund_errors("acme", 1001)["status"] == "CREATED"
+    assert refunded.control.resolve_refund_errors("hooli", 1001)["status"] == "CREATED"

@@ -38,12 +38,12 @@ def test_a_return_goes_through_four_states(asked: Thing, wanted: str) -> None:
     ],
 )
 def test_a_return_is_authorized_at_once_when_all_its_lines_are(
-    acme: Caller, preauthorized: list[bool], expected: str
+    hooli: Caller, preauthorized: list[bool], expected: str
 ) -> None:
-    acme.place()
+    hooli.place()
     lines = [return_line(f"R{index}", preauthorized=each) for index, each in enumerate(preauthorized)]
-    create(acme, *lines)
-    assert acme.call("GET", RETURN).json()["status"] == expected
+    create(hooli, *lines)
+    assert hooli.call("GET", RETURN).json()["status"] == expected
 
 
 def test_a_return_shows_what_was_asked_and_what_the_seller_did(asked: Thing) -> None:
@@ -65,9 +65,9 @@ def test_a_return_shows_what_was_asked_and_what_the_seller_did(asked: Thing) -> 
     }
 
 
-def test_what_the_marketplace_gave_is_shown_as_given(acme: Caller) -> None:
+def test_what_the_marketplace_gave_is_shown_as_given(hooli: Caller) -> None:
     """A7.3, A7.4 [D] rt1, rtp: optional fields of the return and its lines."""
-    acme.place()
+    hooli.place()
     given: dict[str, Any] = {
         "mp_order_number": "600A",
         "request_date": "2024-05-10",
@@ -78,8 +78,8 @@ def test_what_the_marketplace_gave_is_shown_as_given(acme: Caller) -> None:
     }
     line = return_line(product_name="Headphones", unit_price=59.99, tax=1.1, requested_refund_tax=0.5)
     line |= {"carrier": "UPS", "tracking_number": "1Z9"}
-    assert create(acme, line, **given) == 201
-    assert {name: acme.call("GET", RETURN).json()[name] for name in (*given, "return_lines")} == {
+    assert create(hooli, line, **given) == 201
+    assert {name: hooli.call("GET", RETURN).json()[name] for name in (*given, "return_lines")} == {
         **given,
         "return_lines": [line],
     }
@@ -159,6 +159,6 @@ def test_the_seller_enters_amounts_for_lines_that_exist(asked: Thing, lines: lis
 
 
 def test_the_seller_sees_the_hidden_instant_and_the_very_json(asked: Thing) -> None:
-    (seen,) = asked.control.returns("acme")
+    (seen,) = asked.control.returns("hooli")
     assert seen["placed_at"].startswith(asked.shown()["request_date"] + "T")
     assert seen["raw"].startswith('{"return_lines"')

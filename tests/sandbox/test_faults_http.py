@@ -12,44 +12,44 @@ if TYPE_CHECKING:
     from tests.sandbox.caller import Caller
 
 
-def test_a_lost_token_answer_was_processed_all_the_same(acme: Caller) -> None:
-    acme.control.fault("lose_answer")
+def test_a_lost_token_answer_was_processed_all_the_same(hooli: Caller) -> None:
+    hooli.control.fault("lose_answer")
     with pytest.raises(requests.ConnectionError, match="without response"):
-        acme.refresh()
-    assert acme.refresh().json()["error_description"] == "the refresh token was used before"
-    assert acme.control.counters()["tokens"]["refresh_token"] == {"issued": 2, "invalid_grant": 1}
+        hooli.refresh()
+    assert hooli.refresh().json()["error_description"] == "the refresh token was used before"
+    assert hooli.control.counters()["tokens"]["refresh_token"] == {"issued": 2, "invalid_grant": 1}
 
 
-def test_a_lost_answer_can_be_replayed_in_grace(acme: Caller) -> None:
-    acme.control.change(rotation="grace")
-    acme.control.fault("lose_answer")
+def test_a_lost_answer_can_be_replayed_in_grace(hooli: Caller) -> None:
+    hooli.control.change(rotation="grace")
+    hooli.control.fault("lose_answer")
     with pytest.raises(requests.ConnectionError):
-        acme.refresh()
-    assert acme.refresh().json()["refresh_token"] == acme.control.refresh_tokens("acme")[-1]
+        hooli.refresh()
+    assert hooli.refresh().json()["refresh_token"] == hooli.control.refresh_tokens("hooli")[-1]
 
 
-def test_a_dropped_token_call_was_not_processed(acme: Caller) -> None:
-    acme.control.fault("drop")
+def test_a_dropped_token_call_was_not_processed(hooli: Caller) -> None:
+    hooli.control.fault("drop")
     with pytest.raises(requests.ConnectionError, match="without response"):
-        acme.refresh()
-    assert acme.refresh().status_code == 200
+        hooli.refresh()
+    assert hooli.refresh().status_code == 200
 
 
-def test_a_slow_answer_is_processed_before_the_caller_gives_up(acme: Caller) -> None:
-    acme.control.fault("slow", seconds=30)
+def test_a_slow_answer_is_processed_before_the_caller_gives_up(hooli: Caller) -> None:
+    hooli.control.fault("slow", seconds=30)
     with pytest.raises(requests.Timeout):
-        acme.call("POST", "/access_token", json=acme.token_fields(), timeout=0.2)
-    assert acme.refresh_token not in acme.control.refresh_tokens("acme")
+        hooli.call("POST", "/access_token", json=hooli.token_fields(), timeout=0.2)
+    assert hooli.refresh_token not in hooli.control.refresh_tokens("hooli")
 
 
 @pytest.mark.parametrize(("processed", "then"), [(False, 200), (True, 401)])
 def test_an_injected_token_error_spends_the_refresh_token_only_when_processed(
-    acme: Caller, processed: bool, then: int
+    hooli: Caller, processed: bool, then: int
 ) -> None:
-    acme.control.fault("http_error", status=502, body="html", processed=processed)
-    answer = acme.refresh()
+    hooli.control.fault("http_error", status=502, body="html", processed=processed)
+    answer = hooli.refresh()
     assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html; charset=utf-8")
-    assert acme.refresh().status_code == then
+    assert hooli.refresh().status_code == then
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_an_injected_token_error_spends_the_refresh_token_only_when_processed(
         ("list", lambda answer: isinstance(answer.json(), list)),
     ],
 )
-def test_an_odd_body_comes_with_200(acme: Caller, body: str, shape: Any) -> None:
-    acme.control.fault("odd_body", body=body)
-    answer = acme.refresh()
+def test_an_odd_body_comes_with_200(hooli: Caller, body: str, shape: Any) -> None:
+    hooli.control.fault("odd_body", body=body)
+    answer = hooli.refresh()
     assert answer.status_code == 200
     assert shape(answer)
 
@@ -83,38 +83,42 @@ def test_an_odd_body_comes_with_200(acme: Caller, body: str, shape: Any) -> None
     ],
 )
 def test_single_fields_of_a_token_answer_can_be_odd(
-    acme: Caller, details: dict[str, Any], name: str, value: object
+    hooli: Caller, details: dict[str, Any], name: str, value: object
 ) -> None:
-    acme.control.fault("odd_body", **details)
-    body = acme.refresh().json()
+    hooli.control.fault("odd_body", **details)
+    body = hooli.refresh().json()
     assert body.get(name) == value
     assert {"access_token", "token_type", "refresh_token", "expires_in"} - set(body) <= {name}
 
 
-def test_all_order_calls_can_be_refused_until_the_faults_are_cleared(acme: Caller) -> None:
-    acme.control.fault("http_error", on="data", status=401, times=None)
-    assert [acme.find().status_code, acme.place().status_code] == [401, 401]
-    acme.log_in()
-    assert acme.find().status_code == 401
-    acme.control.clear_faults()
-    assert acme.find().status_code == 200
-    assert acme.control.orders("acme") == []
+def test_all_order_calls_can_be_refused_until_the_faults_are_cleared(hooli: Caller) -> None:
+    hooli.control.fault("http_error", on="data", status=401, times=None)
+    assert [hooli.find().status_code, hooli.place().status_code] == [401, 401]
+    hooli.log_in()
+    assert hooli.find().status_code == 401
+    hooli.control.clear_faults()
+    assert hooli.find().status_code == 200
+    assert hooli.control.orders("hooli") == []
 
 
-def test_a_fault_can_be_meant_for_one_seller_and_one_operation(acme: Caller, globex: Caller) -> None:
-    acme.control.fault("http_error", on="place_order", seller="acme", times=None)
-    assert [acme.find().status_code, acme.place().status_code, globex.place().status_code] == [200, 503, 201]
+def test_a_fault_can_be_meant_for_one_seller_and_one_operation(hooli: Caller, globex: Caller) -> None:
+    hooli.control.fault("http_error", on="place_order", seller="hooli", times=None)
+    assert [hooli.find().status_code, hooli.place().status_code, globex.place().status_code] == [
+        200,
+        503,
+        201,
+    ]
 
 
-def test_every_third_call_can_meet_a_fault(acme: Caller) -> None:
-    acme.control.fault("http_error", on="data", every=3, times=2)
-    assert [acme.find().status_code for _ in range(9)] == [200, 200, 503, 200, 200, 503, 200, 200, 200]
+def test_every_third_call_can_meet_a_fault(hooli: Caller) -> None:
+    hooli.control.fault("http_error", on="data", every=3, times=2)
+    assert [hooli.find().status_code for _ in range(9)] == [200, 200, 503, 200, 200, 503, 200, 200, 200]
 
 
-def test_faults_are_met_in_the_order_in_which_they_were_set(acme: Caller) -> None:
-    acme.control.fault("http_error", on="data", status=500, times=2)
-    acme.control.fault("http_error", on="orders", status=502)
-    assert [acme.find().status_code for _ in range(4)] == [500, 500, 502, 200]
+def test_faults_are_met_in_the_order_in_which_they_were_set(hooli: Caller) -> None:
+    hooli.control.fault("http_error", on="data", status=500, times=2)
+    hooli.control.fault("http_error", on="orders", status=502)
+    assert [hooli.find().status_code for _ in range(4)] == [500, 500, 502, 200]
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,13 @@ def test_it_says_when_it_is_ready_and_ends_cleanly_on_a_signal(number: signal.Si
 
 
 def test_it_prints_a_connection_for_each_seller() -> None:
-    with started("--seller", "acme", "--seller", "o'ü/1") as (process, _):
+    with started("--seller", "hooli", "--seller", "o'ü/1") as (process, _):
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
         output = process.stdout.read()
     values = [shlex.split(each)[1].partition("=")[2] for each in output.splitlines() if "export" in each]
     found = [json.loads(value) for value in values]
-    assert [each["extra"]["seller"] for each in found] == ["acme", "o'ü/1"]
+    assert [each["extra"]["seller"] for each in found] == ["hooli", "o'ü/1"]
     assert len({each["extra"]["refresh_token"] for each in found}) == 2
 
 
@@ -69,9 +69,9 @@ def test_the_ready_file_is_there_while_it_serves(tmp_path: Path) -> None:
             line = process.stdout.readline()
         process.stdout.readline()
         ready = _ready(path, process)
-        assert set(ready["connections"]) == {"acme", "globex"}
+        assert set(ready["connections"]) == {"hooli", "globex"}
         assert path.stat().st_mode & 0o077 == 0
-        assert SandboxControl(ready["base_url"]).sellers() == {"acme": 0, "globex": 0}
+        assert SandboxControl(ready["base_url"]).sellers() == {"hooli": 0, "globex": 0}
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert not path.exists()
@@ -92,7 +92,7 @@ def test_every_setting_can_be_given() -> None:
     [
         (["--set", "rotations=grace"], "no setting 'rotations'"),
         (["--set", "cursor_end=sudden"], "null, missing, empty"),
-        (["--seller", "acme", "--seller", "acme"], "different names"),
+        (["--seller", "hooli", "--seller", "hooli"], "different names"),
         (["--token-ttl", "-1"], "access_token_ttl"),
         (["--port", "0", "--ready-file", "/nonexistent/ready.json"], "/nonexistent/ready.json"),
     ],

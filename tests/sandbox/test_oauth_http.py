@@ -34,8 +34,8 @@ def landed(response: requests.Response) -> dict[str, list[str]]:
     return parse_qs(target.query)
 
 
-def test_the_seller_sees_a_page_and_a_click_brings_the_code_and_the_state(acme: Caller) -> None:
-    page = authorize(acme.sandbox)
+def test_the_seller_sees_a_page_and_a_click_brings_the_code_and_the_state(hooli: Caller) -> None:
+    page = authorize(hooli.sandbox)
     assert page.headers["Content-Type"].startswith("text/html")
     hidden = {
         name: unescape(value)
@@ -46,17 +46,17 @@ def test_the_seller_sees_a_page_and_a_click_brings_the_code_and_the_state(acme: 
     }
     form = {**hidden, "sandbox_seller": "globex", "decision": "approve"}
     answer = landed(
-        requests.post(acme.sandbox.base_url + "/authorize", data=form, allow_redirects=False, timeout=30)
+        requests.post(hooli.sandbox.base_url + "/authorize", data=form, allow_redirects=False, timeout=30)
     )
     assert (answer["state"], answer["shop"]) == (["s&1 ü"], ["1"])
-    token = acme.refresh(grant_type="authorization_code", code=answer["code"][0]).json()["access_token"]
-    assert token in acme.control.access_tokens("globex")
+    token = hooli.refresh(grant_type="authorization_code", code=answer["code"][0]).json()["access_token"]
+    assert token in hooli.control.access_tokens("globex")
 
 
 def test_the_page_chooses_nobody_and_a_click_without_a_seller_is_refused(sandbox: RunningSandbox) -> None:
     assert 'name="sandbox_seller" list="sellers" autocomplete="off" required>' in authorize(sandbox).text
-    assert 'value="acme">' in authorize(sandbox, sandbox_seller="acme").text.partition("<datalist")[2]
-    assert 'value="acme"' not in authorize(sandbox, sandbox_seller="acme").text.partition("<datalist")[0]
+    assert 'value="hooli">' in authorize(sandbox, sandbox_seller="hooli").text.partition("<datalist")[2]
+    assert 'value="hooli"' not in authorize(sandbox, sandbox_seller="hooli").text.partition("<datalist")[0]
     form = {"response_type": "code", "client_id": "demo-client", "state": "s", "redirect_url": CALLBACK}
     for seller in ({}, {"sandbox_seller": ""}, {"sandbox_seller": "nobody"}):
         data = {**form, **seller, "decision": "approve"}
@@ -68,11 +68,11 @@ def test_the_page_escapes_what_the_marketplace_sent(sandbox: RunningSandbox) -> 
     assert "<script>" not in authorize(sandbox, state='"><script>', sandbox_seller="<script>").text
 
 
-def test_an_automatic_approval_redirects_at_once_for_the_named_seller(acme: Caller) -> None:
-    acme.control.change(approval="auto")
-    code = landed(authorize(acme.sandbox, sandbox_seller="globex"))["code"][0]
-    acme.refresh(grant_type="authorization_code", code=code)
-    assert len(acme.control.access_tokens("globex")) == 1
+def test_an_automatic_approval_redirects_at_once_for_the_named_seller(hooli: Caller) -> None:
+    hooli.control.change(approval="auto")
+    code = landed(authorize(hooli.sandbox, sandbox_seller="globex"))["code"][0]
+    hooli.refresh(grant_type="authorization_code", code=code)
+    assert len(hooli.control.access_tokens("globex")) == 1
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_an_automatic_approval_redirects_at_once_for_the_named_seller(acme: Call
     [("both", 200, 200), ("json", 200, 400), ("form", 400, 200)],
 )
 def test_the_token_endpoint_reads_the_encodings_it_is_told_to(
-    acme: Caller, encoding: str, json_status: int, form_status: int
+    hooli: Caller, encoding: str, json_status: int, form_status: int
 ) -> None:
-    acme.control.change(token_encoding=encoding, rotation="static")
-    fields = acme.token_fields()
-    assert acme.call("POST", "/access_token", json=fields).status_code == json_status
-    assert acme.call("POST", "/access_token", data=fields).status_code == form_status
+    hooli.control.change(token_encoding=encoding, rotation="static")
+    fields = hooli.token_fields()
+    assert hooli.call("POST", "/access_token", json=fields).status_code == json_status
+    assert hooli.call("POST", "/access_token", data=fields).status_code == form_status
 
 
 @pytest.mark.parametrize(
@@ -104,34 +104,34 @@ def test_the_token_endpoint_reads_the_encodings_it_is_told_to(
     ],
 )
 def test_a_token_call_that_is_wrong_says_how(
-    acme: Caller, changes: dict[str, Any], status: int, error: str
+    hooli: Caller, changes: dict[str, Any], status: int, error: str
 ) -> None:
-    answer = acme.refresh(**changes)
+    answer = hooli.refresh(**changes)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
 @pytest.mark.parametrize("body", ["[]", "{", "null"])
-def test_a_token_body_that_is_no_object_is_refused(acme: Caller, body: str) -> None:
-    answer = acme.call("POST", "/access_token", data=body, headers={"Content-Type": "application/json"})
+def test_a_token_body_that_is_no_object_is_refused(hooli: Caller, body: str) -> None:
+    answer = hooli.call("POST", "/access_token", data=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
-def test_a_bad_client_does_not_spend_the_refresh_token(acme: Caller) -> None:
-    assert acme.refresh(client_secret="wrong").status_code == 401
-    assert acme.refresh().status_code == 200
+def test_a_bad_client_does_not_spend_the_refresh_token(hooli: Caller) -> None:
+    assert hooli.refresh(client_secret="wrong").status_code == 401
+    assert hooli.refresh().status_code == 200
 
 
-def test_the_status_and_the_body_of_a_token_refusal_can_be_chosen(acme: Caller) -> None:
-    acme.control.change(token_error_status=400, token_error_body="list")
-    answer = acme.refresh(refresh_token="wrong")
+def test_the_status_and_the_body_of_a_token_refusal_can_be_chosen(hooli: Caller) -> None:
+    hooli.control.change(token_error_status=400, token_error_body="list")
+    answer = hooli.refresh(refresh_token="wrong")
     assert answer.status_code == 400
     assert answer.json() == [{"code": "invalid_grant", "message": "unknown refresh token"}]
 
 
-def test_a_seller_added_later_has_an_account_of_its_own(acme: Caller) -> None:
-    token = acme.control.connect("ünï/corp")
-    access = acme.refresh(refresh_token=token).json()["access_token"]
-    acme.place("600A")
-    answer = acme.call("GET", "/orders", headers={"Authorization": f"bearer {access}"})
+def test_a_seller_added_later_has_an_account_of_its_own(hooli: Caller) -> None:
+    token = hooli.control.connect("ünï/corp")
+    access = hooli.refresh(refresh_token=token).json()["access_token"]
+    hooli.place("600A")
+    answer = hooli.call("GET", "/orders", headers={"Authorization": f"bearer {access}"})
     assert answer.json()["orders"] == []
-    assert acme.control.access_tokens("ünï/corp") == [access]
+    assert hooli.control.access_tokens("ünï/corp") == [access]

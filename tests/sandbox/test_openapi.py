@@ -27,7 +27,7 @@ EXISTING = {
     "mp_order_number": "600A",
     "feedamp_refund_id": "1001",
     "mp_return_number": "RET-1",
-    "seller": "acme",
+    "seller": "hooli",
 }
 ODD = settings(
     max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -43,9 +43,9 @@ def running() -> Iterator[RunningSandbox]:
 @pytest.fixture(scope="module")
 def caller(running: RunningSandbox) -> Caller:
     """Have an order, a refund and a return, so that not all that is asked for is missing."""
-    caller = Caller(running, "acme")
+    caller = Caller(running, "hooli")
     caller.place()
-    running.control.create_refund("acme", "600A")
+    running.control.create_refund("hooli", "600A")
     caller.call("PUT", "/orders/600A/returns/RET-1", json=return_())
     return caller
 

@@ -16,49 +16,49 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-def test_the_very_bytes_and_fields_nobody_documented_survive(acme: Caller) -> None:
+def test_the_very_bytes_and_fields_nobody_documented_survive(hooli: Caller) -> None:
     raw = raw_order().replace(b"59.99", b"59.990").replace(b'"USD"', b'"USD", "gift_message": "h\xc3\xbc"')
-    acme.call("PUT", "/orders/600A", data=raw)
-    assert acme.control.orders("acme")[0]["raw"] == raw.decode()
-    assert acme.call("GET", "/orders/600A").json()["gift_message"] == "hü"
+    hooli.call("PUT", "/orders/600A", data=raw)
+    assert hooli.control.orders("hooli")[0]["raw"] == raw.decode()
+    assert hooli.call("GET", "/orders/600A").json()["gift_message"] == "hü"
 
 
-def test_an_update_keeps_the_time_of_the_import(acme: Caller) -> None:
-    acme.place()
-    before = acme.control.orders("acme")[0]
-    acme.control.advance(60)
-    acme.place(delivery_notes="back door")
-    after = acme.control.orders("acme")[0]
+def test_an_update_keeps_the_time_of_the_import(hooli: Caller) -> None:
+    hooli.place()
+    before = hooli.control.orders("hooli")[0]
+    hooli.control.advance(60)
+    hooli.place(delivery_notes="back door")
+    after = hooli.control.orders("hooli")[0]
     assert (after["delivery_notes"], after["imported_at"]) == ("back door", before["imported_at"])
     assert after["seller_updated_at"] is None
 
 
-def test_seller_updated_after_finds_only_what_a_seller_touched(acme: Caller) -> None:
-    acme.place()
-    start = acme.control.now()
-    assert acme.numbers(seller_updated_after=start) == []
-    acme.control.advance(60)
-    touched = acme.control.acknowledge("acme", "600A")["seller_updated_at"]
-    assert acme.numbers(seller_updated_after=touched) == ["600A"]
-    acme.control.advance(60)
-    assert acme.numbers(seller_updated_after=acme.control.now()) == []
+def test_seller_updated_after_finds_only_what_a_seller_touched(hooli: Caller) -> None:
+    hooli.place()
+    start = hooli.control.now()
+    assert hooli.numbers(seller_updated_after=start) == []
+    hooli.control.advance(60)
+    touched = hooli.control.acknowledge("hooli", "600A")["seller_updated_at"]
+    assert hooli.numbers(seller_updated_after=touched) == ["600A"]
+    hooli.control.advance(60)
+    assert hooli.numbers(seller_updated_after=hooli.control.now()) == []
 
 
-def test_read_only_fields_of_an_update_are_ignored(acme: Caller) -> None:
-    acme.place()
-    acme.control.ship("acme", "600A", mp_line_number="L2")
-    acme.place(fulfillments=[], acknowledged=True, status="COMPLETE", errors=[{"code": "X"}])
-    shown = acme.call("GET", "/orders/600A").json()
+def test_read_only_fields_of_an_update_are_ignored(hooli: Caller) -> None:
+    hooli.place()
+    hooli.control.ship("hooli", "600A", mp_line_number="L2")
+    hooli.place(fulfillments=[], acknowledged=True, status="COMPLETE", errors=[{"code": "X"}])
+    shown = hooli.call("GET", "/orders/600A").json()
     assert len(shown["fulfillments"]) == 1
     assert (shown["acknowledged"], shown["status"], shown["errors"]) == (False, "IN_PROGRESS", [])
 
 
 @pytest.mark.parametrize(("quantity", "status"), [(1, 400), (2, 200)])
-def test_an_update_cannot_take_away_what_is_shipped(acme: Caller, quantity: int, status: int) -> None:
-    acme.place()
-    acme.control.ship("acme", "600A", mp_line_number="L1", quantity=2)
+def test_an_update_cannot_take_away_what_is_shipped(hooli: Caller, quantity: int, status: int) -> None:
+    hooli.place()
+    hooli.control.ship("hooli", "600A", mp_line_number="L1", quantity=2)
     lines = [{"mp_line_number": "L1", "sku": "S", "quantity": quantity}]
-    assert acme.place(order_lines=lines).status_code == status
+    assert hooli.place(order_lines=lines).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -72,72 +72,72 @@ def test_an_update_cannot_take_away_what_is_shipped(acme: Caller, quantity: int,
     ],
     ids=str,
 )
-def test_the_seller_ships_and_cancels_what_is_pending(acme: Caller, details: dict[str, Any]) -> None:
-    acme.place()
-    for act in (acme.control.ship, acme.control.cancel):
+def test_the_seller_ships_and_cancels_what_is_pending(hooli: Caller, details: dict[str, Any]) -> None:
+    hooli.place()
+    for act in (hooli.control.ship, hooli.control.cancel):
         with pytest.raises(ValueError, match="with 4"):
-            act("acme", "600A", **details)
-    acme.control.ship("acme", "600A")
+            act("hooli", "600A", **details)
+    hooli.control.ship("hooli", "600A")
     with pytest.raises(ValueError, match="not that much pending"):
-        acme.control.cancel("acme", "600A")
+        hooli.control.cancel("hooli", "600A")
 
 
 @pytest.mark.parametrize("state", ["PENDING", "SHIPPED", "CANCELLED"])
-def test_the_seller_acts_only_on_orders_that_are_open(acme: Caller, state: str) -> None:
-    acme.place(marketplace_state=state)
-    for act in (acme.control.acknowledge, acme.control.ship, acme.control.cancel):
+def test_the_seller_acts_only_on_orders_that_are_open(hooli: Caller, state: str) -> None:
+    hooli.place(marketplace_state=state)
+    for act in (hooli.control.acknowledge, hooli.control.ship, hooli.control.cancel):
         with pytest.raises(ValueError, match="with 400"):
-            act("acme", "600A")
+            act("hooli", "600A")
 
 
-def test_reuse_ends_the_whole_family_and_only_it(acme: Caller, globex: Caller) -> None:
-    acme.control.change(rotation="revoke_family")
-    other = acme.control.connect("acme")
-    old = acme.refresh_token
-    acme.log_in()
-    assert "family is revoked" in acme.refresh(refresh_token=old).json()["error_description"]
-    assert "revoked" in acme.refresh().json()["error_description"]
-    assert acme.find().status_code == 401
-    assert acme.refresh(refresh_token=other).status_code == 200
+def test_reuse_ends_the_whole_family_and_only_it(hooli: Caller, globex: Caller) -> None:
+    hooli.control.change(rotation="revoke_family")
+    other = hooli.control.connect("hooli")
+    old = hooli.refresh_token
+    hooli.log_in()
+    assert "family is revoked" in hooli.refresh(refresh_token=old).json()["error_description"]
+    assert "revoked" in hooli.refresh().json()["error_description"]
+    assert hooli.find().status_code == 401
+    assert hooli.refresh(refresh_token=other).status_code == 200
     assert (globex.find().status_code, globex.refresh().status_code) == (200, 200)
 
 
-def test_reuse_harms_nobody_when_tokens_just_rotate(acme: Caller) -> None:
-    old = acme.refresh_token
-    acme.log_in()
-    assert "used before" in acme.refresh(refresh_token=old).json()["error_description"]
-    assert (acme.find().status_code, acme.refresh().status_code) == (200, 200)
+def test_reuse_harms_nobody_when_tokens_just_rotate(hooli: Caller) -> None:
+    old = hooli.refresh_token
+    hooli.log_in()
+    assert "used before" in hooli.refresh(refresh_token=old).json()["error_description"]
+    assert (hooli.find().status_code, hooli.refresh().status_code) == (200, 200)
 
 
 def test_grace_answers_an_old_token_with_the_newest_of_its_family() -> None:
     settings = SandboxSettings(rotation="grace", grace_seconds=600)
     with serve(settings, now=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as sandbox:
-        acme = Caller(sandbox, "acme")
-        first = acme.refresh_token
-        acme.log_in()
-        assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
-        acme.log_in()
+        hooli = Caller(sandbox, "hooli")
+        first = hooli.refresh_token
+        hooli.log_in()
+        assert hooli.refresh(refresh_token=first).json()["refresh_token"] == hooli.refresh_token
+        hooli.log_in()
         sandbox.control.advance(599)
-        assert acme.refresh(refresh_token=first).json()["refresh_token"] == acme.refresh_token
+        assert hooli.refresh(refresh_token=first).json()["refresh_token"] == hooli.refresh_token
         sandbox.control.advance(1)
-        assert "used before" in acme.refresh(refresh_token=first).json()["error_description"]
+        assert "used before" in hooli.refresh(refresh_token=first).json()["error_description"]
 
 
 @pytest.mark.parametrize(("rotation", "same"), [("static", True), ("rotate", False)])
-def test_only_a_static_server_keeps_the_refresh_token(acme: Caller, rotation: str, same: bool) -> None:
-    acme.control.change(rotation=rotation)
-    assert (acme.refresh().json()["refresh_token"] == acme.refresh_token) is same
+def test_only_a_static_server_keeps_the_refresh_token(hooli: Caller, rotation: str, same: bool) -> None:
+    hooli.control.change(rotation=rotation)
+    assert (hooli.refresh().json()["refresh_token"] == hooli.refresh_token) is same
 
 
-def test_revoking_one_seller_leaves_the_others_alone(acme: Caller, globex: Caller) -> None:
-    assert acme.control.revoke("acme") == 1
-    assert acme.control.refresh_tokens("acme") == []
-    assert "revoked" in acme.refresh().json()["error_description"]
+def test_revoking_one_seller_leaves_the_others_alone(hooli: Caller, globex: Caller) -> None:
+    assert hooli.control.revoke("hooli") == 1
+    assert hooli.control.refresh_tokens("hooli") == []
+    assert "revoked" in hooli.refresh().json()["error_description"]
     assert globex.refresh().status_code == 200
 
 
 def test_the_same_run_gives_the_same_tokens_and_no_two_sellers_share_one() -> None:
-    names = ["acme", "a/b", "a__b", "ü", "x" * 500, "\ud800"]
+    names = ["hooli", "a/b", "a__b", "ü", "x" * 500, "\ud800"]
     runs = [[SandboxState().connect(name) for name in names] for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(set(runs[0])) == len(names)
@@ -145,7 +145,7 @@ def test_the_same_run_gives_the_same_tokens_and_no_two_sellers_share_one() -> No
 
 def test_no_secret_is_in_a_repr() -> None:
     state = SandboxState(SandboxSettings(client_secret="hush-hush"))
-    grant = state.tokens.refresh(state.connect("acme"))
+    grant = state.tokens.refresh(state.connect("hooli"))
     shown = f"{state.settings!r} {grant!r}"
     assert [each for each in (grant.access_token, grant.refresh_token, "hush-hush") if each in shown] == []
 
@@ -178,7 +178,7 @@ def test_a_setting_that_does_not_fit_says_what_would(
     assert sandbox.control.settings()["approval"] == "page"
 
 
-@pytest.mark.parametrize("sellers", [("acme", "acme"), ("",), "acme"])
+@pytest.mark.parametrize("sellers", [("hooli", "hooli"), ("",), "hooli"])
 def test_sellers_have_different_names(sellers: Any) -> None:
     with pytest.raises(ValueError, match="sellers"):
         SandboxSettings(sellers=sellers)

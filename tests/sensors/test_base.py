@@ -80,7 +80,7 @@ def test_the_deadline_goes_to_the_trigger_as_an_instant(feedamp: RunningSandbox)
 
 
 def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> None:
-    trigger = deferred(sensor(seller="acme", poke_interval=7, until="started"))
+    trigger = deferred(sensor(seller="hooli", poke_interval=7, until="started"))
 
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_feedamp.triggers.polling.FeedAmpPollingTrigger"
@@ -89,7 +89,7 @@ def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> Non
         "arguments": {"mp_order_numbers": ["A"], "until": "started"},
         "deadline": trigger.deadline,
         "feedamp_conn_id": "feedamp_default",
-        "seller": "acme",
+        "seller": "hooli",
         "poll_interval": 7,
     }
 
@@ -145,7 +145,7 @@ def test_as_many_errors_in_a_row_as_the_trigger_bears_are_waited_out_in_a_worker
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_retries(monkeypatch)
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     feedamp.control.fault("http_error", on="get_order", status=503, times=MOST_FAILURES - 1)
 
     assert sensor(deferrable=False).execute({}) == ["A"]
@@ -171,7 +171,7 @@ def test_an_error_that_passes_does_not_keep_a_task_from_deferring(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_retries(monkeypatch)
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     feedamp.control.fault("http_error", on="get_order", status=503)
     waiting = sensor()
 

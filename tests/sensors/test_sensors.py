@@ -47,7 +47,7 @@ def create(respond_date: str | None = TOMORROW, *, preauthorized: bool = False) 
 
 
 def refund(sandbox: RunningSandbox, number: str) -> Any:
-    return sandbox.control.create_refund("acme", number)["feedamp_refund_id"]
+    return sandbox.control.create_refund("hooli", number)["feedamp_refund_id"]
 
 
 @both_modes
@@ -70,11 +70,11 @@ def test_it_waits_for_all_orders_a_cancellation_one_shipment_or_any_order(
     found: list[str],
 ) -> None:
     for number in before:
-        feedamp.control.ship("acme", number)
+        feedamp.control.ship("hooli", number)
     number, more = details
 
     waiting = sensor("orders", **arguments, deferrable=deferrable)
-    result = MODES[deferrable](waiting, lambda: getattr(feedamp.control, does)("acme", number, **more))
+    result = MODES[deferrable](waiting, lambda: getattr(feedamp.control, does)("hooli", number, **more))
 
     assert result == found
 
@@ -85,7 +85,7 @@ def test_it_waits_for_a_refund_of_the_orders_that_are_asked_for(
     feedamp: RunningSandbox, deferrable: bool, arguments: dict[str, Any]
 ) -> None:
     for number in "AB":
-        feedamp.control.ship("acme", number)
+        feedamp.control.ship("hooli", number)
     if arguments:
         refund(feedamp, "B")
     made: list[Any] = []
@@ -100,18 +100,18 @@ def test_it_waits_for_a_refund_of_the_orders_that_are_asked_for(
 def test_a_refund_whose_errors_are_resolved_is_to_be_processed_again(
     feedamp: RunningSandbox, deferrable: bool
 ) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     number = refund(feedamp, "A")
     FeedAmpHook().client.refunds.report_errors("A", number, [{"code": "EXCESS_ITEM_REFUND", "message": "m"}])
 
     waiting = sensor("refunds", deferrable=deferrable)
-    result = MODES[deferrable](waiting, lambda: feedamp.control.resolve_refund_errors("acme", number))
+    result = MODES[deferrable](waiting, lambda: feedamp.control.resolve_refund_errors("hooli", number))
 
     assert [each["feedamp_refund_id"] for each in result] == [number]
 
 
 def test_refunds_from_before_an_instant_do_not_count(feedamp: RunningSandbox) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     refund(feedamp, "A")
     later, earlier = (datetime.now(UTC) + timedelta(hours=sign) for sign in (1, -1))
 
@@ -123,21 +123,21 @@ def test_refunds_from_before_an_instant_do_not_count(feedamp: RunningSandbox) ->
 def test_it_waits_until_the_amounts_of_a_return_are_entered(
     feedamp: RunningSandbox, deferrable: bool
 ) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     create(preauthorized=True)
 
     waiting = sensor("returns", deferrable=deferrable)
-    result = MODES[deferrable](waiting, lambda: feedamp.control.enter_return_amounts("acme", "A", "R"))
+    result = MODES[deferrable](waiting, lambda: feedamp.control.enter_return_amounts("hooli", "A", "R"))
 
     assert result == [RETURN | {"status": "REFUNDED", "errors": []}]
 
 
 @both_modes
 def test_what_is_reached_already_needs_no_triggerer(feedamp: RunningSandbox, deferrable: bool) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     create()
-    feedamp.control.authorize_return("acme", "A", "R")
-    feedamp.control.enter_return_amounts("acme", "A", "R")
+    feedamp.control.authorize_return("hooli", "A", "R")
+    feedamp.control.enter_return_amounts("hooli", "A", "R")
     FeedAmpHook().client.returns.report_errors("A", "R", [{"code": "EXCESS_REFUND", "message": "m"}])
 
     assert sensor("orders", mp_order_numbers=["A"], deferrable=deferrable).execute({}) == ["A"]
@@ -147,11 +147,11 @@ def test_what_is_reached_already_needs_no_triggerer(feedamp: RunningSandbox, def
 
 
 def test_a_lean_call_is_enough_for_each_poll_of_a_return_in_the_triggerer(feedamp: RunningSandbox) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     create(preauthorized=True)
     trigger = deferred(sensor("returns", deferrable=True))
     before = feedamp.control.counters()["calls"]
-    feedamp.control.enter_return_amounts("acme", "A", "R")
+    feedamp.control.enter_return_amounts("hooli", "A", "R")
 
     event_of(trigger)
 
@@ -200,7 +200,7 @@ def test_what_cannot_come_any_more_fails_for_good_from_the_triggerer_too(
     status: int | None,
 ) -> None:
     if kind is ReturnOverdueError:
-        feedamp.control.ship("acme", "A")
+        feedamp.control.ship("hooli", "A")
         create(LAST_WEEK)
     task = waiting()
     trigger = deferred(task)
@@ -213,7 +213,7 @@ def test_what_cannot_come_any_more_fails_for_good_from_the_triggerer_too(
 
 
 def test_a_return_whose_day_is_over_fails_for_good(feedamp: RunningSandbox) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     create(LAST_WEEK)
 
     with for_good(ReturnOverdueError, match=r"REFUNDED: R \(AWAITING_AUTHORIZATION\)"):
@@ -227,7 +227,7 @@ def test_a_return_whose_day_is_over_fails_for_good(feedamp: RunningSandbox) -> N
 def test_it_waits_on_where_no_day_is_over(
     feedamp: RunningSandbox, respond_date: str | None, deadline: bool | str
 ) -> None:
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     create(respond_date)
 
     assert not sensor("returns", respond_date_is_deadline=deadline).poke({})
@@ -259,7 +259,7 @@ def test_what_cannot_be_waited_for_is_refused_for_good(
 def test_orders_may_come_as_the_text_of_a_rendered_template(feedamp: RunningSandbox) -> None:
     templates = {"mp_order_numbers": "{{ numbers | tojson }}", "seller": "{{ who }}", "until": "{{ until }}"}
     waiting = sensor("orders", **templates)
-    waiting.render_template_fields({"numbers": ["A"], "who": "acme", "until": "started"})
-    feedamp.control.ship("acme", "A", **ONE_PIECE)
+    waiting.render_template_fields({"numbers": ["A"], "who": "hooli", "until": "started"})
+    feedamp.control.ship("hooli", "A", **ONE_PIECE)
 
     assert waiting.execute({}) == ["A"]

@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.store import Lease, TokenStore
 
 _URL = "https://feedamp.example/api/v1/access_token"
-_KEY = TokenKey(_URL, "client", "acme")
+_KEY = TokenKey(_URL, "client", "hooli")
 _OTHER = TokenKey(_URL, "client", "globex")
 #: Names that a store must not fold, cut, split or trip over.
-_NAMES = ("acme", "ACME", "acme ", "a/b", "a__b", "a%2Fb", "a'b\"c;--", "%", "Käse 🧀", "長い", "x" * 500)
+_NAMES = ("hooli", "HOOLI", "hooli ", "a/b", "a__b", "a%2Fb", "a'b\"c;--", "%", "Käse 🧀", "長い", "x" * 500)
 
 
 class TokenStoreContract:
@@ -132,7 +132,7 @@ class TokenStoreContract:
     def test_sellers_clients_and_endpoints_never_share_a_record(self, store: TokenStore) -> None:
         """Whatever their names are, and however alike."""
         keys = [TokenKey(_URL, "client", name) for name in _NAMES]
-        keys += [TokenKey(_URL, "other client", "acme"), TokenKey(_URL + "/", "client", "acme")]
+        keys += [TokenKey(_URL, "other client", "hooli"), TokenKey(_URL + "/", "client", "hooli")]
         written = {
             key: store.write(seeded(key, f"token {n}", now=n), expected=None) for n, key in enumerate(keys)
         }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONN_ID = "tokens"
 VARIABLE = f"AIRFLOW_CONN_{CONN_ID.upper()}"
-KEY = TokenKey("https://feedamp.test/oauth/token", "client-1", "acme")
+KEY = TokenKey("https://feedamp.test/oauth/token", "client-1", "hooli")
 REFRESH = "refresh-token-in-clear"
 ACCESS = "access-token-in-clear"
 

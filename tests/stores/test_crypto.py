@@ -46,7 +46,7 @@ def test_a_record_that_no_key_decrypts_is_an_error_that_another_worker_may_not_m
     written = store.write(record(), expected=None)
     set_fernet_key(monkeypatch, NEW)
 
-    with pytest.raises(TokenStoreError, match=r"seller 'acme'.*encryption_key.*fernet_key") as refused:
+    with pytest.raises(TokenStoreError, match=r"seller 'hooli'.*encryption_key.*fernet_key") as refused:
         store.read(KEY)
 
     assert refused.value.retryable
@@ -58,7 +58,7 @@ def test_a_damaged_record_is_an_error_that_names_the_seller(store: SqlStore) -> 
     store.write(record(), expected=None)
     execute("UPDATE feedamp_tokens SET record = 'gAAAA-cut'")
 
-    with pytest.raises(TokenStoreError, match="seller 'acme'"):
+    with pytest.raises(TokenStoreError, match="seller 'hooli'"):
         store.read(KEY)
 
 

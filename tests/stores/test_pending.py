@@ -51,7 +51,7 @@ def deployment(
     monkeypatch.setenv("AIRFLOW__FEEDAMP__LEASE_BOUND", "0.5")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__LEASE_SETTLE", "0.6")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_DEADLINE", "5")
-    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(sandbox.connection("acme")))
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(sandbox.connection("hooli")))
     if request.param == "sql":
         monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID", sql_support.CONN_ID)
         monkeypatch.setenv(sql_support.VARIABLE, sql_support.sqlite(tmp_path))

@@ -128,7 +128,7 @@ def test_forgetting_a_record_removes_its_row(store: SqlStore) -> None:
 
 
 def test_listing_finds_the_sellers_of_one_client_at_one_endpoint(store: SqlStore) -> None:
-    sellers = ["acme", "acme ", "ACME", "a/b", "Größe ß", "商店 😀", 'quote " and \\', "x" * 500]
+    sellers = ["hooli", "hooli ", "HOOLI", "a/b", "Größe ß", "商店 😀", 'quote " and \\', "x" * 500]
     ours = [TokenKey(KEY.token_url, KEY.client_id, seller) for seller in sellers]
     others = [
         TokenKey(KEY.token_url, "client-1 ", "other"),
@@ -156,7 +156,7 @@ def test_all_records_are_listed_by_one_query_whatever_some_of_them_hold(
     keys = [TokenKey(KEY.token_url, KEY.client_id, f"seller {number}") for number in range(20)]
     foreign, damaged, *others = keys
     written = {key: store.write(record(key), expected=None) for key in keys}
-    store.write(record(TokenKey(KEY.token_url, "another client", "acme")), expected=None)
+    store.write(record(TokenKey(KEY.token_url, "another client", "hooli")), expected=None)
     [(another,)] = execute("SELECT record FROM feedamp_tokens WHERE key_digest = :key", key=others[0].digest)
     for key, text in ((foreign, another), (damaged, "gAAAA-cut")):
         execute("UPDATE feedamp_tokens SET record = :text WHERE key_digest = :key", text=text, key=key.digest)
@@ -203,7 +203,9 @@ def test_a_server_that_is_down_is_an_error_that_a_retry_can_mend(server: Databas
     written = store.write(record(), expected=None)
     server.stop()
     try:
-        with pytest.raises(TokenStoreError, match="failed to read the token record of seller 'acme'") as down:
+        with pytest.raises(
+            TokenStoreError, match="failed to read the token record of seller 'hooli'"
+        ) as down:
             store.read(KEY)
         with pytest.raises(TokenStoreError, match="failed to take the lease"), held(store):
             pass
@@ -276,7 +278,7 @@ def test_a_lease_is_not_a_record(store: SqlStore) -> None:
 
 
 def test_leases_of_two_sellers_do_not_meet(store: SqlStore) -> None:
-    with held(store), held(store, TokenKey(KEY.token_url, KEY.client_id, "Acme")):
+    with held(store), held(store, TokenKey(KEY.token_url, KEY.client_id, "Hooli")):
         pass
 
 
@@ -428,7 +430,7 @@ def test_a_waiting_worker_says_once_for_whom_it_waits(
 
     [told] = said(caplog)
     owner = told.split()[2]
-    assert told == f"Seller 'acme': {owner} renews the token. Waiting for it."
+    assert told == f"Seller 'hooli': {owner} renews the token. Waiting for it."
     assert owner.endswith(f":{os.getpid()}")
     assert owner.partition(":")[0] in host
     with held(SqlStore(CONN_ID)):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.store import Lease
 
 pytestmark = pytest.mark.once
-KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")
+KEY = TokenKey("https://feedamp.example/access_token", "client", "hooli")
 #: As in production, but for a lease that is shorter than the longest delay.
 TIMING = Timing(bound=1.0, settle=1.5, ttl=20.0)
 WORKERS = 4
@@ -358,7 +358,7 @@ def test_who_waits_says_once_for_whom(world: World, caplog: pytest.LogCaptureFix
         turned_away(world, store_of(world, variables), wait=7.0)
 
     assert [each.getMessage() for each in caplog.records] == [
-        "Waiting for the access token of seller 'acme': host-7:42 renews it."
+        "Waiting for the access token of seller 'hooli': host-7:42 renews it."
     ]
 
 

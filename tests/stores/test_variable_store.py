@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 
-KEY = TokenKey("https://feedamp.example/api/v1/access_token", "client", "acme")
-TOKEN, LEASE = f"feedamp_token_{KEY.digest}.acme", f"feedamp_lease_{KEY.digest}"
+KEY = TokenKey("https://feedamp.example/api/v1/access_token", "client", "hooli")
+TOKEN, LEASE = f"feedamp_token_{KEY.digest}.hooli", f"feedamp_lease_{KEY.digest}"
 #: A settling time that tests can wait for, and still longer than the bound.
 QUICK = Timing(bound=0.3, settle=0.35, ttl=3.0, poll=0.05)
 
@@ -168,7 +168,7 @@ def test_a_variable_that_is_shadowed_is_found_out_before_anything_is_spent(
 ) -> None:
     variables = Register()
     record = over(variables).write(full_record(bench.key()).changed(expires_at=0.0), expected=None)
-    shadowed = f"{name}_{bench.key().digest}" + (".acme" if name == "feedamp_token" else "")
+    shadowed = f"{name}_{bench.key().digest}" + (".hooli" if name == "feedamp_token" else "")
     variables.shadows = {shadowed: record.to_json() if text is None else text}
 
     with pytest.raises((TokenStoreError, TokenBusyError)) as raised:
@@ -189,7 +189,7 @@ def test_what_is_no_record_is_named_with_its_variable(text: str) -> None:
 def test_a_copy_of_another_sellers_record_is_not_taken() -> None:
     other = TokenKey(KEY.token_url, KEY.client_id, "globex")
 
-    with pytest.raises(TokenRecordError, match="'acme'"):
+    with pytest.raises(TokenRecordError, match="'hooli'"):
         over(Register(shadows={TOKEN: full_record(other).to_json()})).read(KEY)
 
 
@@ -213,7 +213,7 @@ OURS = [
     TokenKey(KEY.token_url, KEY.client_id, "a%b_c 商店"),
     TokenKey(KEY.token_url, KEY.client_id, "a name that is too long for a Variable's " + "x" * 300),
 ]
-OTHER_CLIENT = TokenKey(KEY.token_url, "client-2", "acme")
+OTHER_CLIENT = TokenKey(KEY.token_url, "client-2", "hooli")
 VALUES = {_record_name(key): record(key).to_json() for key in (*OURS, OTHER_CLIENT)}
 #: What else there may be: nothing of ours, a lease, a damaged record, and one under another key's name.
 STRANGE = {

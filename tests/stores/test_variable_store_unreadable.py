@@ -283,7 +283,7 @@ def test_the_variables_say_whose_they_are(bench: Bench, supervisor: Supervisor) 
     expired(bench)
 
     for name in (_record_name(bench.key()), _lease_name(bench.key())):
-        assert "'acme'" in supervisor.descriptions[name]
+        assert "'hooli'" in supervisor.descriptions[name]
         assert "airflow-provider-feedamp" in supervisor.descriptions[name]
 
 
@@ -374,7 +374,7 @@ def test_listing_reads_no_value_and_masks_nothing(
     assert asked  # by Airflow's own look-up
     asked.clear()
 
-    assert [key.seller for key in store().keys(bench.key().token_url, "demo-client")] == ["acme"]
+    assert [key.seller for key in store().keys(bench.key().token_url, "demo-client")] == ["hooli"]
     assert len(records(store(), bench)) == 1
     assert asked == []
 

@@ -116,10 +116,10 @@ def test_on_a_terminal_a_bar_follows_the_import_below_the_lines(
 ) -> None:
     (tmp_path / "orders").write_text("one\ntwo\nbad\n")
     (tmp_path / "rejects").write_text("bad\n")
-    caller = Caller(sandbox, "acme")
+    caller = Caller(sandbox, "hooli")
     caller.place("one")
 
-    with following(sandbox.base_url, "acme", tmp_path / "orders", tmp_path / "rejects", out) as write_line:
+    with following(sandbox.base_url, "hooli", tmp_path / "orders", tmp_path / "rejects", out) as write_line:
         until(lambda: "2 of about 3" in out.getvalue() or not out.isatty())
         write_line("a line")
         caller.place("two")

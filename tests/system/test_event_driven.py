@@ -66,12 +66,12 @@ def test_a_dag_runs_when_the_seller_ships_and_a_killed_triggerer_goes_on_where_i
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with serve() as sandbox:
-        marketplace = Caller(sandbox, "acme")  # it uses up a refresh token, before the connection gets one
-        home = make_airflow(tmp_path_factory, DAGS, {"feedamp_default": sandbox.connection("acme")})
+        marketplace = Caller(sandbox, "hooli")  # it uses up a refresh token, before the connection gets one
+        home = make_airflow(tmp_path_factory, DAGS, {"feedamp_default": sandbox.connection("hooli")})
 
         def ship(number: str) -> None:
             marketplace.place(number)
-            sandbox.control.ship("acme", number)
+            sandbox.control.ship("hooli", number)
 
         settings = {
             "AIRFLOW__FEEDAMP__WATCH_INTERVAL": "1",
@@ -100,7 +100,7 @@ def test_a_dag_runs_once_for_each_seller_who_has_changed_something(
 ) -> None:
     dags = tmp_path_factory.mktemp("dags")
     shutil.copy(ROOT / "example_dags" / "changes_by_seller.py", dags)
-    shipped = {"acme": ["A/1 ü%", "A2"], "globex, ü": ["G1"]}
+    shipped = {"hooli": ["A/1 ü%", "A2"], "globex, ü": ["G1"]}
     with serve() as sandbox:
         sandbox.control.connect("globex, ü")
         sandbox.control.connect("idle")
@@ -109,7 +109,7 @@ def test_a_dag_runs_once_for_each_seller_who_has_changed_something(
             for number in numbers:
                 marketplace.place(number)
                 sandbox.control.ship(seller, number)
-        home = make_airflow(tmp_path_factory, dags, {"feedamp_default": sandbox.connection("acme")})
+        home = make_airflow(tmp_path_factory, dags, {"feedamp_default": sandbox.connection("hooli")})
         codes = {seller: sandbox.control.authorize(seller) for seller in ("globex, ü", "idle")}
         home.run({}, codes=codes)
 
@@ -129,7 +129,7 @@ def test_a_dag_runs_once_for_each_seller_who_has_changed_something(
     # The one who has changed nothing starts no run.
     assert len(home.returned_by_runs("feedamp_one_seller")) == len(shipped)
     assert events(home) == {
-        ("acme", '{"seller": "acme", "changed": 2}'),
+        ("hooli", '{"seller": "hooli", "changed": 2}'),
         ("globex, ü", '{"seller": "globex, \\u00fc", "changed": 1}'),
         (None, '{"seller": "idle", "changed": 0}'),
     }

@@ -45,9 +45,9 @@ def test_an_export_that_is_marked_as_failed_ends_between_two_orders_and_leaves_n
 
     with serve() as feedamp:
         for number in range(ORDERS):
-            Caller(feedamp, "acme").place(f"A{number}")
+            Caller(feedamp, "hooli").place(f"A{number}")
         feedamp.control.fault("slow", on="get_fulfillments", seconds=0.5, times=None)
-        connection = feedamp.connection("acme")
+        connection = feedamp.connection("hooli")
         add_connection(home, "feedamp_default", connection, json.dumps(connection["extra"]))
         with whole_airflow(home, {"AIRFLOW_VAR_EXPORT_FOLDER": str(tmp_path)}):
             until(lambda: bool(list(tmp_path.iterdir())), "the export has begun")

@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     source = folder / "orders.ndjson"
     source.write_text("{}\n", encoding="utf-8")
     with serve(settings()) as sandbox:
-        good, revoked = sandbox.connection("acme"), sandbox.connection("globex")
+        good, revoked = sandbox.connection("hooli"), sandbox.connection("globex")
         sandbox.control.revoke("globex")
         connections = {
             "feedamp_default": good,

@@ -45,7 +45,7 @@ def test_an_order_lives_from_purchase_to_payout(
     placed = order(N, marketplace_state="PENDING")
     returned = return_(mp_order_number=N, mp_return_number=RETURN)
     with serve() as sandbox:
-        home = make_airflow(tmp_path_factory, FILE.parent, {"feedamp_default": sandbox.connection("acme")})
+        home = make_airflow(tmp_path_factory, FILE.parent, {"feedamp_default": sandbox.connection("hooli")})
         conf = {"sandbox": sandbox.base_url, "order": placed, "return": returned, "folder": str(tmp_path)}
         report, output = home.run({FILE: conf})
 
@@ -62,7 +62,7 @@ def test_an_order_lives_from_purchase_to_payout(
         assert told["changed"] == [{"mp_order_number": N, "status": "IN_PROGRESS"}]
         assert list(told["close_too_early"]["skipped"]) == [N]
         assert told["close"]["shipped"] == 1
-        [held] = sandbox.control.orders("acme")
+        [held] = sandbox.control.orders("hooli")
         assert (held["marketplace_state"], held["status"], held["acknowledged"]) == (
             "SHIPPED",
             "COMPLETE",
@@ -83,7 +83,7 @@ def test_an_order_lives_from_purchase_to_payout(
             {"orders": 0, "refunds": 0, "returns": 1},
         ]
         assert told["pay_refunds"] == {"completed": 1, "reported": 0, "skipped": {}, "failed": {}}
-        assert [each["status"] for each in sandbox.control.refunds("acme")] == ["COMPLETE"]
+        assert [each["status"] for each in sandbox.control.refunds("hooli")] == ["COMPLETE"]
         assert [told[each][0]["status"] for each in ("authorised", "amounts_entered", "read_amounts")] == [
             "AUTHORIZED",
             "REFUNDED",
@@ -91,7 +91,7 @@ def test_an_order_lives_from_purchase_to_payout(
         ]
         [amount] = told["read_amounts"][0]["merchant_refund_lines"]
         assert amount["principal_refund_amount"] == 40.10
-        [given_back] = sandbox.control.returns("acme")
+        [given_back] = sandbox.control.returns("hooli")
         assert given_back["status"] == "COMPLETED"
         assert held["errors"] == given_back["errors"] == []
 

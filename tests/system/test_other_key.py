@@ -42,7 +42,7 @@ def test_its_task_fails_for_a_retry_and_the_live_record_stays(
     file = folder / DAG_FILE.name
     shutil.copy(DAG_FILE, file)
     with serve(SandboxSettings(rotation="revoke_family")) as sandbox:
-        home = make_airflow(tmp_path_factory, folder, {"feedamp_default": sandbox.connection("acme")})
+        home = make_airflow(tmp_path_factory, folder, {"feedamp_default": sandbox.connection("hooli")})
         home.run({file: {}}, settings=OWN)
         before = records(home)
         assert sandbox.control.counters()["token_posts"] == 1
@@ -56,7 +56,7 @@ def test_its_task_fails_for_a_retry_and_the_live_record_stays(
             assert (records(home), sandbox.control.counters()["token_posts"]) == (before, 1), name
         told, _ = home.run({file: {}}, settings=OWN)
         assert told["token.py"]["state"] == "success"
-        [live] = sandbox.control.refresh_tokens("acme")
+        [live] = sandbox.control.refresh_tokens("hooli")
     [value] = before.values()
     by_airflow, own = Fernet(FERNET_KEY), Fernet(OWN["AIRFLOW__FEEDAMP__ENCRYPTION_KEY"])
     # What Airflow decrypts for whoever may see Variables is still encrypted by us.

@@ -48,14 +48,14 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Import]:
         serve(SandboxSettings(access_token_ttl=TOKEN_SECONDS)) as sandbox,
         pytest.MonkeyPatch.context() as patch,
     ):
-        connection = sandbox.connection("acme")
+        connection = sandbox.connection("hooli")
         patch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         patch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
         task = FeedAmpPlaceOrdersOperator(
             task_id="place_orders", source=str(REAL_ORDERS), rejects=str(rejects), max_failures=None
         )
         counts = task.execute({})
-        stored = {each["mp_order_number"]: each["raw"] for each in sandbox.control.orders("acme")}
+        stored = {each["mp_order_number"]: each["raw"] for each in sandbox.control.orders("hooli")}
         yield Import(counts, numbered(REAL_ORDERS), kept_in(rejects), sandbox, stored)
 
 

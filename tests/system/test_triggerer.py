@@ -34,7 +34,7 @@ def feedamp() -> Iterator[RunningSandbox]:
     """A FeedAMP whose access tokens live for a second: each poll has to renew it and store the new one."""
     settings = SandboxSettings(access_token_ttl=1, rotation="revoke_family")
     with serve(settings) as running:
-        Caller(running, "acme").place("A")
+        Caller(running, "hooli").place("A")
         yield running
 
 
@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, feedamp: RunningSandbox) -> A
     folder = tmp_path_factory.mktemp("dags")
     (folder / "deferred.py").write_text((DAGS / "deferred.py").read_text(encoding="utf-8"), encoding="utf-8")
     home = make_airflow(tmp_path_factory, folder, {})
-    connection = feedamp.connection("acme")
+    connection = feedamp.connection("hooli")
     add_connection(home, "feedamp_default", connection, json.dumps(connection["extra"]))
     return home
 
@@ -72,7 +72,7 @@ def test_a_deferred_sensor_resumes_and_a_triggerer_stopped_during_a_renewal_stor
         with closing(sqlite3.connect(home.database)) as database:
             values = [value for (value,) in database.execute("select val from variable")]
         texts = [Fernet(FERNET_KEY).decrypt(value.encode()).decode() for value in values]
-        return any(token in text for token in feedamp.control.refresh_tokens("acme") for text in texts)
+        return any(token in text for token in feedamp.control.refresh_tokens("hooli") for text in texts)
 
     with whole_airflow(home) as airflow:
         until(lambda: state().state == "deferred", "the sensor is deferred", home)
@@ -85,7 +85,7 @@ def test_a_deferred_sensor_resumes_and_a_triggerer_stopped_during_a_renewal_stor
             assert kept(), "group" if group else "supervisor"
             feedamp.control.clear_faults()
             airflow.start("triggerer", "--skip-serve-logs")
-        feedamp.control.ship("acme", "A")
+        feedamp.control.ship("hooli", "A")
         until(lambda: state().state in ("success", "failed"), "the task goes on", home)
 
     assert state().state == "success"

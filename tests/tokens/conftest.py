@@ -55,7 +55,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def key() -> TokenKey:
-    return TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme")
+    return TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "hooli")
 
 
 @pytest.fixture

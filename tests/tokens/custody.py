@@ -144,7 +144,7 @@ class Bench:
         self.slept.append(seconds)
         self.later(seconds)
 
-    def key(self, seller: str = "acme") -> TokenKey:
+    def key(self, seller: str = "hooli") -> TokenKey:
         return TokenKey(f"{self.sandbox.base_url}/access_token", "demo-client", seller)
 
     def endpoint(self, **changes: Any) -> BusyEndpoint:
@@ -152,7 +152,7 @@ class Bench:
         parts = {"url": url, "client_id": "demo-client", "client_secret": "demo-secret"}
         return BusyEndpoint(**{**parts, **changes})
 
-    def custodian(self, seller: str = "acme", **changes: Any) -> TokenCustodian:
+    def custodian(self, seller: str = "hooli", **changes: Any) -> TokenCustodian:
         """Return a seller's custodian, without a refresh token of the connection unless `seed` is given."""
         parts = {
             "key": self.key(seller),
@@ -164,25 +164,25 @@ class Bench:
         }
         return TokenCustodian(**{**parts, **changes})
 
-    def seeded(self, seller: str = "acme", **changes: Any) -> TokenCustodian:
+    def seeded(self, seller: str = "hooli", **changes: Any) -> TokenCustodian:
         """Return a seller's custodian whose connection holds the seller's refresh token."""
         return self.custodian(seller, **{"seed": self.live(seller), **changes})
 
-    def live(self, seller: str = "acme") -> str:
+    def live(self, seller: str = "hooli") -> str:
         """Return the refresh token that FeedAMP accepts now."""
         return self.control.refresh_tokens(seller)[-1]
 
-    def record(self, seller: str = "acme") -> TokenRecord:
+    def record(self, seller: str = "hooli") -> TokenRecord:
         return self.store.stored(self.key(seller))
 
-    def slot(self, seller: str = "acme") -> CachedToken:
+    def slot(self, seller: str = "hooli") -> CachedToken:
         return CACHE.slot(self.key(seller))
 
     def posts(self) -> int:
         """Return how many token calls FeedAMP has seen."""
         return int(self.control.counters()["token_posts"])
 
-    def whole(self, seller: str = "acme") -> bool:
+    def whole(self, seller: str = "hooli") -> bool:
         """Say whether nothing is lost: the stored refresh token is the one that FeedAMP accepts."""
         return self.record(seller).refresh_token == self.live(seller)
 

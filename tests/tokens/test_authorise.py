@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def test_a_code_becomes_a_token_pair_that_every_process_finds(bench: Bench) -> None:
-    token = bench.custodian().exchange_code(bench.control.authorize("acme"))
+    token = bench.custodian().exchange_code(bench.control.authorize("hooli"))
     CACHE.clear()
 
     found = bench.custodian().token()
@@ -34,7 +34,7 @@ def test_a_code_becomes_a_token_pair_that_every_process_finds(bench: Bench) -> N
 
 
 def test_the_pair_of_a_code_is_renewed_like_any_other(bench: Bench) -> None:
-    bench.custodian().exchange_code(bench.control.authorize("acme"))
+    bench.custodian().exchange_code(bench.control.authorize("hooli"))
     bench.later(HOUR + 1)
 
     assert bench.custodian().token().generation == 2
@@ -43,21 +43,21 @@ def test_the_pair_of_a_code_is_renewed_like_any_other(bench: Bench) -> None:
 
 def test_a_code_frees_a_condemned_seller(bench: Bench) -> None:
     custodian = bench.seeded()
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
     with pytest.raises(ReauthorizationRequiredError):
         custodian.token()
 
-    custodian.exchange_code(bench.control.authorize("acme"))
+    custodian.exchange_code(bench.control.authorize("hooli"))
 
     assert bench.record().state is RecordState.ACTIVE
-    assert custodian.token().value in bench.control.access_tokens("acme")
+    assert custodian.token().value in bench.control.access_tokens("hooli")
 
 
 def test_a_code_replaces_the_token_that_this_process_holds(bench: Bench) -> None:
     custodian = bench.seeded()
     custodian.token()
 
-    token = custodian.exchange_code(bench.control.authorize("acme"))
+    token = custodian.exchange_code(bench.control.authorize("hooli"))
 
     assert custodian.token().value == token.value
     assert bench.record().generation == 2
@@ -65,7 +65,7 @@ def test_a_code_replaces_the_token_that_this_process_holds(bench: Bench) -> None
 
 def test_what_the_connection_holds_is_older_than_the_code_and_does_not_override_it(bench: Bench) -> None:
     custodian = bench.seeded()
-    token = custodian.exchange_code(bench.control.authorize("acme"))
+    token = custodian.exchange_code(bench.control.authorize("hooli"))
     CACHE.clear()
 
     assert custodian.token().value == token.value
@@ -79,9 +79,9 @@ def test_what_the_connection_holds_is_older_than_the_code_and_does_not_override_
 
 
 def test_a_connection_token_put_in_after_the_code_still_wins(bench: Bench) -> None:
-    bench.seeded().exchange_code(bench.control.authorize("acme"))
+    bench.seeded().exchange_code(bench.control.authorize("hooli"))
 
-    assert bench.custodian(seed=bench.control.connect("acme")).token().renewed
+    assert bench.custodian(seed=bench.control.connect("hooli")).token().renewed
     assert bench.whole()
 
 
@@ -89,7 +89,7 @@ def test_a_connection_token_put_in_after_the_code_still_wins(bench: Bench) -> No
 
 
 def test_a_refused_code_says_to_begin_anew(bench: Bench) -> None:
-    with pytest.raises(CodeRefusedError, match=r"'acme'.*open the authorisation URL again") as raised:
+    with pytest.raises(CodeRefusedError, match=r"'hooli'.*open the authorisation URL again") as raised:
         bench.custodian().exchange_code("never-issued")
 
     assert (raised.value.status, raised.value.retryable) == (401, False)
@@ -97,7 +97,7 @@ def test_a_refused_code_says_to_begin_anew(bench: Bench) -> None:
 
 
 def test_a_code_that_is_used_twice_is_refused_and_leaves_the_pair_of_the_first_use(bench: Bench) -> None:
-    code = bench.control.authorize("acme")
+    code = bench.control.authorize("hooli")
     token = bench.custodian().exchange_code(code)
 
     with pytest.raises(CodeRefusedError):
@@ -141,13 +141,13 @@ def test_a_lost_answer_to_a_code_says_to_begin_anew(bench: Bench) -> None:
     bench.control.fault("lose_answer")
 
     with pytest.raises(CodeRefusedError, match="open the authorisation URL again"):
-        bench.custodian().exchange_code(bench.control.authorize("acme"))
+        bench.custodian().exchange_code(bench.control.authorize("hooli"))
 
     assert bench.posts() == 1
 
 
 def test_a_refused_client_is_not_taken_for_a_refused_code(bench: Bench) -> None:
-    code = bench.control.authorize("acme")
+    code = bench.control.authorize("hooli")
     with pytest.raises(ClientRefusedError):
         bench.custodian(endpoint=bench.endpoint(client_secret="mistyped")).exchange_code(code)
 
@@ -159,7 +159,7 @@ def test_a_refused_client_is_not_taken_for_a_refused_code(bench: Bench) -> None:
 
 @pytest.mark.parametrize("failing", ["read", "write", "lock"])
 def test_a_code_is_not_spent_while_the_store_is_down(bench: Bench, failing: str) -> None:
-    code = bench.control.authorize("acme")
+    code = bench.control.authorize("hooli")
     bench.store.failing = {failing}
     with pytest.raises(TokenStoreError):
         bench.custodian().exchange_code(code)
@@ -170,7 +170,7 @@ def test_a_code_is_not_spent_while_the_store_is_down(bench: Bench, failing: str)
 
 
 def test_a_code_is_not_spent_while_another_worker_renews(bench: Bench) -> None:
-    code = bench.control.authorize("acme")
+    code = bench.control.authorize("hooli")
 
     with (
         bench.store.lock(bench.key(), wait=0, stop=threading.Event()),
@@ -183,7 +183,7 @@ def test_a_code_is_not_spent_while_another_worker_renews(bench: Bench) -> None:
 
 def test_a_pair_that_the_store_does_not_take_is_kept_and_stored_later(bench: Bench) -> None:
     bench.store.failing = {"active"}
-    token = bench.custodian().exchange_code(bench.control.authorize("acme"))
+    token = bench.custodian().exchange_code(bench.control.authorize("hooli"))
 
     bench.store.failing.clear()
     bench.slot().save_at = 0.0
@@ -204,7 +204,7 @@ def test_a_code_wins_over_a_renewal_of_the_former_tokens(bench: Bench) -> None:
             bench.store.meddle(bench.key(), refresh_token="renewed", generation=before.generation + 1)
 
     bench.store.before_write = another_worker_has_renewed
-    token = custodian.exchange_code(bench.control.authorize("acme"))
+    token = custodian.exchange_code(bench.control.authorize("hooli"))
 
     assert token.value != former.value
     assert bench.record().access_token == token.value
@@ -238,8 +238,8 @@ def test_the_redirect_url_is_sent_when_it_is_given(bench: Bench) -> None:
             return super().exchange_code(code)
 
     custodian = bench.custodian(endpoint=Noting(bench.key().token_url, "demo-client", "demo-secret"))
-    custodian.exchange_code(bench.control.authorize("acme"))
-    custodian.exchange_code(bench.control.authorize("acme"), "https://shop.example/back")
+    custodian.exchange_code(bench.control.authorize("hooli"))
+    custodian.exchange_code(bench.control.authorize("hooli"), "https://shop.example/back")
 
     assert sent == [None, "https://shop.example/back"]
 
@@ -250,7 +250,7 @@ def test_a_pair_that_waits_for_the_store_gives_way_to_the_one_of_a_later_code(be
     custodian.token()
     bench.store.failing.clear()
 
-    token = custodian.exchange_code(bench.control.authorize("acme"))
+    token = custodian.exchange_code(bench.control.authorize("hooli"))
 
     assert custodian.token().value == token.value
     assert bench.whole()

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 def token(value: str = ACCESS_TOKEN) -> AccessToken:
-    return AccessToken(value, "acme", pendulum.now("UTC").add(hours=1), 3600.0, 1)
+    return AccessToken(value, "hooli", pendulum.now("UTC").add(hours=1), 3600.0, 1)
 
 
 def record(key: TokenKey) -> TokenRecord:
@@ -75,10 +75,10 @@ def test_a_key_has_one_slot_however_often_it_is_built(key: TokenKey) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme "),
-        TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "Acme"),
-        TokenKey("https://feedamp.test/api/v1/access_token", "client-2", "acme"),
-        TokenKey("https://other.test/api/v1/access_token", "client-1", "acme"),
+        TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "hooli "),
+        TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "Hooli"),
+        TokenKey("https://feedamp.test/api/v1/access_token", "client-2", "hooli"),
+        TokenKey("https://other.test/api/v1/access_token", "client-1", "hooli"),
     ],
 )
 def test_keys_that_differ_in_any_part_share_neither_slot_nor_lock(key: TokenKey, other: TokenKey) -> None:
@@ -212,14 +212,14 @@ def test_a_forked_child_can_renew_while_its_parent_s_lock_was_held(
 
 
 NOW = 1_800_000_000.0
-KEY = TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "acme")
+KEY = TokenKey("https://feedamp.test/api/v1/access_token", "client-1", "hooli")
 SELLERS = [TokenKey(KEY.token_url, KEY.client_id, f"seller {number}") for number in range(500)]
 
 FRESH, ADVISORY, MANDATORY = Freshness.FRESH, Freshness.ADVISORY, Freshness.MANDATORY
 
 
 def lasting(left: float, lifetime: float = 3600.0) -> AccessToken:
-    return AccessToken("at", "acme", pendulum.from_timestamp(NOW + left), lifetime, 1)
+    return AccessToken("at", "hooli", pendulum.from_timestamp(NOW + left), lifetime, 1)
 
 
 def judged(left: float, lifetime: float = 3600.0, min_ttl: float | None = None) -> Freshness:

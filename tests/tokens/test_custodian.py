@@ -48,7 +48,7 @@ ADVISORY, MANDATORY = HOUR - 500, HOUR - 100
 def test_the_first_token_comes_from_the_connections_refresh_token(bench: Bench) -> None:
     token = bench.seeded().token()
 
-    assert token.value in bench.control.access_tokens("acme")
+    assert token.value in bench.control.access_tokens("hooli")
     assert (token.renewed, token.generation, bench.posts()) == (True, 1, 1)
     assert bench.whole()
 
@@ -89,7 +89,7 @@ def test_a_seller_without_any_refresh_token_needs_a_person_and_no_post(bench: Be
 
 
 def test_two_sellers_never_get_each_others_token(bench: Bench) -> None:
-    tokens = {seller: bench.seeded(seller).token().value for seller in ("acme", "globex")}
+    tokens = {seller: bench.seeded(seller).token().value for seller in ("hooli", "globex")}
 
     assert {seller: bench.control.access_tokens(seller) for seller in tokens} == {
         seller: [value] for seller, value in tokens.items()
@@ -200,7 +200,7 @@ def test_min_ttl_widens_the_mandatory_window_for_one_call(bench: Bench) -> None:
 def test_a_min_ttl_that_no_token_ever_has_is_refused(bench: Bench, min_ttl: int) -> None:
     custodian = bench.seeded()
 
-    with pytest.raises(InputError, match=rf"min_ttl of {min_ttl} s .*'acme'.* lives 3600 s"):
+    with pytest.raises(InputError, match=rf"min_ttl of {min_ttl} s .*'hooli'.* lives 3600 s"):
         custodian.token(timedelta(seconds=min_ttl))
 
     assert bench.posts() == 1
@@ -250,7 +250,7 @@ def test_an_unreachable_endpoint_is_a_retryable_error_and_condemns_nobody(bench:
 
 def test_a_person_who_replaces_the_connections_token_wins_over_the_stored_one(bench: Bench) -> None:
     bench.seeded().token()
-    theirs = bench.control.connect("acme")
+    theirs = bench.control.connect("hooli")
     CACHE.clear()
 
     token = bench.custodian(seed=theirs).token()
@@ -263,7 +263,7 @@ def test_a_person_who_replaces_the_connections_token_wins_over_the_stored_one(be
 def test_a_replaced_connection_token_is_taken_in_though_the_cached_one_is_fresh(bench: Bench) -> None:
     bench.seeded().token()
 
-    assert bench.custodian(seed=bench.control.connect("acme")).token().renewed
+    assert bench.custodian(seed=bench.control.connect("hooli")).token().renewed
 
 
 @pytest.mark.parametrize("rollovers", [1, 3])
@@ -281,7 +281,7 @@ def test_a_connection_token_that_was_taken_in_before_never_wins_again(bench: Ben
 
 
 def test_two_connections_with_different_tokens_of_one_seller_share_the_record(bench: Bench) -> None:
-    first, second = bench.live(), bench.control.connect("acme")
+    first, second = bench.live(), bench.control.connect("hooli")
     bench.custodian(seed=first).token()
     bench.custodian(seed=second).token()
 
@@ -293,7 +293,7 @@ def test_two_connections_with_different_tokens_of_one_seller_share_the_record(be
 
 def test_the_stored_token_put_into_the_connection_is_not_a_new_one_after_it_was_spent(bench: Bench) -> None:
     bench.control.change(rotation="revoke_family")
-    bench.custodian().exchange_code(bench.control.authorize("acme"))
+    bench.custodian().exchange_code(bench.control.authorize("hooli"))
     custodian = bench.custodian(seed=bench.live())
     custodian.token()
     bench.later(HOUR + 1)
@@ -320,7 +320,7 @@ def test_a_refused_new_connection_token_keeps_the_former_one_and_is_not_sent_aga
 def test_a_refused_new_connection_token_is_tried_again_under_another_client_secret(bench: Bench) -> None:
     bench.control.change(token_error_body="empty")  # a bare 401: it may mean the client or the token
     bench.seeded().token()
-    new = bench.control.connect("acme")
+    new = bench.control.connect("hooli")
     CACHE.clear()
     mistyped = bench.custodian(seed=new, endpoint=bench.endpoint(client_secret="mistyped"))
     with pytest.raises(TokenNotRenewedError):
@@ -335,17 +335,17 @@ def test_a_refused_new_connection_token_is_tried_again_under_another_client_secr
 
 def test_a_condemned_seller_is_freed_by_a_persons_new_connection_token(bench: Bench) -> None:
     bench.seeded().token()
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
     bench.later(HOUR + 1)
     with pytest.raises(ReauthorizationRequiredError):
         bench.custodian().token()
 
-    assert bench.custodian(seed=bench.control.connect("acme")).token().renewed
+    assert bench.custodian(seed=bench.control.connect("hooli")).token().renewed
     assert bench.record().state is RecordState.ACTIVE
 
 
 def test_a_sellers_own_refusal_leaves_the_other_seller_alone(bench: Bench) -> None:
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
     with pytest.raises(ReauthorizationRequiredError):
         bench.custodian(seed="revoked").token()
 
@@ -446,7 +446,7 @@ def test_50_threads_wait_for_a_slow_winner_and_make_one_post(bench: Bench) -> No
 def test_50_threads_with_a_401_make_one_post(bench: Bench) -> None:
     custodian = bench.seeded()
     refused = custodian.token().value
-    bench.control.expire("acme")
+    bench.control.expire("hooli")
 
     tokens = at_once(50, lambda: custodian.replace(refused).value)
 
@@ -485,7 +485,7 @@ def test_waiting_too_long_for_another_worker_is_a_retryable_error_and_no_post(be
 
     with (
         bench.store.lock(bench.key(), wait=0, stop=threading.Event()),
-        pytest.raises(TokenBusyError, match="'acme'") as raised,
+        pytest.raises(TokenBusyError, match="'hooli'") as raised,
     ):
         custodian.token()
 
@@ -496,7 +496,7 @@ def test_waiting_too_long_for_another_worker_is_a_retryable_error_and_no_post(be
 def test_waiting_too_long_for_another_thread_is_a_retryable_error_and_no_post(bench: Bench) -> None:
     custodian = bench.seeded(lock_wait=0.1)
 
-    with bench.slot().lock, pytest.raises(TokenBusyError, match="'acme'"):
+    with bench.slot().lock, pytest.raises(TokenBusyError, match="'hooli'"):
         custodian.token()
 
     assert bench.posts() == 0

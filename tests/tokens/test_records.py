@@ -31,7 +31,7 @@ def key_of(seller: str) -> TokenKey:
     return TokenKey(URL, "client-1", seller)
 
 
-KEY = key_of("acme")
+KEY = key_of("hooli")
 
 
 def record(**fields: Any) -> TokenRecord:
@@ -66,7 +66,7 @@ def test_a_record_hands_out_its_access_token_with_all_that_a_caller_may_know(ren
 
     assert token is not None
     assert token.value == ACCESS_TOKEN
-    assert (token.seller, token.lifetime, token.generation, token.renewed) == ("acme", 3600.0, 7, renewed)
+    assert (token.seller, token.lifetime, token.generation, token.renewed) == ("hooli", 3600.0, 7, renewed)
     assert token.expires_at == datetime.fromtimestamp(1_800_003_600.5, UTC)
     assert token.expires_at.utcoffset() == timedelta(0)
 
@@ -174,7 +174,7 @@ def test_what_is_no_record_is_refused(text: str) -> None:
     ("name", "value"),
     [
         *(("key", ...), ("refresh_token", ...), ("state", ...), ("attempt", ...), ("seeds", ...)),
-        *(("state", REFRESH_TOKEN), ("state", None), ("key", None), ("key", [URL, "client-1", "acme"])),
+        *(("state", REFRESH_TOKEN), ("state", None), ("key", None), ("key", [URL, "client-1", "hooli"])),
         ("key", {"token_url": URL, "client_id": "client-1"}),
         *(("attempt", {"id": "1"}), ("attempt", REFRESH_TOKEN)),
         *(("seeds", None), ("seeds", 7), ("seeds", [7]), ("field_of_tomorrow", REFRESH_TOKEN)),
@@ -199,8 +199,8 @@ def test_a_record_of_another_format_is_refused_and_not_guessed_at(newer: object)
     ("stored", "asked"),
     [
         (KEY, TokenKey(URL, "client-1", "globex")),
-        (KEY, TokenKey(URL, "client-2", "acme")),
-        (KEY, TokenKey("https://other.test/api/v1/access_token", "client-1", "acme")),
+        (KEY, TokenKey(URL, "client-2", "hooli")),
+        (KEY, TokenKey("https://other.test/api/v1/access_token", "client-1", "hooli")),
         (key_of("\U0001f600"), key_of("\ud83d\ude00")),  # two halves of a character are not the character
     ],
 )

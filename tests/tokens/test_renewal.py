@@ -27,12 +27,12 @@ LOST = "an earlier answer of FeedAMP was lost"
 
 def test_a_refused_refresh_token_needs_a_person_and_costs_no_later_post_of_any_process(bench: Bench) -> None:
     custodian = bench.seeded()
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
 
     for status in (401, None, None):
         CACHE.clear()
         with pytest.raises(
-            ReauthorizationRequiredError, match=r"'acme'.*feedamp sellers authorize"
+            ReauthorizationRequiredError, match=r"'hooli'.*feedamp sellers authorize"
         ) as raised:
             custodian.token()
         assert (raised.value.retryable, raised.value.status) == (False, status)
@@ -45,7 +45,7 @@ def test_a_refusal_never_deletes_the_record(bench: Bench) -> None:
     custodian = bench.seeded()
     custodian.token()
     spent = bench.record()
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
     bench.later(HOUR + 1)
 
     with pytest.raises(ReauthorizationRequiredError):
@@ -58,14 +58,14 @@ def test_a_refusal_never_deletes_the_record(bench: Bench) -> None:
 def test_a_refusal_of_a_token_that_was_replaced_meanwhile_uses_the_later_one(bench: Bench) -> None:
     def another_worker_stores() -> None:
         if bench.posts() == 0:
-            later = bench.control.connect("acme")
+            later = bench.control.connect("hooli")
             bench.store.meddle(bench.key(), refresh_token=later, state=RecordState.ACTIVE, attempt=None)
 
     endpoint = bench.endpoint(before=another_worker_stores)
 
     token = bench.custodian(seed="superseded-by-then", endpoint=endpoint).token()
 
-    assert token.value in bench.control.access_tokens("acme")
+    assert token.value in bench.control.access_tokens("hooli")
     assert (bench.posts(), bench.whole()) == (2, True)
 
 
@@ -91,11 +91,11 @@ def test_a_refused_client_condemns_no_seller_and_is_asked_again_after_a_minute(
         with pytest.raises(ClientRefusedError, match="Client Secret"):
             bench.seeded(seller, endpoint=wrong).token()
 
-    for seller in ("acme", "globex", "acme"):
+    for seller in ("hooli", "globex", "hooli"):
         refused(seller)
     assert bench.posts() == 1  # the others share what the first one was told
     monkeypatch.setattr(renewal, "_REFUSAL_LASTS", 0.0)
-    refused("acme")
+    refused("hooli")
 
     assert bench.posts() == 2
     assert bench.record().state is RecordState.ACTIVE
@@ -113,7 +113,7 @@ def test_a_lost_answer_is_asked_for_again_once(bench: Bench, rotation: str, kind
 
     token = bench.seeded().token()
 
-    assert token.value in bench.control.access_tokens("acme")
+    assert token.value in bench.control.access_tokens("hooli")
     assert (bench.posts(), bench.whole()) == (2, True)
     assert 2.0 <= sum(bench.slept) <= 5.0
 
@@ -261,7 +261,7 @@ def test_a_server_error_or_a_spoilt_answer_may_have_spent_the_token_and_is_asked
     bench.control.change(rotation="grace")
     bench.control.fault(kind, **fault)
 
-    assert bench.seeded().token().value in bench.control.access_tokens("acme")
+    assert bench.seeded().token().value in bench.control.access_tokens("hooli")
     assert (bench.posts(), bench.whole()) == (2, True)
 
 

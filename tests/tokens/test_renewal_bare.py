@@ -106,7 +106,7 @@ def test_a_reason_ends_the_asking(bench: Bench) -> None:
     condemned(bench)
     end_of_the_gateway(bench)
     bench.control.change(token_error_body="oauth")
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
     for _ in range(3):
         bench.later(HOUR)
         with pytest.raises(ReauthorizationRequiredError):
@@ -118,7 +118,7 @@ def test_a_reason_ends_the_asking(bench: Bench) -> None:
 
 def test_a_reason_condemns_at_once(bench: Bench) -> None:
     bench.control.change(token_error_body="oauth")
-    bench.control.revoke("acme")
+    bench.control.revoke("hooli")
 
     with pytest.raises(ReauthorizationRequiredError):
         bench.custodian().token()
@@ -166,7 +166,7 @@ def test_two_sellers_in_the_same_minute_point_at_the_client_and_condemn_nobody(
     with pytest.raises(TokenNotRenewedError):
         bench.custodian("globex").token()
     assert "another seller" in str(refused(bench))
-    assert [bench.record(each).state for each in ("acme", "globex")] == [RecordState.ACTIVE] * 2
+    assert [bench.record(each).state for each in ("hooli", "globex")] == [RecordState.ACTIVE] * 2
 
     # Long after, one alone is a matter of its own.
     monkeypatch.setattr(renewal, "_REFUSAL_LASTS", 0.0)
@@ -177,7 +177,7 @@ def test_two_sellers_in_the_same_minute_point_at_the_client_and_condemn_nobody(
 
 
 def test_a_persons_new_token_is_given_the_same_patience(bench: Bench) -> None:
-    new = bench.control.connect("acme")
+    new = bench.control.connect("hooli")
     refuse(bench)
     with pytest.raises(TokenNotRenewedError):
         bench.custodian(seed=new).token()

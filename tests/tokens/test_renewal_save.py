@@ -120,7 +120,7 @@ def test_a_log_that_fails_comes_too_late_to_lose_the_token(bench: Bench) -> None
         log.removeFilter(explode)
         log.setLevel(logging.NOTSET)
 
-    assert bench.record().access_token in bench.control.access_tokens("acme")
+    assert bench.record().access_token in bench.control.access_tokens("hooli")
 
 
 # The write fails
@@ -270,9 +270,9 @@ def test_a_store_that_stays_down_lets_the_task_go_on_and_says_so_at_critical(
 ) -> None:
     critical = [record for record in caplog.get_records("setup") if record.levelno == logging.CRITICAL]
 
-    assert unsaved in bench.control.access_tokens("acme")
+    assert unsaved in bench.control.access_tokens("hooli")
     assert len(critical) == 1
-    assert "'acme'" in critical[0].getMessage()
+    assert "'hooli'" in critical[0].getMessage()
     assert bench.live() not in caplog.text
 
 
@@ -347,7 +347,7 @@ class Store(MemoryStore):
         open(sys.argv[1], "w").write(record.refresh_token)
         return super().write(record, expected=expected)
 
-key = TokenKey("https://feedamp.example", "client", "acme")
+key = TokenKey("https://feedamp.example", "client", "hooli")
 store = Store()
 saver = TokenWriter(key, store, CachedToken(), lambda secret: None, lambda seconds: None)
 saver.renewed(seeded(key, "old", now=0), TokenGrant("access", "new", 3600), 0, Lease(60))
@@ -369,7 +369,7 @@ def test_while_a_record_is_not_stored_the_spent_token_is_not_spent_again(
     if not refused:
         bench.later(HOUR + 1)
 
-    with pytest.raises(TokenStoreError, match="'acme'") as raised:
+    with pytest.raises(TokenStoreError, match="'hooli'") as raised:
         custodian.replace(unsaved) if refused else custodian.token()
 
     assert raised.value.retryable
@@ -390,7 +390,7 @@ def test_saving_late_leaves_a_persons_later_authorisation_alone_and_undoes_a_con
 ) -> None:
     bench.store.failing.clear()
     if authorised:
-        later = bench.control.connect("acme")
+        later = bench.control.connect("hooli")
         bench.store.meddle(bench.key(), refresh_token=later, state=RecordState.ACTIVE, attempt=None)
     else:
         bench.store.meddle(bench.key(), state=RecordState.REAUTH_REQUIRED, access_token=None)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # pytest-timeout's usual way is an alarm, and the alarm is what these tests take for themselves.
 pytestmark = pytest.mark.timeout(100, method="thread")
 
-KEY = TokenKey("https://feedamp.example/access_token", "client", "acme")
+KEY = TokenKey("https://feedamp.example/access_token", "client", "hooli")
 
 PACKAGE = str(Path(airflow_provider_feedamp.__file__).parent)
 

@@ -59,14 +59,14 @@ def exported(feedamp: RunningSandbox, tmp_path: Path) -> Callable[..., list[str]
 
 
 def refunds_and_returns(feedamp: RunningSandbox) -> None:
-    """Let acme have two orders, each with a refund and a return."""
+    """Let hooli have two orders, each with a refund and a return."""
     place("A1", "A2")
     returns = FeedAmpHook().client.returns
     for number in ("A1", "A2"):
-        feedamp.control.ship("acme", number)
-        feedamp.control.create_refund("acme", number)
+        feedamp.control.ship("hooli", number)
+        feedamp.control.create_refund("hooli", number)
         returns.create(number, f"R-{number}", a_return())
-    feedamp.control.authorize_return("acme", "A2", "R-A2")
+    feedamp.control.authorize_return("hooli", "A2", "R-A2")
 
 
 def a_return() -> dict[str, Any]:
@@ -137,9 +137,9 @@ def test_fulfilments_are_one_line_for_each_order_with_activity(
     feedamp: RunningSandbox, tmp_path: Path
 ) -> None:
     place("A1", "A2", "A3", "A4")
-    feedamp.control.ship("acme", "A1", quantity=1, mp_line_number="1")
-    feedamp.control.ship("acme", "A2")
-    feedamp.control.cancel("acme", "A3")
+    feedamp.control.ship("hooli", "A1", quantity=1, mp_line_number="1")
+    feedamp.control.ship("hooli", "A2")
+    feedamp.control.cancel("hooli", "A3")
     FeedAmpHook().client.orders.set_state("A2", "SHIPPED")
 
     assert run(tmp_path / "f.ndjson", "fulfillments")["count"] == 3
@@ -162,8 +162,8 @@ def test_fulfilments_are_of_the_orders_that_are_asked_for(
     feedamp: RunningSandbox, exported: Exported, filters: dict[str, Any], expected: list[str]
 ) -> None:
     place("A1", "A2", "A3")
-    feedamp.control.ship("acme", "A1")
-    feedamp.control.ship("acme", "A2")
+    feedamp.control.ship("hooli", "A1")
+    feedamp.control.ship("hooli", "A2")
 
     assert exported("fulfillments", **filters) == expected
 
@@ -189,7 +189,7 @@ def test_a_filter_of_orders_is_applied_and_one_that_renders_to_nothing_is_not(
     feedamp: RunningSandbox, exported: Exported, filters: dict[str, Any], expected: list[str]
 ) -> None:
     place("A1", "A2")
-    feedamp.control.ship("acme", "A1")
+    feedamp.control.ship("hooli", "A1")
     FeedAmpHook().client.orders.report_errors("A2", [{"code": "X", "message": "m"}])
 
     assert exported(**filters) == expected
@@ -303,7 +303,7 @@ def test_the_log_tells_what_was_done_and_nothing_of_a_person(
         run(tmp_path / "a.ndjson")
 
     told = "\n".join(record.getMessage() for record in caplog.records)
-    assert f"Writing the orders of seller 'acme' (connection feedamp_default) to {tmp_path}" in told
+    assert f"Writing the orders of seller 'hooli' (connection feedamp_default) to {tmp_path}" in told
     assert "Wrote 1 orders, " in told
     assert "cretname" not in caplog.text
 
@@ -321,8 +321,8 @@ def test_the_event_and_the_lineage_of_a_run_have_counts_seller_and_file(
     size = task.execute(context)["bytes"]
 
     written = {"resource": "orders", "count": 2, "bytes": size, "file": path}
-    assert context["outlet_events"][outlet].extra == {"seller": "acme", **written}
-    assert lineage_of(task) == (["feedamp://feedamp_default/acme/orders"], {path: (2, size)})
+    assert context["outlet_events"][outlet].extra == {"seller": "hooli", **written}
+    assert lineage_of(task) == (["feedamp://feedamp_default/hooli/orders"], {path: (2, size)})
 
 
 def test_every_argument_is_a_template() -> None:

@@ -33,7 +33,7 @@ POST = 1.0  # seconds
 def feedamp() -> Iterator[RunningSandbox]:
     """A FeedAMP whose access tokens are over when they are there, and that is slow to hand them out."""
     with serve(SandboxSettings(access_token_ttl=1, rotation="revoke_family")) as sandbox:
-        Caller(sandbox, "acme").place("A")
+        Caller(sandbox, "hooli").place("A")
         yield sandbox
 
 
@@ -48,7 +48,7 @@ def environment(feedamp: RunningSandbox, tmp_path: Path) -> dict[str, str]:
         "AIRFLOW__FEEDAMP__TOKEN_STORE": "sql",
         "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": "tokens",
         "AIRFLOW_CONN_TOKENS": json.dumps({"conn_type": "sqlite", "host": str(tmp_path / "tokens.db")}),
-        "AIRFLOW_CONN_FEEDAMP_DEFAULT": json.dumps(feedamp.connection("acme")),
+        "AIRFLOW_CONN_FEEDAMP_DEFAULT": json.dumps(feedamp.connection("hooli")),
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
@@ -90,7 +90,7 @@ def test_the_renewal_under_way_is_stored_and_no_other_begins(
     assert feedamp.control.counters()["tokens"] == {"refresh_token": {"issued": 2}}
 
     feedamp.control.clear_faults()
-    feedamp.control.ship("acme", "A")
+    feedamp.control.ship("hooli", "A")
     with runner("notes", environment, event) as next_one:
         next_one.wait(60)
 

@@ -33,8 +33,8 @@ MARKETPLACE: list[Caller] = []
 
 @pytest.fixture
 def feedamp(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
-    MARKETPLACE.append(Caller(sandbox, "acme"))  # it uses up a refresh token, before the connection gets one
-    connection = sandbox.connection("acme", list_requests_per_second="0")
+    MARKETPLACE.append(Caller(sandbox, "hooli"))  # it uses up a refresh token, before the connection gets one
+    connection = sandbox.connection("hooli", list_requests_per_second="0")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
     monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "0.01")
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(connection))
@@ -55,7 +55,7 @@ class Store:
 
 
 def watch(resource: str = "fulfillments", store: Store | None = None) -> FeedAmpActivityTrigger:
-    trigger = FeedAmpActivityTrigger(resource, seller="acme")
+    trigger = FeedAmpActivityTrigger(resource, seller="hooli")
     trigger.asset_state_store = store  # type: ignore[assignment]
     return trigger
 
@@ -71,7 +71,7 @@ def fires(trigger: FeedAmpActivityTrigger, *steps: Callable[[], Any], patience: 
             event = await asyncio.wait_for(anext(firing), patience)
             fired.append(event.payload["entries"])
             assert {name: event.payload[name] for name in ("seller", "resource")} == {
-                "seller": "acme",
+                "seller": "hooli",
                 "resource": trigger.resource,
             }
         await firing.aclose()
@@ -87,9 +87,9 @@ def test_it_fires_for_each_order_that_the_seller_ships_or_cancels(feedamp: Runni
 
     fired = fires(
         watch(),
-        lambda: feedamp.control.ship("acme", "A/1 ü%", mp_line_number="L1"),
-        lambda: feedamp.control.cancel("acme", "A2"),
-        lambda: feedamp.control.ship("acme", "A/1 ü%"),
+        lambda: feedamp.control.ship("hooli", "A/1 ü%", mp_line_number="L1"),
+        lambda: feedamp.control.cancel("hooli", "A2"),
+        lambda: feedamp.control.ship("hooli", "A/1 ü%"),
     )
 
     assert fired == [
@@ -102,11 +102,11 @@ def test_it_fires_for_each_order_that_the_seller_ships_or_cancels(feedamp: Runni
 def test_it_fires_for_refunds_that_become_ready(feedamp: RunningSandbox) -> None:
     marketplace = MARKETPLACE[-1]
     marketplace.place("A1")
-    feedamp.control.ship("acme", "A1")
+    feedamp.control.ship("hooli", "A1")
     made: list[int] = []
 
     def create() -> None:
-        made.append(feedamp.control.create_refund("acme", "A1")["feedamp_refund_id"])
+        made.append(feedamp.control.create_refund("hooli", "A1")["feedamp_refund_id"])
 
     assert fires(watch("refunds"), create) == [[{"mp_order_number": "A1", "feedamp_refund_id": made[0]}]]
 
@@ -114,13 +114,13 @@ def test_it_fires_for_refunds_that_become_ready(feedamp: RunningSandbox) -> None
 def test_it_fires_for_returns_that_the_seller_moves(feedamp: RunningSandbox) -> None:
     marketplace = MARKETPLACE[-1]
     marketplace.place("A1")
-    feedamp.control.ship("acme", "A1")
+    feedamp.control.ship("hooli", "A1")
     marketplace.call("PUT", "/orders/A1/returns/R1", json=return_())
 
     fired = fires(
         watch("returns"),
-        lambda: feedamp.control.authorize_return("acme", "A1", "R1"),
-        lambda: feedamp.control.enter_return_amounts("acme", "A1", "R1"),
+        lambda: feedamp.control.authorize_return("hooli", "A1", "R1"),
+        lambda: feedamp.control.enter_return_amounts("hooli", "A1", "R1"),
     )
 
     assert [[entry["status"] for entry in entries] for entries in fired] == [["AUTHORIZED"], ["REFUNDED"]]
@@ -130,7 +130,7 @@ def test_it_fires_for_returns_that_the_seller_moves(feedamp: RunningSandbox) -> 
 def ship(feedamp: RunningSandbox, *numbers: str) -> None:
     for number in numbers:
         MARKETPLACE[-1].place(number)
-        feedamp.control.ship("acme", number)
+        feedamp.control.ship("hooli", number)
 
 
 def test_many_entries_come_in_several_events(
@@ -224,7 +224,7 @@ def test_without_a_mark_it_begins_some_time_ago(
     monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_LOOK_BACK", look_back)
     MARKETPLACE[-1].place("A1")
     with time_machine.travel(datetime.now(UTC) - timedelta(hours=2)):
-        feedamp.control.ship("acme", "A1")
+        feedamp.control.ship("hooli", "A1")
     ship(feedamp, "A2")
 
     [fired] = fires(watch(store=store), lambda: None)
@@ -306,8 +306,8 @@ def gauge() -> Iterator[list[tuple[str, float, Any]]]:
 @pytest.fixture
 def authorize(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def authorize() -> None:
-        feedamp.control.connect("acme")
-        monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(feedamp.connection("acme")))
+        feedamp.control.connect("hooli")
+        monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(feedamp.connection("hooli")))
 
     return authorize
 
@@ -322,7 +322,7 @@ def test_who_must_authorise_again_is_an_error_once_and_watched_from_the_next_pol
 ) -> None:
     monkeypatch.setenv("AIRFLOW__FEEDAMP__WATCH_INTERVAL", "60")
     ship(feedamp, "A1")
-    feedamp.control.revoke("acme")
+    feedamp.control.revoke("hooli")
     pauses.then[4] = authorize
 
     with caplog.at_level(logging.INFO, events.__name__):
@@ -330,18 +330,18 @@ def test_who_must_authorise_again_is_an_error_once_and_watched_from_the_next_pol
 
     assert fired == [[{"mp_order_number": "A1", "status": "FULFILLED"}]]
     assert pauses[1:] == [60.0, 60.0, 60.0]
-    tags = {"connection": "feedamp_default", "seller": "acme", "resource": "fulfillments"}
+    tags = {"connection": "feedamp_default", "seller": "hooli", "resource": "fulfillments"}
     assert gauge == [("feedamp.watch.failing", failing, tags) for failing in (1, 1, 1, 0)]
     of_the_watch = [record for record in caplog.records if record.name == events.__name__]
     assert [record.levelname for record in of_the_watch] == ["ERROR", "INFO"]
-    assert "Seller 'acme' has to be authorised again by a person" in of_the_watch[0].getMessage()
+    assert "Seller 'hooli' has to be authorised again by a person" in of_the_watch[0].getMessage()
 
 
 def test_an_asset_of_its_own_fires_once_each_time_a_person_has_to_authorise(
     feedamp: RunningSandbox, pauses: Pauses, authorize: Callable[[], None]
 ) -> None:
     def revoke() -> None:
-        feedamp.control.revoke("acme")
+        feedamp.control.revoke("hooli")
         CACHE.clear()  # the access token that was handed out would do until its end
         open_store.cache_clear()
 
@@ -352,7 +352,7 @@ def test_an_asset_of_its_own_fires_once_each_time_a_person_has_to_authorise(
     fired = fires(watch("authorization"), lambda: None, lambda: None)
 
     assert [len(entries) for entries in fired] == [1, 1]
-    assert "Seller 'acme' has to be authorised again by a person" in fired[0][0]["message"]
+    assert "Seller 'hooli' has to be authorised again by a person" in fired[0][0]["message"]
     assert len(pauses) == 13
 
 
@@ -374,7 +374,7 @@ def test_it_can_be_made_anew_from_what_it_serializes(resource: str) -> None:
 def test_its_arguments_hold_no_secret(feedamp: RunningSandbox) -> None:
     shown = f"{watch().serialize()} {watch()!r}"
 
-    assert not any(token in shown for token in feedamp.control.refresh_tokens("acme"))
+    assert not any(token in shown for token in feedamp.control.refresh_tokens("hooli"))
     assert "demo-secret" not in shown
 
 

@@ -11,7 +11,7 @@ from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOp
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 from airflow_provider_feedamp.sensors.orders import FeedAmpFulfillmentSensor
 
-SELLERS = ("acme", "globex", "initech", "umbrella")
+SELLERS = ("hooli", "globex", "initech", "umbrella")
 TASKS = 40
 ONCE: dict[str, Any] = {
     "schedule": "@once",
@@ -44,13 +44,13 @@ with DAG(dag_id="crowd", default_args={"feedamp_conn_id": "crowd", **RETRIES}, *
 with DAG(dag_id="killed", default_args=RETRIES, **ONCE):
     # Each has a worker of its own, which is killed while the task renews a token.
     for kind in ("unread", "replaced"):
-        FeedAmpAccessTokenOperator(task_id=kind, feedamp_conn_id=kind, seller="acme", queue=kind)
+        FeedAmpAccessTokenOperator(task_id=kind, feedamp_conn_id=kind, seller="hooli", queue=kind)
 
 with DAG(dag_id="deferred", **ONCE):
     FeedAmpFulfillmentSensor(
         task_id="wait",
         feedamp_conn_id="deferred",
-        seller="acme",
+        seller="hooli",
         mp_order_numbers=["A"],
         deferrable=True,
         poke_interval=1,
