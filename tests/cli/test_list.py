@@ -114,8 +114,8 @@ def test_every_seller_of_the_client_is_listed_and_no_other(shop: Shop) -> None:
 
     rows = listed()
 
-    assert list(rows) == ["hooli", "beta", "zeta"]
-    assert [row["state"] for row in rows.values()] == ["new", "reauth_required", "active"]
+    assert list(rows) == ["beta", "hooli", "zeta"]
+    assert [row["state"] for row in rows.values()] == ["reauth_required", "new", "active"]
     assert rows["zeta"]["generation"] == 3
 
 
@@ -126,7 +126,7 @@ def test_an_unreadable_record_does_not_hide_the_others(shop: Shop) -> None:
 
     rows = listed()
 
-    assert list(rows) == ["hooli", "beta", "gamma", "zeta"]
+    assert list(rows) == ["beta", "gamma", "hooli", "zeta"]
     assert rows["gamma"]["state"] == "unreadable"
     assert "damaged" in rows["gamma"]["outcome"]
     assert rows["zeta"]["generation"] == 3

@@ -533,7 +533,7 @@ def test_sellers_are_those_of_the_store_and_the_connections_own(feedamp: Running
     store_record(feedamp, "beta")
     store_record(feedamp, "another-clients", client_id="another")
 
-    assert FeedAmpHook().sellers() == ["hooli", "beta", "zeta"]
+    assert FeedAmpHook().sellers() == ["beta", "hooli", "zeta"]
 
 
 def test_the_connections_own_seller_is_named_once(feedamp: RunningSandbox) -> None:
