@@ -122,7 +122,8 @@ def airflow_2(home: AirflowHome) -> Iterator[Deployment]:
     port = free_port()
     (home.path / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n", encoding="utf-8")
     command = ["webserver", "--hostname", LOOPBACK, "--port", str(port), "--workers", "1"]
-    settings = {"AIRFLOW__WEBSERVER__SECRET_KEY": PASSWORD * 3}
+    # With one thread it would wait for a connection that the browser has opened in advance and not used yet.
+    settings = {"AIRFLOW__WEBSERVER__SECRET_KEY": PASSWORD * 3, "GUNICORN_CMD_ARGS": "--threads=8"}
     with _running(home, [command], settings) as processes:
         _wait_for(f"http://{LOOPBACK}:{port}/health", processes, home)
         yield Deployment(f"http://{LOOPBACK}:{port}", home)
