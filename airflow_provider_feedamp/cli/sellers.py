@@ -144,12 +144,12 @@ def authorize(
     if code_from_stdin or (redirect_url is not None and port is None):
         # A person pastes it back: nothing needs to listen there.
         sent_to = redirect_url or f"http://{_LOOPBACK}/"
-        state = show(sent_to)
+        show(sent_to)
         redirect = prompt_secret("URL that the browser came back to (not shown)")
     else:
         with listening(port or 0) as listener:
             sent_to = redirect_url or listener.url
-            state = listener.state = show(sent_to)
+            listener.state = show(sent_to)
             click.echo(f"Waiting for the redirect on {listener.url}", err=True)
             redirect = listener.wait(timeout)
     if redirect_query(redirect) is not None:
@@ -157,7 +157,7 @@ def authorize(
     with airflow():
         found = authorisation.redeem(redirect, sent_to if send_redirect_url else None)
     if found.question:
-        _ask(found.question, authorisation, state, force=force)
+        _ask(found.question, authorisation, found.state, force=force)
     with airflow():
         record = deployment.custodian(seller).record()
     click.echo(f"Seller {seller!r} is authorised. {_summary(record)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -53,6 +53,8 @@ class Started:
 class Found:
     """What FeedAMP gave tokens for.
 
+    :param state: The authorisation that the redirect belongs to: it is what :meth:`Authorisation.confirm` and
+        :meth:`Authorisation.discard` take. A person may have pasted the redirect of an earlier one.
     :param account: ``known``: the account has the seller's known order. ``other``: it has not. ``new``: no
         order of the seller is known, and the account has orders. ``empty``: none is known, and it has none.
         ``unchecked``: FeedAMP, or the token store, could not be asked.
@@ -66,6 +68,7 @@ class Found:
     account: str
     order_numbers: tuple[str, ...] = ()
     known_order: str | None = None
+    state: str = ""
     confirmed: bool = False
     question: str | None = None
     description: dict[str, Any] | None = None
@@ -141,15 +144,17 @@ class Authorisation:
                 f"FeedAMP sent the browser back without a code ({reason}): access was declined."
             )
         token = self._pending.redeem(state, query["code"], sent_redirect_url)
-        found = self._look(self._client(token.value) if token else None)
+        found = replace(self._look(self._client(token.value) if token else None), state=state)
         if found.account != "known":
             return found
         try:
             description = describe(self._pending.confirm(state, same_account=True))
+        except RedirectRefusedError:
+            raise  # trying again would not help
         except TokenError as error:
             question = f"It is the right account, and its tokens could not be stored yet: {error} Try again?"
-            return Found("known", (), found.known_order, question=question)
-        return Found("known", (), found.known_order, confirmed=True, description=description)
+            return replace(found, question=question)
+        return replace(found, confirmed=True, description=description)
 
     def confirm(self, state: str) -> dict[str, Any]:
         """Put the new tokens in the place of the seller's, and return what the token operator returns.
@@ -272,7 +277,9 @@ def redirect_query(redirect: Mapping[str, str] | str) -> dict[str, str] | None:
 
 
 def _orders(client: FeedAmpClient, most: int) -> list[str]:
-    return [order["mp_order_number"] for order in islice(client.orders.list(page_size=10), most)]
+    # What is not as it should be must not end this: the code is spent, and a person has to be asked.
+    numbers = (order.get("mp_order_number") for order in islice(client.orders.list(page_size=10), 10))
+    return list(islice((number for number in numbers if isinstance(number, str)), most))
 
 
 def _listed(numbers: tuple[str, ...]) -> str:

@@ -111,6 +111,7 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
                 found = authorisation.redeem(str((event["params_input"] or {}).get(FIELD) or ""))
                 if found.description is not None:
                     return self._stored(found.description)
+                state = found.state  # of an earlier try, if that one's redirect was pasted
                 question = f"{found.question} Answer with {RIGHT!r} or {WRONG!r}."
         except (InputError, TokenError) as error:
             # Also when the store is away: a person has come for this, and tokens may wait for the answer.

@@ -192,22 +192,12 @@ def callback(request: Request, query: Annotated[str, Depends(_redirect_query)], 
         asked = Asked(user, conn_id, seller)
         found = _authorisation(asked).redeem(redirect)
     except FeedAmpError as error:
-        _audit("feedamp_authorise_failed", user, conn_id, seller, reason=str(error))
+        _audit_done("feedamp_authorise_failed", user, conn_id, seller, reason=str(error))
         raise
     if found.confirmed:
         known = f" Its account has order {found.known_order!r}, as before." if found.known_order else ""
         return _authorised(request, asked, known)
-    fields = {**_fields(asked), "state": redirect["state"]}
-    return _answer(
-        request,
-        f"Check the account of seller {seller}",
-        str(found.question),
-        form={
-            "action": "confirm",
-            "fields": fields,
-            "answers": {"yes": "Yes, store the tokens", "no": "No, drop them"},
-        },
-    )
+    return _question(request, asked, found.state, str(found.question))
 
 
 @app.post("/confirm")
@@ -215,16 +205,20 @@ def confirm(
     request: Request, asked: Filled, state: Annotated[str, Form()], answer: Annotated[str, Form()]
 ) -> Response:
     """Store the tokens of an account that had to be confirmed, or drop them."""
-    if answer == "yes":
-        try:
+    try:
+        if answer == "yes":
             _authorisation(asked).confirm(state)
-        except FeedAmpError as error:
-            _audit("feedamp_authorise_failed", asked.user, asked.conn_id, asked.seller, reason=str(error))
+            return _authorised(request, asked)
+        _authorisation(asked).discard(state)
+    except FeedAmpError as error:
+        _audit_done("feedamp_authorise_failed", asked.user, asked.conn_id, asked.seller, reason=str(error))
+        if not error.retryable:
             raise
-        return _authorised(request, asked)
-    _authorisation(asked).discard(state)
+        # The tokens wait, and no other page asks about them: a redirect works once.
+        text = f"{error} The new tokens still wait, and what was stored before is untouched. Try again?"
+        return _question(request, asked, state, text, 503)
     reason = "the person did not confirm the account"
-    _audit("feedamp_authorise_failed", asked.user, asked.conn_id, asked.seller, reason=reason)
+    _audit_done("feedamp_authorise_failed", asked.user, asked.conn_id, asked.seller, reason=reason)
     return _answer(
         request,
         f"Seller {asked.seller} was not authorised",
@@ -246,7 +240,7 @@ def forget(request: Request, asked: Filled, answer: Annotated[str, Form()] = "")
     hook = FeedAmpHook(asked.conn_id, asked.seller)
     if not hook.forget():
         raise InputError(f"There are no tokens of seller {asked.seller!r} in the store.")
-    _audit("feedamp_forgotten", asked.user, asked.conn_id, asked.seller)
+    _audit_done("feedamp_forgotten", asked.user, asked.conn_id, asked.seller)
     texts = ["The tokens are removed from the store."]
     if hook.config.refresh_token and hook.config.seller == asked.seller:
         texts.append(
@@ -256,8 +250,22 @@ def forget(request: Request, asked: Filled, answer: Annotated[str, Form()] = "")
 
 
 def _authorised(request: Request, asked: Asked, known: str = "") -> Response:
-    _audit("feedamp_authorised", asked.user, asked.conn_id, asked.seller)
+    _audit_done("feedamp_authorised", asked.user, asked.conn_id, asked.seller)
     return _answer(request, f"Seller {asked.seller} is authorised", f"The new tokens are stored.{known}")
+
+
+def _question(request: Request, asked: Asked, state: str, text: str, status: int = 200) -> Response:
+    return _answer(
+        request,
+        f"Check the account of seller {asked.seller}",
+        text,
+        form={
+            "action": "confirm",
+            "fields": {**_fields(asked), "state": state},
+            "answers": {"yes": "Yes, store the tokens", "no": "No, drop them"},
+        },
+        status=status,
+    )
 
 
 def _fields(asked: Asked) -> dict[str, str]:
@@ -314,6 +322,22 @@ def _audit(event: str, user: BaseUser, conn_id: str | None, seller: str | None, 
         session.add(Log(event=event, owner=name, owner_display_name=name, extra=extra))
 
 
+def _audit_done(event: str, user: BaseUser, conn_id: str | None, seller: str | None, **more: str) -> None:
+    """Write an entry about what is done already, and stays done when Airflow's database fails now."""
+    try:
+        _audit(event, user, conn_id, seller, **more)
+    except SQLAlchemyError as error:
+        log.error(
+            "The audit log of Airflow has no entry (%s): %s by %s, connection %r, seller %r%s",
+            type(error).__name__,
+            event,
+            user.get_name(),
+            conn_id,
+            seller,
+            "".join(f", {name}: {text}" for name, text in more.items()),
+        )
+
+
 # Answers
 
 
@@ -321,6 +345,7 @@ def _audit(event: str, user: BaseUser, conn_id: str | None, seller: str | None, 
 def _not_served(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     if status not in (401, 403):
+        _redirect_query(request)  # a redirect that came in a way that is not served has a code all the same
         return _answer(request, "There is no such page", status=status)
     # Airflow answers 401 without a login and with one that has ended, and 403 to one that is not its own.
     login = f"{_root(request).removesuffix(URL_PREFIX)}/api/v2/auth/login?next="

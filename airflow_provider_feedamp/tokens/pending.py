@@ -35,7 +35,14 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError
-from airflow_provider_feedamp.tokens.records import UNDOUBTED, RecordState, TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.records import (
+    UNDOUBTED,
+    RecordState,
+    TokenKey,
+    TokenRecord,
+    granted_at,
+    granted_family,
+)
 from airflow_provider_feedamp.tokens.shield import Shield
 
 if TYPE_CHECKING:
@@ -212,10 +219,16 @@ class PendingAuthorisation:
         """Drop the new pair, if there is one.
 
         :param again: Whether the state may bring another one within its time. Default: it works no more.
-        :raises RedirectRefusedError: if the state is not of this seller, connection and person.
+        :raises RedirectRefusedError: if the state is not of this seller, connection and person, or if the
+            pair is the seller's already.
         :raises TokenStoreError: if the store fails.
         """
-        self._end(self.check(state), BEGUN if again else DISCARDED)
+        name = self.check(state)
+        pair, mark = self._read(name)
+        own = self.custodian.record()
+        if mark.stage == CONFIRMED or (own is not None and own.family == self._family(name, pair)):
+            raise _used(replace(mark, stage=CONFIRMED))
+        self._end(name, BEGUN if again else DISCARDED)
 
     # The state
 
@@ -262,6 +275,9 @@ class PendingAuthorisation:
             f"{why} Its code was not used. Use the URL that the browser came back to from the page that you "
             "were shown."
         )
+
+    def _family(self, name: str, pair: TokenRecord) -> str:
+        return granted_family(pair.issued_at, self.custodian.key.fingerprint(name))
 
     # Marks
 
@@ -370,13 +386,18 @@ class PendingAuthorisation:
         custodian = self.custodian
         store, key = custodian.store, custodian.key
         pair, mark = self._read(name)
-        before, family = store.read(key), key.fingerprint(name)
+        before, family = store.read(key), self._family(name, pair)
         if before is not None and before.family == family:
             return before
         if mark.stage != GRANTED:
             raise _used(mark)
         if mark.until < custodian.now():
             raise _too_old()
+        if before is not None and granted_at(before.family) > granted_at(family):
+            raise RedirectRefusedError(
+                f"Seller {key.seller!r} has been authorised again since these tokens were granted. The newer "
+                "tokens stay, and these are not stored."
+            )
         known = before.seeds if before else ()
         if custodian.seed and key.fingerprint(custodian.seed) not in known:
             # The seller's new authorisation is younger than what the connection holds.
@@ -416,9 +437,11 @@ class PendingAuthorisation:
     def _sweep(self) -> None:
         """Remove marks whose time is over, where the store can list them."""
         store, now = self.custodian.store, self.custodian.now()
+        keys: list[TokenKey] = []
         with suppress(TokenStoreError):
-            over = [key for key in store.keys(_MARKS, "") if int(key.seller.partition("-")[0], 16) < now]
-            for key in over:
+            keys = [key for key in store.keys(_MARKS, "") if int(key.seller.partition("-")[0], 16) < now]
+        for key in keys:
+            with suppress(TokenStoreError):  # one that cannot be read keeps no other one here
                 record = store.read(key)
                 if record is None or _mark(record).until < now:
                     store.delete(key)

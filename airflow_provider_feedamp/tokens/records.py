@@ -273,6 +273,21 @@ class TokenRecord:
         return record
 
 
+def granted_family(at: float, name: str) -> str:
+    """Return the ``family`` of a pair that a person's authorisation has brought: it says when.
+
+    :param at: When the pair was asked for, epoch seconds.
+    :param name: What no other authorisation has.
+    """
+    return f"{int(at * 1000):x}-{name}"
+
+
+def granted_at(family: str) -> int:
+    """Return when a family's authorisation was granted, epoch milliseconds; 0 if that is not known."""
+    at, known, _ = family.partition("-")
+    return int(at, 16) if known else 0
+
+
 def seeded(key: TokenKey, seed: str, *, now: float) -> TokenRecord:
     """Return a seller's first record, made of the refresh token that the connection holds."""
     known = key.fingerprint(seed)

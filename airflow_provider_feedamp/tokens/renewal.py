@@ -44,6 +44,7 @@ from airflow_provider_feedamp.tokens.records import (
     RecordState,
     TokenKey,
     TokenRecord,
+    granted_family,
     seeded,
 )
 
@@ -407,7 +408,7 @@ class Spender:
                     codes=error.codes,
                     request_id=error.request_id,
                 ) from error
-            new = proved.changed(seeds=known, family=secrets.token_hex(8))
+            new = proved.changed(seeds=known, family=granted_family(sent_at, secrets.token_hex(8)))
             return self.saver.renewed(new, grant, sent_at, lease, replaces=proved.family)
 
 

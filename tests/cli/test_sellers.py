@@ -84,6 +84,21 @@ def test_a_person_at_the_terminal_is_asked_whether_it_is_the_right_account(
     assert ("Nothing was replaced" in result.stderr) is not answer
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_the_redirect_of_an_earlier_command_is_answered_as_what_it_is(
+    shop: Shop, person: Person, monkeypatch: pytest.MonkeyPatch, answer: bool
+) -> None:
+    person.back = "nothing pasted"
+    earlier = parameter(shown_url(run(*PASTED, code=2).stdout), "state")
+    person.back = f"https://shop.example/back?code={{code}}&state={earlier}"
+    at_a_terminal(monkeypatch, answer)
+
+    run(*PASTED, code=0 if answer else 1)
+
+    assert (shop.store.read(shop.key("globex")) is not None) is answer
+    assert "its tokens were dropped" in run(*PASTED).stderr or answer
+
+
 def test_without_a_terminal_another_account_replaces_nothing(shop: Shop, person: Person) -> None:
     run(*PASTED, "--force", code=0)
     note_order(shop.store, shop.key("globex"), "A-1")

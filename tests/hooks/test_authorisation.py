@@ -15,11 +15,12 @@ from airflow_provider_feedamp.exceptions import (
     NotProcessedError,
     RedirectRefusedError,
     TokenBusyError,
+    TokenRecordError,
     TokenStoreError,
 )
 from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.tokens.pending import known_order, note_order
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore, open_store, records_of
 from tests.operators.support import order
@@ -249,6 +250,28 @@ def test_an_account_of_before_never_vouches_again_when_feedamp_is_away(
     assert known_order(store, key) is None
 
 
+@pytest.mark.parametrize("number", [None, 7, ["A"]])
+def test_an_order_without_a_number_leaves_the_question_to_the_person(
+    feedamp: RunningSandbox,
+    store: TokenStore,
+    key: TokenKey,
+    monkeypatch: pytest.MonkeyPatch,
+    number: object,
+) -> None:
+    """The code is spent by then: whatever else fails would leave tokens that nobody can store."""
+    from airflow_provider_feedamp.api.client import OrdersApi
+
+    listed = [{"mp_order_number": number}, {}, {"mp_order_number": "A-1"}]
+    monkeypatch.setattr(OrdersApi, "list", lambda self, **filters: iter(listed))
+    redirect = begin(feedamp)
+
+    found = authorisation().redeem(redirect)
+
+    assert (found.account, found.order_numbers) == ("new", ("A-1",))
+    assert authorisation().confirm(state_of(redirect))["generation"] == 1
+    assert known_order(store, key) == "A-1"
+
+
 # Whose state it is
 
 
@@ -375,6 +398,66 @@ def test_a_pair_is_stored_once_however_often_it_is_confirmed(
     assert store.read(key) == renewed
 
 
+@pytest.mark.parametrize("newer", ["confirmed", "exchanged"])
+def test_an_older_pair_never_replaces_that_of_a_newer_authorisation(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, newer: str
+) -> None:
+    older, younger = begin(feedamp), begin(feedamp)
+    authorisation().redeem(older)
+    if newer == "confirmed":
+        authorisation().redeem(younger)
+        authorisation().confirm(state_of(younger))
+    else:
+        FeedAmpHook(seller=SELLER).exchange_code(feedamp.control.authorize(SELLER))
+    hook = FeedAmpHook(seller=SELLER)
+    hook._custodian.replace(hook.get_access_token())
+    stored = store.read(key)
+
+    with pytest.raises(RedirectRefusedError, match="has been authorised again since"):
+        authorisation().confirm(state_of(older))
+    assert store.read(key) == stored
+    assert stored is not None
+    assert stored.refresh_token == feedamp.control.refresh_tokens(SELLER)[-1]
+
+
+def test_a_younger_pair_replaces_an_older_one_however_often_that_was_renewed(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+) -> None:
+    older, younger = begin(feedamp), begin(feedamp)
+    for redirect in (older, younger):
+        authorisation().redeem(redirect)
+    granted = feedamp.control.refresh_tokens(SELLER)[-1]
+    authorisation().confirm(state_of(older))
+    hook = FeedAmpHook(seller=SELLER)
+    hook._custodian.replace(hook.get_access_token())
+
+    assert authorisation().confirm(state_of(younger))["generation"] == 3
+    record = store.read(key)
+    assert record is not None
+    assert record.refresh_token == granted
+
+
+def test_a_no_that_comes_after_the_yes_is_told_that_the_tokens_are_stored(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = begin(feedamp), begin(feedamp)
+    authorisation().redeem(first)
+    authorisation().confirm(state_of(first))
+    with pytest.raises(RedirectRefusedError, match="its tokens are stored"):
+        authorisation().discard(state_of(first))
+
+    authorisation().redeem(second)
+    with monkeypatch.context() as patched:
+        # As when the process is killed before the mark says so.
+        patched.setattr(PendingAuthorisation, "_end", lambda self, name, stage: None)
+        authorisation().confirm(state_of(second))
+    with pytest.raises(RedirectRefusedError, match="its tokens are stored"):
+        authorisation().discard(state_of(second))
+    record = store.read(key)
+    assert record is not None
+    assert record.generation == 2
+
+
 def test_nothing_is_stored_before_the_code_was_exchanged(feedamp: RunningSandbox) -> None:
     state = authorisation().start(BACK).state
 
@@ -480,6 +563,24 @@ def test_marks_whose_time_is_over_go_with_the_next_start(
     authorisation().start(BACK)
 
     assert len(store.keys("authorisation", "")) == 1
+
+
+def test_a_mark_that_cannot_be_read_keeps_no_other_one_in_the_store(
+    feedamp: RunningSandbox, store: TokenStore, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, _, _ = (authorisation().start(BACK).state for _ in range(3))
+    read = store.read
+
+    def fails(key: TokenKey) -> TokenRecord | None:
+        if key.seller and damaged.startswith(key.seller):
+            raise TokenRecordError("It was written under a key that is gone.")
+        return read(key)
+
+    monkeypatch.setattr(store, "read", fails)
+    clock[0] = 601
+    authorisation().start(BACK)
+
+    assert len(store.keys("authorisation", "")) == 2  # the damaged one and the new one
 
 
 def test_no_code_token_or_secret_is_in_what_is_shown(

@@ -213,6 +213,29 @@ def test_another_runs_redirect_is_refused(feedamp: RunningSandbox, airflow: Airf
 
 
 @needs_forms
+@pytest.mark.parametrize("chosen", [RIGHT, WRONG])
+def test_the_redirect_of_an_earlier_try_is_answered_as_what_it_is(
+    feedamp: RunningSandbox, airflow: Airflow, chosen: str
+) -> None:
+    """A seller may have agreed at the page of the try before; its tokens are those that are asked about."""
+    earlier, task = Task(airflow), Task(airflow)
+    redirect = agree(feedamp, earlier.begins())
+    airflow.form = None
+    url = task.begins()
+    assert task.answered(PASTED, redirect) is None
+
+    result = task.answered(chosen)
+
+    if chosen == RIGHT:
+        assert result["generation"] == 1
+        assert stored(feedamp) == feedamp.control.refresh_tokens(SELLER)[-1]
+    else:
+        assert "were dropped" in airflow.xcoms["question"]
+        task.answered(PASTED, agree(feedamp, url))
+        assert task.answered(RIGHT)["generation"] == 1
+
+
+@needs_forms
 def test_the_task_fails_when_its_page_works_no_more(
     feedamp: RunningSandbox, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from airflow_provider_feedamp.plugins import sellers_page
 from airflow_provider_feedamp.plugins.sellers_page import Asked, _asked, app
+from tests.airflow_runs import PATIENCE
 from tests.plugins.conftest import PAGE, PEOPLE, Form, Page
 
 if TYPE_CHECKING:
@@ -165,6 +166,22 @@ def test_who_may_not_read_connections_is_not_told_whether_one_exists(server: Ser
 
     for conn_id in ("feedamp_default", "nowhere"):
         said(viewer.open(f"{PAGE}?conn_id={conn_id}"), 403, f"may not read the connection '{conn_id}'")
+
+
+@pytest.mark.parametrize(("method", "path"), [("HEAD", ""), ("POST", ""), ("GET", "/")])
+def test_a_redirect_that_comes_in_a_way_that_is_not_served_leaves_no_code_in_the_log(
+    server: Server, method: str, path: str
+) -> None:
+    code = f"unspent-{method}"
+    url = f"{server.url}/feedamp/callback{path}?code={code}&state=s"
+
+    admin = server.visitor("admin")
+
+    assert admin.session.request(method, url, timeout=PATIENCE).status_code in (404, 405)
+    admin.open(f"{PAGE}?conn_id=after")  # by then the entry before is written
+
+    assert f"/feedamp/callback{path}" in server.log
+    assert code not in server.log
 
 
 # Forms
@@ -343,6 +360,51 @@ def test_a_store_that_cannot_be_read_hides_nothing_else_and_loses_nothing(server
 
     assert "safe active" in admin.open().text
     assert "is authorised" in admin.send(admin.open(back).form("/confirm", answer="yes")).text
+
+
+def test_an_answer_that_the_store_does_not_take_is_asked_for_again(server: Server) -> None:
+    """The redirect works once, so no other page asks about the tokens that wait."""
+    admin = server.visitor("admin")
+    question = admin.open(admin.redirected("asked", "hooli"))
+    database = Path(server.home.connections["tokens"]["host"])
+    kept = database.read_bytes()
+    database.write_bytes(b"no database" * 4096)
+    try:
+        again = admin.send(question.form("/confirm", answer="yes"))
+        said(again, 503, "The database behind the Airflow connection 'tokens' failed", "Try again?")
+        refused = admin.send(again.form("/confirm", answer="no"))
+        said(refused, 503, "The database behind the Airflow connection 'tokens' failed", "Try again?")
+    finally:
+        database.write_bytes(kept)
+
+    assert "is authorised" in admin.send(refused.form("/confirm", answer="yes")).text
+    said(admin.send(again.form("/confirm", answer="no")), 400, "its tokens are stored")
+    assert "asked active" in admin.open().text
+
+
+def test_what_is_done_is_said_to_be_done_when_airflows_audit_log_fails(server: Server) -> None:
+    admin = server.visitor("admin")
+    questions = [admin.open(admin.redirected("unlogged", "hooli")) for _ in range(2)]
+    form = admin.open().form("/authorise", conn_id="feedamp_default", seller="")
+    with closing(sqlite3.connect(server.home.database)) as database:
+        database.execute("alter table log rename to log_away")
+        try:
+            refused = admin.open("/feedamp/callback?code=c&state=s")
+            stored = admin.send(questions[0].form("/confirm", answer="yes"))
+            dropped = admin.send(questions[1].form("/confirm", answer="no"))
+            forgotten = admin.send(admin.open().form("/forget", conn_id="feedamp_default", seller="unlogged"))
+            forgotten = admin.send(forgotten.form("/forget", answer="yes"))
+            begun = admin.send(form, seller="unlogged")
+        finally:
+            database.execute("alter table log_away rename to log")
+
+    said(refused, 400, "No authorisation waits")
+    said(stored, 200, "Seller unlogged is authorised")
+    said(dropped, 200, "Seller unlogged was not authorised")
+    said(forgotten, 200, "Seller unlogged is forgotten")
+    said(begun, 500, "Airflow's database failed")  # nothing begins that is not logged
+    assert server.log.count("The audit log of Airflow has no entry") == 4
+    assert "feedamp_authorised by admin" in server.log
 
 
 def test_a_feedamp_that_is_away_loses_nothing(server: Server, feedamp: RunningSandbox) -> None:
