@@ -137,7 +137,7 @@ def _tell_rejects(rejected: int, rejects: str | None) -> None:
     from airflow_provider_feedamp.bulk.paths import loggable
 
     if rejected and rejects:
-        click.echo(f"Rejects, whole and with reasons: {loggable(rejects)} (mend it and import it)")
+        click.echo(f"Rejects, whole and with reasons: {loggable(rejects)} (correct it and import it)")
     elif rejected:
         click.echo("The rejects were not kept: --rejects names a file for them.")
 
