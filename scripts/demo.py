@@ -186,7 +186,7 @@ def show(figures: Figures) -> None:
     first = json.loads(REJECTS.read_text(encoding="utf-8").splitlines()[0])
     print(f"\nThe first reject: line {first['line']}, order {first['mp_order_number']}")
     print(f"  {first['reason']}")
-    print(f"All rejects, whole and with reasons: {shown(REJECTS)} (mend it and feed it in again)")
+    print(f"All rejects, whole and with reasons: {shown(REJECTS)} (correct it and import it)")
     print(f"Airflow's whole log: {shown(AIRFLOW_LOG)}\n")
 
 

@@ -8,6 +8,7 @@ import textwrap
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, task
@@ -45,6 +46,11 @@ def names(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     sandbox.control.create_refund("hooli", "600B")
     hook.client.returns.create("600A", "RET-1", return_())
     output = SimpleNamespace(output=["600A"])
+
+    def come_back(url: str) -> str:
+        (state,) = parse_qs(urlsplit(url).query)["state"]
+        return f"https://marketplace.example/?code={sandbox.control.authorize('globex')}&state={state}"
+
     classes = [each for role in ("operators", "sensors", "transfers") for each in classes_of(role)]
     return {
         **{each.__name__: each for each in classes},
@@ -54,6 +60,8 @@ def names(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         "refund": next(iter(hook.client.refunds.list())),
         "fetch_orders": lambda: [order],
         **{"held": output, "shipped": output, "feedamp": sandbox},
+        "url_that_the_browser_came_back_to": come_back,
+        "ask": lambda question: True,
     }
 
 

@@ -153,7 +153,7 @@ def activity(
 ) -> tuple[list[dict[str, Any]], Watermark]:
     """Return what is new of a resource, as identifiers and statuses, and the mark for the next poll.
 
-    - ``fulfillments``: orders that the seller changed (shipped, cancelled, confirmed, mended).
+    - ``fulfillments``: orders that the seller changed (shipped, cancelled, confirmed, errors resolved).
     - ``refunds``: refunds that have become ready to be paid.
     - ``returns``: returns that the seller authorised, or entered or changed the amounts of.
 

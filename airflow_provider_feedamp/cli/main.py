@@ -54,7 +54,7 @@ def cli(debug: bool) -> None:
 @cli.command(short_help="Check connection, store and sellers.")
 @conn_id_option
 @click.option(
-    "--seller", type=seller_name, help="Whose token asks FeedAMP; default: the connection's seller."
+    "--seller", type=seller_name, help="This seller must have tokens, and its access token is tried first."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of a table.")
 def check(conn_id: str, seller: str | None, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def check(conn_id: str, seller: str | None, as_json: bool) -> None:
 
 @cli.command()
 def docs() -> None:
-    """Name the documentation's address."""
+    """Print the documentation's address."""
     click.echo(
         documentation()
         or "This package names no address: whoever built it gave none. Its sources have the pages in docs/."

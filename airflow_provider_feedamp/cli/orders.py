@@ -96,7 +96,7 @@ def import_orders(
 
     FILE is a path or URL as the operator's source: .ndjson, .jsonl or .json, each also .gz. Every order is
     sent: there is no checkpoint, so a second import sends all of them again; FeedAMP keys them by number.
-    Ctrl-C lets the orders on their way end and prints the account. With --check no order is sent, and no
+    Ctrl-C lets the orders on their way end and prints the counts. With --check no order is sent, and no
     connection or token is needed.
     """
     from airflow_provider_feedamp.bulk.progress import ProgressLog, orders_in_words
@@ -137,7 +137,7 @@ def _tell_rejects(rejected: int, rejects: str | None) -> None:
     from airflow_provider_feedamp.bulk.paths import loggable
 
     if rejected and rejects:
-        click.echo(f"Rejects, whole and with reasons: {loggable(rejects)} (mend it and import it)")
+        click.echo(f"Rejects, whole and with reasons: {loggable(rejects)} (correct it and import it)")
     elif rejected:
         click.echo("The rejects were not kept: --rejects names a file for them.")
 

@@ -97,14 +97,18 @@ def list_sellers(conn_id: str, as_json: bool, fail_under_days: int | None) -> No
 @click.option(
     "--send-redirect-url",
     is_flag=True,
-    help="Send the redirect URL with the code too, for servers that ask for it again; FeedAMP shows none.",
+    help="Send the redirect URL with the code too, as some OAuth servers ask; FeedAMP's pages do not.",
 )
-@click.option("--code-from-stdin", is_flag=True, help="Read the URL that the browser came back to instead.")
+@click.option("--code-from-stdin", is_flag=True, help="Ask for the URL that the browser came back to.")
 @click.option(
     "--force", is_flag=True, help="Store the tokens without a question, whatever account they are for."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=300, show_default=True, help="Seconds to wait for it."
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=300,
+    show_default=True,
+    help="Seconds to wait for the redirect.",
 )
 def authorize(
     seller: str,

@@ -106,9 +106,9 @@ def check_all(
     base_url = connection.base_url
     findings = [Finding("connection", ok=True, text=f"Fields are well-formed (base URL {base_url}).")]
     findings += _store_findings(own)
-    token, sellers = _seller_findings(own, seller)
+    token_of, token, sellers = _seller_findings(own, seller)
     findings += sellers
-    ok, text = _ask(f"{base_url}/orders", token)
+    ok, text = _ask(f"{base_url}/orders", token, f"the access token of seller {token_of!r}")
     findings.append(Finding("FeedAMP", ok, text))
     if token is None or "accepts" not in text:
         why = "No seller has an access token that works now: run a task or `feedamp sellers refresh` first."
@@ -145,15 +145,19 @@ def _store_findings(own: TokenCustodian) -> Iterator[Finding]:
         yield Finding("encryption", None, text)
 
 
-def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | None, list[Finding]]:
-    """Return an access token that should work, the wanted seller's if possible, and what is known of each."""
+def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | None, str | None, list[Finding]]:
+    """Return a seller (the wanted one if possible), its access token that should work, and all findings."""
     from airflow_provider_feedamp.hooks.sellers import records_by_seller, seller_row
 
     now = own.now()
     try:
         records = records_by_seller(own)
     except TokenStoreError as error:
-        return None, [Finding("sellers", None, f"The token store cannot list its sellers here: {error}")]
+        return (
+            None,
+            None,
+            [Finding("sellers", None, f"The token store cannot list its sellers here: {error}")],
+        )
     findings, tokens = [], {}
     if not records or (wanted is not None and wanted not in records):
         text = "has no tokens: put a refresh token into the connection, or authorise the seller."
@@ -167,7 +171,9 @@ def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | Non
         )
         if isinstance(found, TokenRecord) and found.access_token and found.expires_at > now:
             tokens[seller] = found.access_token
-    return tokens.get(wanted or own.key.seller) or next(iter(tokens.values()), None), findings
+    first = wanted or own.key.seller
+    token_of = first if first in tokens else next(iter(tokens), None)
+    return token_of, tokens.get(token_of or ""), findings
 
 
 def _guess_findings(client: FeedAmpClient) -> Iterator[Finding]:
@@ -179,7 +185,7 @@ def _guess_findings(client: FeedAmpClient) -> Iterator[Finding]:
         yield Finding("guesses", None, f"The returns of the account cannot be listed: {error}")
         return
     if known is None:
-        text = "The account has no return, so the names of the filters of returns cannot be looked at."
+        text = "The account has no return to check the guessed filters of returns with."
         yield Finding("guesses", None, text)
         return
     others = [status for status in ("COMPLETED", "AWAITING_AUTHORIZATION") if status != known.get("status")]
@@ -303,8 +309,8 @@ def _encrypts() -> bool:
     return True
 
 
-def _ask(url: str, token: str | None) -> tuple[bool, str]:
-    """Read one page of orders, with the present access token if there is one."""
+def _ask(url: str, token: str | None, name: str = "the present access token") -> tuple[bool, str]:
+    """Read one page of orders, with the access token if there is one; the answer calls it by this name."""
     answer: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
     # A thread, since nothing ends the look-up of a name early; its own deadline ends it a second later.
     threading.Thread(target=_fetch, args=(url, token, answer), daemon=True).start()
@@ -315,9 +321,9 @@ def _ask(url: str, token: str | None) -> tuple[bool, str]:
     if isinstance(status, Exception):
         return False, f"FeedAMP could not be reached: {_reason(status, urlsplit(url).hostname or '')}"
     if token and 200 <= status < 300:
-        return True, "FeedAMP accepts the present access token."
+        return True, f"FeedAMP accepts {name}."
     if token and status == 401:
-        return True, "FeedAMP refuses the present access token (401); the next task renews it."
+        return True, f"FeedAMP refuses {name} (401); the next task renews it."
     if not token and status == 401:
         return True, "FeedAMP answers; Client ID and Secret are checked when the first token is obtained."
     return False, f"FeedAMP answers {status}, which is not what its API does: is the base URL right?"

@@ -29,7 +29,7 @@ _LONGEST_PARTITION = 250
 class FeedAmpChangedOrdersOperator(FeedAmpOperator):
     """Return the orders that a seller has changed since this task's last successful run.
 
-    A change is a confirmation, a shipment, a cancellation, or an error that the seller mended. None is
+    A change is a confirmation, a shipment, a cancellation, or an error that the seller resolved. None is
     missed; one that was returned comes again only when runs fail or are run again. The first run begins at
     ``start``. Each later one goes on from the mark that the task left in XCom in the latest successful run
     before it, by logical date; so a run that is cleared returns its own changes again, and moves no other

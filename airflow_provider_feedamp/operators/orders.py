@@ -45,7 +45,7 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         ``sql_conn_id`` it is a SQL query.
     :param sql_conn_id: An Airflow connection to a database, to run ``source`` on (templated).
     :param rejects: Path or URL of the file for rejected orders, one JSON object per line (templated). A file
-        of an earlier run is replaced; none is written if no order is rejected. It can be mended and given as
+        of an earlier run is replaced; none is written if no order is rejected. Correct it and give it as
         ``source``. Default: none, the log names the first rejects only.
     :param max_failures: The most rejects with which the task succeeds (templated); None for any number.
         Default 0.
@@ -145,7 +145,7 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         raise TooManyFailuresError(
             f"{counts.rejected_in_words()}, and max_failures is {max_failures} ({counts}). "
             + (
-                f"They are in {place} with their reasons: mend them there and give that file as source."
+                f"They are in {place} with their reasons: correct them there and give that file as source."
                 if place
                 else "Set rejects to a path to keep them with their reasons."
             )

@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--approval", choices=("page", "auto", "deny"), help="default page")
     other = "any other setting, for example cursor_end=empty"
     add("--set", action="append", default=[], metavar="NAME=VALUE", help=other)
-    add("--orders", type=Path, help=f"file to write {_SAMPLES} sample orders to, one JSON object a line")
+    add("--orders", type=Path, help=f"file to write {_SAMPLES} sample orders to; an existing one is replaced")
     add("--ready-file", type=Path, help="file to write when it serves: base URL and connections as JSON")
     return parser
 

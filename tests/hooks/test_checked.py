@@ -129,7 +129,12 @@ def test_every_seller_is_named_and_one_who_needs_a_person_is_wrong(
 
 
 def test_a_seller_who_is_asked_for_and_has_nothing_is_wrong(feedamp: RunningSandbox) -> None:
-    assert found(FeedAmpHook(seller="nobody").check())["seller 'nobody'"][0] is False
+    FeedAmpHook().get_access_token()
+
+    checked = found(FeedAmpHook(seller="nobody").check())
+
+    assert checked["seller 'nobody'"][0] is False
+    assert checked["FeedAMP"] == (True, "FeedAMP accepts the access token of seller 'hooli'.")
 
 
 def test_a_store_that_takes_nothing_is_wrong(feedamp: RunningSandbox, store: OwnStore) -> None:
