@@ -97,7 +97,9 @@ class Checkpoints:
             reason = "the rejects file of the try before is not there, or cannot be added to"
         else:
             log.info(
-                "Going on behind %s of an earlier try: %s", counted(found.counts.read, "orders"), found.counts
+                "Going on behind the first %s, of an earlier try: %s",
+                counted(found.counts.read, "orders"),
+                found.counts,
             )
             return found
         log.info("Sending all orders again, as %s; FeedAMP keys them by their number", reason)
