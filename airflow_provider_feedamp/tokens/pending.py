@@ -541,6 +541,7 @@ def _used(mark: Mark) -> RedirectRefusedError:
     became = _BECAME.get(mark.stage)
     if became is None:
         return RedirectRefusedError(
-            "Nothing was exchanged for this authorisation yet, so nothing can be stored."
+            "Nothing was exchanged for this authorisation yet, so nothing can be stored: the URL that the "
+            "browser came back to is needed first."
         )
     return RedirectRefusedError(f"This redirect URL was used before: {became}. A redirect URL works once.")
