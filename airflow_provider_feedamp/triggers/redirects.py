@@ -27,7 +27,7 @@ class RedirectTrigger(BaseTrigger):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.arguments = arguments
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
