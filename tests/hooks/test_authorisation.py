@@ -503,6 +503,25 @@ def test_a_no_that_comes_after_the_yes_is_told_that_the_tokens_are_stored(
     assert record.generation == 2
 
 
+def test_a_no_is_taken_whatever_is_stored_of_the_seller(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redirect = begin(feedamp)
+    authorisation().redeem(redirect)
+    read = store.read
+
+    def damaged(asked: TokenKey) -> TokenRecord | None:
+        if asked == key:
+            raise TokenRecordError("The stored token record is damaged.")
+        return read(asked)
+
+    monkeypatch.setattr(store, "read", damaged)
+
+    authorisation().discard(state_of(redirect))
+
+    assert feedamp.control.refresh_tokens(SELLER)[-1] not in everything(store)
+
+
 def test_nothing_is_stored_before_the_code_was_exchanged(feedamp: RunningSandbox) -> None:
     state = authorisation().start(BACK).state
 
