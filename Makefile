@@ -63,9 +63,10 @@ pictures: setup ## Make the pictures of the docs anew: what the tests with a bro
 bench: setup ## Measure speed, memory and start-up beside what else there is (ARGS="speed token")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-lint: setup ## Check style and types: ruff, mypy
+lint: setup ## Check style, types and workflows: ruff, mypy, zizmor
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/mypy
 
 format: setup ## Mend what ruff can mend

@@ -229,6 +229,14 @@ def page_of(error: FeedAmpError) -> str:
     return f"{address}errors.html#{anchor}" if address else f"docs/errors.md#{anchor}"
 
 
+def counted(number: int, things: str) -> str:
+    """Return a number with what is counted, as a message says it: ``1 order``, ``2 orders``.
+
+    :param things: What is counted, in the plural that ends in s.
+    """
+    return f"{number} {things.removesuffix('s') if number == 1 else things}"
+
+
 def forget_variables(error: BaseException | None) -> None:
     """Empty the frames that an error and its causes have passed through.
 

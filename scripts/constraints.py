@@ -32,7 +32,7 @@ def group(name: str) -> list[str]:
 
 def groups(line: Line) -> list[str]:
     """Return the dependency groups that a line's file pins; some are for the newest only."""
-    newest = ["celery", "fuzz", "storage", "browser", "bench", "lint", "tools"]
+    newest = ["celery", "fuzz", "lineage", "storage", "browser", "bench", "docs", "lint", "tools"]
     return ["test", "databases", *(newest if line is NEWEST else [])]
 
 

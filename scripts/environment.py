@@ -16,7 +16,7 @@ from scripts.versions import NEWEST, ROOT, Line
 
 VENV = ROOT / ".venv"
 UV = VENV / "bin" / "uv"
-GROUPS = ("test", "celery", "fuzz", "storage", "browser", "bench", "docs", "lint", "tools")
+GROUPS = ("test", "celery", "fuzz", "lineage", "storage", "browser", "bench", "docs", "lint", "tools")
 # With MariaDB's headers here (scripts/databases.sh), the tests get the drivers of real database servers too.
 DATABASES = ("databases",) if shutil.which("mariadb_config") else ()
 # What an environment is made from: a change in any of these makes it anew.

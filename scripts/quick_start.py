@@ -65,8 +65,8 @@ def run(venv: Path, *, install: bool = True, env: Mapping[str, str] | None = Non
             **(env or {}),
         }
         served = Path(folder, "sandbox.log")
-        with served.open("wb") as log, started(["bash", "-euc", serve], environment, log):
-            connection = wait_for(served)
+        with served.open("wb") as log, started(["bash", "-euc", serve], environment, log) as server:
+            connection = wait_for(served, server)
             installed = time.monotonic()
             output = shell(f"{connection}\n{test}", environment)
     missing = [line for line in expected.splitlines() if line.strip() not in output]
@@ -75,10 +75,10 @@ def run(venv: Path, *, install: bool = True, env: Mapping[str, str] | None = Non
     return f"{time.monotonic() - begun:.0f} s, {installed - begun:.0f} of them until the sandbox served"
 
 
-def wait_for(served: Path) -> str:
+def wait_for(served: Path, server: subprocess.Popen[bytes]) -> str:
     """Return the line that a reader pastes, as soon as the sandbox has printed it."""
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and server.poll() is None:
         text = served.read_text(encoding="utf-8", errors="replace")
         found = CONNECTION.search(text)
         if found and "Sample orders" in text:

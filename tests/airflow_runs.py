@@ -30,12 +30,14 @@ FERNET_KEY = "ZmVlZGFtcC10ZXN0cy1vbmx5LW5vdC1hLXNlY3JldCE="
 #: Tasks of Airflow 3.0 have to encrypt tokens themselves: it logs the Variables that they set.
 NEEDS_OWN_KEY = version("apache-airflow").startswith("3.0.")
 
-# Airflow 3.4 calls the index of a mapped task otherwise, and keeps the XComs of its own in another table.
+# Airflow 3.4 calls the index of a mapped task otherwise, keeps the XComs of its own in another table, and
+# keeps the earlier tries of a task beside the last one, which alone is in the working set.
 if version("apache-airflow").startswith("3.4."):
     INDEX = "region_index"
-    XCOM = "xcom_v2 join task_instance on task_instance.id = xcom_v2.task_instance_id"
+    TASKS = "(select * from task_instance where working_set)"
+    XCOM = f"xcom_v2 join {TASKS} as tries on tries.id = xcom_v2.task_instance_id"
 else:
-    INDEX, XCOM = "map_index", "xcom"
+    INDEX, TASKS, XCOM = "map_index", "task_instance", "xcom"
 
 # Seconds for one process of Airflow's: a few on a free machine, many on a crowded one.
 PATIENCE = 300
@@ -130,7 +132,7 @@ class AirflowHome:
 
     def tasks(self, dag_id: str) -> dict[str, TaskEnd]:
         """Return how each task ended, by its id (with ``[index]`` if it was mapped)."""
-        query = f"select task_id, {INDEX}, state, try_number from task_instance where dag_id = ?"  # noqa: S608
+        query = f"select task_id, {INDEX}, state, try_number from {TASKS} where dag_id = ?"  # noqa: S608
         return {
             _name(task, index): TaskEnd(state, tries)
             for task, index, state, tries in self._select(query, dag_id)

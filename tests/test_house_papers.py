@@ -179,6 +179,9 @@ def test_the_wheel_holds_our_package_whole_with_its_licence_and_nothing_else(whe
     # The templates of the page are files of the package too.
     files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.html")]
     modules = {str(path.relative_to(ROOT)) for path in files}
+    modules |= {
+        f"airflow_provider_feedamp/example_dags/{path.name}" for path in (ROOT / "example_dags").glob("*.py")
+    }
 
     assert wheel.name == f"airflow_provider_feedamp-{VERSION}-py3-none-any.whl"
     # Nothing of it is in Airflow's own namespace.

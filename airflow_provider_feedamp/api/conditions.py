@@ -20,7 +20,7 @@ from airflow_provider_feedamp.api.types import (
     RefundStatus,
     ReturnStatus,
 )
-from airflow_provider_feedamp.exceptions import InputError, NotFoundError, ReturnOverdueError
+from airflow_provider_feedamp.exceptions import InputError, NotFoundError, ReturnOverdueError, counted
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.api.client import FeedAmpClient
@@ -125,7 +125,7 @@ class FulfilledOrders:
         if not waiting:
             return numbers
         state = "fulfilled" if self.until == "complete" else "begun"
-        text = f"{len(waiting)} of {len(numbers)} orders are not {state} yet: {named(waiting)}"
+        text = f"{len(waiting)} of {counted(len(numbers), 'orders')} are not {state} yet: {named(waiting)}"
         _log_once(self._logged, logging.INFO, text)
         return None
 
@@ -149,8 +149,8 @@ class FulfilledOrders:
                 break
         if unknown:
             raise NotFoundError(
-                f"The seller's account does not have all of the {len(numbers)} orders to wait for: "
-                f"{named(unknown)}. Is it the right seller, and have they been placed?",
+                f"The seller's account does not have all of the {counted(len(numbers), 'orders')} to wait "
+                f"for: {named(unknown)}. Is it the right seller, and have they been placed?",
                 status=404,
             )
         return found
@@ -313,12 +313,12 @@ class ReturnsInStatus:
             reached.append(numbers | {"status": status, "errors": codes})
         if overdue:
             raise ReturnOverdueError(
-                f"The respond_date of {len(overdue)} returns is over, and they have not reached "
+                f"The respond_date of {counted(len(overdue), 'returns')} is over without reaching "
                 f"{self.status}: {named(overdue)}. Ask the seller, or wait on with "
                 "respond_date_is_deadline=False."
             )
         if waiting:
-            of = f"{len(waiting)} of {len(self.returns)} returns"
+            of = f"{len(waiting)} of {counted(len(self.returns), 'returns')}"
             _log_once(self._logged, logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
             return None
         return reached

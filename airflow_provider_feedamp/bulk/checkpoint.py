@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_feedamp.bulk.progress import Interval, PlaceCounts
 from airflow_provider_feedamp.bulk.rejects import can_be_continued, still_there
+from airflow_provider_feedamp.exceptions import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ class Checkpoints:
             reason = "the rejects file of the try before is not there, or cannot be added to"
         else:
             log.info(
-                "Going on behind the first %d orders, of an earlier try: %s", found.counts.read, found.counts
+                "Going on behind %s of an earlier try: %s", counted(found.counts.read, "orders"), found.counts
             )
             return found
         log.info("Sending all orders again, as %s; FeedAMP keys them by their number", reason)

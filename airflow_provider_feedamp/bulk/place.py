@@ -22,6 +22,7 @@ from airflow_provider_feedamp.exceptions import (
     RejectsFileError,
     ServerError,
     StoppedError,
+    counted,
 )
 
 if TYPE_CHECKING:
@@ -269,7 +270,8 @@ class _Placing:
     def _check_stop(self) -> None:
         if self._stop.requested:
             raise StoppedError(
-                f"The import was told to stop after {self._counts.read} orders (SIGTERM or a time-out). "
+                f"The import was told to stop after {counted(self._counts.read, 'orders')} (SIGTERM or a "
+                "time-out). "
                 "Run it again to go on: FeedAMP keys orders by their number."
             )
 

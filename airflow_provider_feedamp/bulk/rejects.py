@@ -18,7 +18,7 @@ from airflow_provider_feedamp.bulk.paths import (
     open_storage,
     storage_path,
 )
-from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, RejectsFileError
+from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, RejectsFileError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ class RejectsFile:
             if isinstance(error, RejectsFileError) and can_be_continued(self.path):
                 return  # It says which order could not be written; all before are there.
             raise RejectsFileError(
-                f"{self._failed(failure)} Some of its {self.count} rejects may be missing."
+                f"{self._failed(failure)} Of its {counted(self.count, 'rejects')} some may be missing."
             ) from failure
 
     def add(self, order: SourceOrder, reason: str, codes: Sequence[str] = (), words: str = "") -> None:

@@ -7,8 +7,10 @@ import os
 import sys
 import traceback
 import unicodedata
+import warnings
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -143,7 +145,11 @@ def airflow() -> Iterator[None]:
     own.addHandler(plain)
     own.propagate = False  # Airflow's own handlers would show it a second time, with much around it
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            if not sys.warnoptions:
+                # Airflow 2 asks for its own warnings when it is imported; they are no answer to anything.
+                import_module("airflow.configuration")
+                warnings.simplefilter("ignore")
             yield
     finally:
         own.removeHandler(plain)

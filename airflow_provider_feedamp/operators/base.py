@@ -22,6 +22,7 @@ from airflow_provider_feedamp.exceptions import (
     RefundsNotProcessedError,
     StoppedError,
     TooManyFailuresError,
+    counted,
 )
 
 if TYPE_CHECKING:
@@ -304,8 +305,8 @@ class Account:
             for done, (name, item) in enumerate(zip(names, items.values(), strict=True)):
                 if stopped():
                     raise StoppedError(  # noqa: TRY301 - the log has the account of this, too
-                        f"The task was told to stop after {done} of {len(names)} {self.noun} ({self}). Not "
-                        f"begun: {_first(names[done:], ', ', ' and ')}. Run it again for those."
+                        f"The task was told to stop after {done} of {counted(len(names), self.noun)} "
+                        f"({self}). Not begun: {_first(names[done:], ', ', ' and ')}. Run it again for those."
                     )
                 try:
                     self._add(name, act(item))
@@ -319,7 +320,9 @@ class Account:
                     codes = ", ".join([f"HTTP {error.status}", *error.codes])
                     self._add(name, Failed(f"FeedAMP {said} ({codes})"))
         except BaseException:
-            log.warning("Stopped before the end of the %d %s; until then: %s", len(items), self.noun, self)
+            log.warning(
+                "Stopped before the end of the %s; until then: %s", counted(len(items), self.noun), self
+            )
             raise
 
     def check(self, max_failures: int | None) -> None:
@@ -333,7 +336,7 @@ class Account:
             return
         named = _first([f"{name}: {reason}" for name, reason in self.failed.items()], "; ", "; and ")
         kind = RefundsNotProcessedError if self.retryable else TooManyFailuresError
-        count = f"{len(self.failed)} {self.noun} failed"
+        count = f"{counted(len(self.failed), self.noun)} failed"
         raise kind(f"{count}, and max_failures is {max_failures} ({self}). {named}")
 
     def result(self) -> Any:
@@ -409,14 +412,14 @@ class ForEachOperator(FeedAmpOperator):
             log.info("There are no %s: nothing to do", self.noun)
             return account.result()
         whose = (hook.seller, self.feedamp_conn_id)
-        log.info("%d %s of seller %r (connection %s)", len(items), self.noun, *whose)
+        log.info("%s of seller %r (connection %s)", counted(len(items), self.noun), *whose)
         stop = Stop()
         process_one = partial(self._process_one, hook)
         # In a thread of its own: a signal raises in the main thread, and cuts no item. Airflow 2.11 and
         # execution_timeout raise, and the one under way has some seconds then. After on_kill alone it has
         # all the time that the process has.
         run_apart(lambda: account.process(items, process_one, lambda: self._killed or stop.requested), stop)
-        log.info("All %d %s: %s", len(items), self.noun, account)
+        log.info("Done with %s: %s", counted(len(items), self.noun), account)
         account.check(max_failures)
         return account.result()
 

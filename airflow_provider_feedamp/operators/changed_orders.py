@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_feedamp.assets import outlet_events
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.exceptions import InputError, counted
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, flag, given_instant
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         marks.keep(before, None)
         changed, after = poll(hook.client.orders, before, now=datetime.now(UTC), overlap=overlap)
         marks.keep(before, after)
-        told = (hook.seller, len(changed), before.at.isoformat(), self.feedamp_conn_id)
-        log.info("Seller %r changed %d orders since %s (connection %s)", *told)
+        told = (hook.seller, counted(len(changed), "orders"), before.at.isoformat(), self.feedamp_conn_id)
+        log.info("Seller %r changed %s since %s (connection %s)", *told)
         for event in events:
             event.extra.update(seller=hook.seller, changed=len(changed))
             if partitioned and changed:

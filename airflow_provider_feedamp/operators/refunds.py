@@ -6,7 +6,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.exceptions import InputError, counted
 from airflow_provider_feedamp.operators.base import (
     Check,
     Failed,
@@ -78,7 +78,7 @@ class FeedAmpListRefundsOperator(FeedAmpOperator):
         filters = given_filters(self, _LISTS, _CREATED)
         hook = self._hook()
         refunds = [dict(refund) for refund in hook.client.refunds.list(**filters)]
-        log.info("%d refunds of seller %r", len(refunds), hook.seller)
+        log.info("%s of seller %r", counted(len(refunds), "refunds"), hook.seller)
         return refunds
 
 

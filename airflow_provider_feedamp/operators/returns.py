@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.exceptions import NotFoundError
+from airflow_provider_feedamp.exceptions import NotFoundError, counted
 from airflow_provider_feedamp.operators.base import (
     Check,
     FeedAmpOperator,
@@ -84,7 +84,7 @@ class FeedAmpListReturnsOperator(FeedAmpOperator):
             if (status is None or found.get("status") in status)
             and (numbers is None or found.get("mp_order_number") in numbers)
         ]
-        log.info("%d returns of seller %r", len(returns), hook.seller)
+        log.info("%s of seller %r", counted(len(returns), "returns"), hook.seller)
         return returns
 
 

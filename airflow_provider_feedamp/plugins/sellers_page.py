@@ -327,7 +327,7 @@ def _audit_done(event: str, user: BaseUser, conn_id: str | None, seller: str | N
     try:
         _audit(event, user, conn_id, seller, **more)
     except SQLAlchemyError as error:
-        log.error(  # noqa: TRY400 - a traceback would say no more
+        log.error(  # noqa: TRY400 - a database's traceback may quote what it was given
             "The audit log of Airflow has no entry (%s): %s by %s, connection %r, seller %r%s",
             type(error).__name__,
             event,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
 from airflow_provider_feedamp.bulk.paths import loggable
-from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError
+from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError, counted
 from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, given_instant, given_texts, nothing
 from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
@@ -140,7 +140,7 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
                 self._fill(file, entries, stop)
         finally:
             self._stop = None
-        log.info("Wrote %d %s, %d bytes", file.count, self.resource, file.bytes)
+        log.info("Wrote %s, %d bytes", counted(file.count, self.resource), file.bytes)
         account = account_uri(self.feedamp_conn_id, hook.seller, self.resource)
         self._lineage = [account], {self.destination: (file.count, file.bytes)}
         written = {"resource": self.resource, "count": file.count, "bytes": file.bytes}

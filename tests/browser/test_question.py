@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import Error, expect
 
 from airflow_provider_feedamp.operators.authorize_seller import PASTED, RIGHT
@@ -38,6 +39,24 @@ def agree(browser: Browser, consent: str) -> str:
         return addresses[-1]
 
 
+def wait_until_asked(page: Page, airflow: Deployment, times: int) -> None:
+    """Wait until Airflow knows that the process which has asked is at its end.
+
+    Airflow 3.3.2 fails a task whose answer is there before: "finished with state success, but the task
+    instance's state attribute is queued".
+    """
+    ended = (
+        f"Received executor event with state success for task instance TaskInstanceKey(dag_id='{DAG_ID}', "
+    )
+    for _ in range(2 * PATIENCE_WITH_TASKS):
+        log = (airflow.home.path / "scheduler.log").read_text(errors="replace")
+        if log.count(f"{ended}task_id='authorize'") >= times:
+            return
+        assert airflow.home.tasks(DAG_ID)["authorize"].state != "failed"
+        page.wait_for_timeout(500)
+    pytest.fail(f"the task has not asked {times} times")
+
+
 def exchanged(feedamp: RunningSandbox) -> int:
     """Return how many codes FeedAMP has taken."""
     return int(feedamp.control.counters()["tokens"].get("authorization_code", {}).get("issued", 0))
@@ -62,15 +81,13 @@ def test_a_person_answers_with_the_redirect_url_and_the_seller_is_authorised(
     page.set_viewport_size({"width": 1200, "height": 780})
     picture("onboard-question", page)
 
+    wait_until_asked(page, airflow, 1)
     redirect = agree(browser, consent.get_attribute("href") or "")
     assert "code=" in redirect
     page.locator("[name=element_redirect_url]").fill(redirect)
     page.get_by_role("button", name=PASTED).click()
-    for _ in range(2 * PATIENCE_WITH_TASKS):
-        if airflow.home.returned_by_runs(DAG_ID, "question"):
-            break  # the account is not known, so the task asks again
-        page.wait_for_timeout(500)
-    wait_for_tasks(page, DAG_ID, ASKED)
+    wait_until_asked(page, airflow, 2)  # the account is not known, so the task asks again
+    assert airflow.home.returned_by_runs(DAG_ID, "question") != []
     page.goto(question)
     page.get_by_role("button", name=RIGHT).click()
     wait_for_tasks(page, DAG_ID, {"authorize": "success", "ready": "success"})

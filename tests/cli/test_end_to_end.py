@@ -102,6 +102,7 @@ def test_a_seller_is_authorised_listed_exported_forgotten_imported_and_refreshed
     assert told[0] == "Seller 'globex' is authorised: generation 1."
     assert told[1].startswith("Renewed the access token of seller 'globex': generation 2")
     assert len(told) == 2
+    assert [line for line in lines if ".py" in line] == []
     assert sandbox.control.counters()["token_posts"] == 2
     tokens = [*sandbox.control.access_tokens("globex"), *sandbox.control.refresh_tokens("globex")]
     assert len(tokens) >= 2

@@ -214,7 +214,7 @@ class TestSetState:
         place("A", "B")
         feedamp.control.fault("http_error", on="place_order", status=400)
 
-        with pytest.raises(TooManyFailuresError, match=r"1 orders failed.*set 1.*A: FeedAMP refused it"):
+        with pytest.raises(TooManyFailuresError, match=r"1 order failed.*set 1.*A: FeedAMP refused it"):
             set_state("CANCELLED", "A", "B")
         assert states(feedamp) == {"A": "AWAITING_SHIPMENT", "B": "CANCELLED"}
 

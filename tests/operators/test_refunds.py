@@ -148,7 +148,7 @@ class TestProcess:
             if refund["feedamp_refund_id"] == second:
                 raise RuntimeError("no account of Jane Secretname")
 
-        with to_be_retried(RefundsNotProcessedError, match=r"1 refunds failed.*completed 2") as caught:
+        with to_be_retried(RefundsNotProcessedError, match=r"1 refund failed.*completed 2") as caught:
             process(pay)
 
         assert f"B/{second}: process raised RuntimeError" in str(caught.value)

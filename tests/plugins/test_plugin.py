@@ -71,7 +71,7 @@ def test_the_plugin_loads_without_an_error_and_brings_next_to_nothing(how: str) 
     # With both ways at once the newer Airflows say that the second one adds nothing.
     twice = {"Plugin 'feedamp' already registered, skipping"} if how == "manifest" else set()
     assert {each for each in (*found["records"], *found["errors"].values()) if "feedamp" in each} <= twice
-    assert set(found["errors"].values()) <= twice
+    assert {each for name, each in found["errors"].items() if "feedamp" in f"{name} {each}".lower()} <= twice
     # Newer Airflows read the manifests when they are imported.
     assert set(found["ours"]) - {f"{OURS}.get_provider_info", OURS} == {
         f"{OURS}.plugins",

@@ -304,7 +304,7 @@ def test_the_log_tells_what_was_done_and_nothing_of_a_person(
 
     told = "\n".join(record.getMessage() for record in caplog.records)
     assert f"Writing the orders of seller 'hooli' (connection feedamp_default) to {tmp_path}" in told
-    assert "Wrote 1 orders, " in told
+    assert "Wrote 1 order, " in told
     assert "cretname" not in caplog.text
 
 
