@@ -26,7 +26,7 @@ from airflow_provider_feedamp.cli.base import (
     prompt_secret,
     seller_name,
 )
-from airflow_provider_feedamp.exceptions import TokenStoreError
+from airflow_provider_feedamp.exceptions import FeedAmpError, TokenStoreError
 from airflow_provider_feedamp.hooks.sellers import iso, one_line
 
 if TYPE_CHECKING:
@@ -179,8 +179,15 @@ def _ask(question: str, authorisation: Authorisation, state: str, *, force: bool
             f"{said}Nothing was replaced, and the new tokens were dropped. If it is the right account, "
             "authorise once more with --force."
         )
-    with airflow():
-        authorisation.confirm(state)
+    while True:
+        try:
+            with airflow():
+                authorisation.confirm(state)
+            return
+        except FeedAmpError as error:
+            again = f"{one_line(str(error))} The new tokens still wait. Try again?"
+            if not error.retryable or not sys.stdin.isatty() or not click.confirm(again, err=True):
+                raise
 
 
 @sellers.command(short_help="Renew a seller's tokens now.")

@@ -21,7 +21,6 @@ from airflow_provider_feedamp.exceptions import (
     InputError,
     NotFoundError,
     RedirectRefusedError,
-    TokenError,
     TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order, whose
@@ -151,7 +150,7 @@ class Authorisation:
             description = describe(self._pending.confirm(state, same_account=True))
         except RedirectRefusedError:
             raise  # trying again would not help
-        except TokenError as error:
+        except FeedAmpError as error:
             question = f"It is the right account, and its tokens could not be stored yet: {error} Try again?"
             return replace(found, question=question)
         return replace(found, confirmed=True, description=description)
@@ -192,8 +191,12 @@ class Authorisation:
                 self._note_order(record.access_token)
 
     def _note_order(self, access_token: str) -> None:
+        custodian = self.hook._custodian
         for number in _orders(self._client(access_token), 1):
-            note_order(self.hook._custodian.store, self.hook._custodian.key, number)
+            record = custodian.record()
+            # To ask took its time: an account that was replaced meanwhile must never vouch for itself.
+            if record is not None and record.access_token == access_token:
+                note_order(custodian.store, custodian.key, number)
 
     def _look(self, client: FeedAmpClient | None) -> Found:
         """Return whose account it seems to be; nothing is stored or confirmed."""

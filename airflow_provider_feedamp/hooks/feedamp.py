@@ -311,12 +311,19 @@ class FeedAmpHook(BaseHook):
 
         :param mp_order_number: Its number; None notes nothing.
         """
-        from airflow_provider_feedamp.tokens.pending import note_order
+        from airflow_provider_feedamp.tokens.cache import CACHE
+        from airflow_provider_feedamp.tokens.pending import known_order, note_order
 
         if mp_order_number is None:
             return
         try:
-            note_order(self._custodian.store, self._custodian.key, mp_order_number)
+            store, key = self._custodian.store, self._custodian.key
+            if known_order(store, key) is not None:
+                return
+            held, record = CACHE.slot(key).token, store.read(key)
+            # With another token in the store, another account may be the seller's by now.
+            if held is None or record is None or held.value == record.access_token:
+                note_order(store, key, mp_order_number)
         except FeedAmpError as error:
             self.log.debug("No order of seller %r was noted: %s", self.seller, error)
 

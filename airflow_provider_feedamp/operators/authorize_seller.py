@@ -137,6 +137,10 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
         except BaseException as waits:  # each Airflow signals in its own way that a task waits
             if hasattr(waits, "method_name"):
                 setattr(waits, "kwargs", {"state": state, "until": until})  # noqa: B010 - on no BaseException
+            if (trigger := getattr(waits, "trigger", None)) is not None:  # before Airflow 3.3
+                from airflow_provider_feedamp.triggers.redirects import RedirectTrigger
+
+                setattr(waits, "trigger", RedirectTrigger(**trigger.serialize()[1]))  # noqa: B010
             raise
 
     def _form(self) -> Any:

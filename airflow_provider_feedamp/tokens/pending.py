@@ -31,6 +31,7 @@ from airflow_provider_feedamp.exceptions import (
     RedirectRefusedError,
     TokenBusyError,
     TokenConflictError,
+    TokenRecordError,
     TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.cache import CACHE
@@ -225,7 +226,9 @@ class PendingAuthorisation:
         """
         name = self.check(state)
         pair, mark = self._read(name)
-        own = self.custodian.record()
+        own = None
+        with suppress(TokenRecordError):  # what cannot be used is not this pair
+            own = self.custodian.record()
         if mark.stage == CONFIRMED or (own is not None and own.family == self._family(name, pair)):
             raise _used(replace(mark, stage=CONFIRMED))
         self._end(name, BEGUN if again else DISCARDED)
@@ -541,6 +544,7 @@ def _used(mark: Mark) -> RedirectRefusedError:
     became = _BECAME.get(mark.stage)
     if became is None:
         return RedirectRefusedError(
-            "Nothing was exchanged for this authorisation yet, so nothing can be stored."
+            "Nothing was exchanged for this authorisation yet, so nothing can be stored: the URL that the "
+            "browser came back to is needed first."
         )
     return RedirectRefusedError(f"This redirect URL was used before: {became}. A redirect URL works once.")

@@ -17,6 +17,7 @@ from urllib3.util import Retry
 from airflow_provider_feedamp.cli import sellers
 from airflow_provider_feedamp.cli.base import FailedError
 from airflow_provider_feedamp.cli.sellers import listening
+from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.pending import known_order_key, note_order
 from airflow_provider_feedamp.tokens.records import RecordState
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_feedamp.cli.sellers import Listener
-    from airflow_provider_feedamp.tokens.records import TokenKey
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
     from tests.cli.support import Person, Shop
 
 STATE = "state-of-this-test"
@@ -97,6 +98,28 @@ def test_the_redirect_of_an_earlier_command_is_answered_as_what_it_is(
 
     assert (shop.store.read(shop.key("globex")) is not None) is answer
     assert "its tokens were dropped" in run(*PASTED).stderr or answer
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_tokens_that_the_store_did_not_take_wait_while_a_person_can_be_asked(
+    shop: Shop, person: Person, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    write, fails = shop.store.write, [True]
+
+    def once(record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        if record.key == shop.key("globex") and fails:
+            fails.clear()
+            raise TokenStoreError("The token store takes nothing now.")
+        return write(record, expected=expected)
+
+    monkeypatch.setattr(shop.store, "write", once)
+    asked = at_a_terminal(monkeypatch, True) if terminal else []
+
+    result = run(*PASTED, *([] if terminal else ["--force"]), code=0 if terminal else 1)
+
+    said = asked[1] if terminal else result.stderr
+    assert "The token store takes nothing now." in said
+    assert (shop.store.read(shop.key("globex")) is not None) is terminal
 
 
 def test_without_a_terminal_another_account_replaces_nothing(shop: Shop, person: Person) -> None:

@@ -20,6 +20,7 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
+from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore, open_store, records_of
@@ -272,6 +273,50 @@ def test_an_order_without_a_number_leaves_the_question_to_the_person(
     assert known_order(store, key) == "A-1"
 
 
+def test_an_import_that_ends_after_the_account_was_replaced_notes_nothing(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+) -> None:
+    """Its worker goes on with the access token of before, for up to an hour."""
+    authorised(feedamp, "hooli")
+    importing = FeedAmpHook(seller=SELLER)
+    importing.client.orders.place(order("of hooli"))
+    held = CACHE.slot(key).token
+    authorised(feedamp)  # in another process: what this one holds stays
+    CACHE.slot(key).token = held
+
+    importing.note_order("of hooli")
+    assert known_order(store, key) is None
+    CACHE.clear()
+    import_order("A-1")
+    assert known_order(store, key) == "A-1"
+
+
+def test_an_order_of_an_account_that_is_replaced_while_it_is_read_is_not_noted(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_feedamp.hooks import authorisation as module
+
+    authorised(feedamp, "hooli")
+    FeedAmpHook(seller=SELLER).client.orders.place(order("of hooli"))
+    redirect = begin(feedamp)
+    note_order(store, key, None, anew=True)
+    authorisation().redeem(redirect)
+    asks, once = module._orders, [True]
+
+    def orders(*args: Any) -> list[str]:
+        found = asks(*args)
+        if once:
+            once.clear()
+            authorisation().confirm(state_of(redirect))
+        return found
+
+    monkeypatch.setattr(module, "_orders", orders)
+    authorisation().start(BACK)
+
+    assert not once
+    assert known_order(store, key) is None
+
+
 # Whose state it is
 
 
@@ -456,6 +501,25 @@ def test_a_no_that_comes_after_the_yes_is_told_that_the_tokens_are_stored(
     record = store.read(key)
     assert record is not None
     assert record.generation == 2
+
+
+def test_a_no_is_taken_whatever_is_stored_of_the_seller(
+    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redirect = begin(feedamp)
+    authorisation().redeem(redirect)
+    read = store.read
+
+    def damaged(asked: TokenKey) -> TokenRecord | None:
+        if asked == key:
+            raise TokenRecordError("The stored token record is damaged.")
+        return read(asked)
+
+    monkeypatch.setattr(store, "read", damaged)
+
+    authorisation().discard(state_of(redirect))
+
+    assert feedamp.control.refresh_tokens(SELLER)[-1] not in everything(store)
 
 
 def test_nothing_is_stored_before_the_code_was_exchanged(feedamp: RunningSandbox) -> None:
@@ -704,6 +768,29 @@ def test_the_right_account_that_could_not_be_stored_is_a_question(
     assert (found.account, found.confirmed) == ("known", False)
     assert "could not be stored yet" in (found.question or "")
     assert authorisation().confirm(state_of(redirect))["generation"] == 2
+
+
+def test_the_right_account_is_a_question_whatever_keeps_it_from_being_stored(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, store: TokenStore, key: TokenKey
+) -> None:
+    """As when a worker with other [feedamp] lease times is about: the code is spent, and the pair waits."""
+    authorised(feedamp)
+    import_order("A-1")
+    redirect = begin(feedamp)
+    lock = store.lock
+
+    def refuses(asked: TokenKey, **how: Any) -> Any:
+        if asked == key:
+            raise ConfigurationError("Another worker has other lease times.")
+        return lock(asked, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "lock", refuses)
+        found = authorisation().redeem(redirect)
+
+    assert (found.account, found.confirmed) == ("known", False)
+    assert "Another worker has other lease times" in (found.question or "")
+    assert authorisation().confirm(found.state)["generation"] == 2
 
 
 def test_an_authorisation_lifts_a_condemned_record(

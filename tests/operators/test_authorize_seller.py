@@ -141,6 +141,19 @@ def test_a_new_seller_is_authorised_after_a_look_at_the_account(
         assert secret not in shown
 
 
+@pytest.mark.skipif(
+    not HAS_FORMS or Version(airflow_version).release >= (3, 3), reason="from Airflow 3.3 on no trigger waits"
+)
+def test_a_trigger_waits_that_shows_no_answer(feedamp: RunningSandbox, airflow: Airflow) -> None:
+    task = Task(airflow)
+    task.begins()
+
+    path, arguments = task.waits.trigger.serialize()
+
+    assert path == "airflow_provider_feedamp.triggers.redirects.RedirectTrigger"
+    assert arguments["options"] == [PASTED, RIGHT, WRONG]
+
+
 @needs_forms
 def test_the_seller_of_before_needs_one_answer(feedamp: RunningSandbox, airflow: Airflow) -> None:
     first = Task(airflow)
