@@ -12,6 +12,7 @@ FeedAMP, which has the signed state.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import secrets
@@ -55,6 +56,8 @@ _FORM_AGE = 12 * 3600
 #: Days before the end of a refresh token's year from which it is shown as a warning.
 _WARN_DAYS = 30
 _CALLBACK = "/callback"
+#: Marks the browser session that an authorisation was begun in.
+_COOKIE = "feedamp_authorise"
 #: What Airflow accepts as a connection's id.
 _CONN_ID: dict[str, Any] = {"pattern": r"^[\w#!()\-.:/\\]+$", "max_length": 250}
 
@@ -170,8 +173,9 @@ def authorise(request: Request, asked: Filled) -> Response:
         )
     _audit("feedamp_authorise_start", asked.user, asked.conn_id, asked.seller)
     base = conf.get("api", "base_url", fallback="") or str(request.base_url)
-    started = _authorisation(asked).start(f"{base.rstrip('/')}{URL_PREFIX}{_CALLBACK}")
-    return _answer(
+    browser = request.cookies.get(_COOKIE) or secrets.token_urlsafe(16)
+    started = _authorisation(asked, browser).start(f"{base.rstrip('/')}{URL_PREFIX}{_CALLBACK}")
+    response = _answer(
         request,
         f"Authorise seller {asked.seller}",
         f"Log in to FeedAMP as seller {asked.seller!r}, in this browser: the account that agrees is the one "
@@ -179,6 +183,10 @@ def authorise(request: Request, asked: Filled) -> Response:
         f"FeedAMP then sends you back here. This has to be done by {started.expires_at:%H:%M} UTC.",
         link={"href": started.url, "text": "Continue at FeedAMP"},
     )
+    # Lax: it comes back with the redirect, which is another site's link.
+    secure = request.url.scheme == "https"
+    response.set_cookie(_COOKIE, browser, httponly=True, samesite="lax", secure=secure)
+    return response
 
 
 @app.get(_CALLBACK)
@@ -190,7 +198,7 @@ def callback(request: Request, query: Annotated[str, Depends(_redirect_query)], 
         conn_id, seller = Authorisation.whose(redirect["state"])
         _require(user, "PUT", conn_id)
         asked = Asked(user, conn_id, seller)
-        found = _authorisation(asked).redeem(redirect)
+        found = _authorisation(asked, request.cookies.get(_COOKIE)).redeem(redirect)
     except FeedAmpError as error:
         _audit_done("feedamp_authorise_failed", user, conn_id, seller, reason=str(error))
         raise
@@ -205,11 +213,12 @@ def confirm(
     request: Request, asked: Filled, state: Annotated[str, Form()], answer: Annotated[str, Form()]
 ) -> Response:
     """Store the tokens of an account that had to be confirmed, or drop them."""
+    authorisation = _authorisation(asked, request.cookies.get(_COOKIE))
     try:
         if answer == "yes":
-            _authorisation(asked).confirm(state)
+            authorisation.confirm(state)
             return _authorised(request, asked)
-        _authorisation(asked).discard(state)
+        authorisation.discard(state)
     except FeedAmpError as error:
         _audit_done("feedamp_authorise_failed", asked.user, asked.conn_id, asked.seller, reason=str(error))
         if not error.retryable:
@@ -274,9 +283,11 @@ def _fields(asked: Asked) -> dict[str, str]:
     return {"csrf_token": token, "conn_id": asked.conn_id, "seller": asked.seller}
 
 
-def _authorisation(asked: Asked) -> Authorisation:
-    # The prefix: no user's id is taken for the command, or for a task.
-    return Authorisation(FeedAmpHook(asked.conn_id, asked.seller), f"user {asked.user.get_id()}")
+def _authorisation(asked: Asked, browser: str | None) -> Authorisation:
+    # The prefix: no user's id is taken for the command, or for a task. The browser's mark: a redirect that is
+    # opened in another session of the same user goes nowhere.
+    mark = hashlib.sha256((browser or "").encode()).hexdigest()[:16]
+    return Authorisation(FeedAmpHook(asked.conn_id, asked.seller), f"user {asked.user.get_id()} in {mark}")
 
 
 # Who may do what

@@ -271,7 +271,10 @@ class PendingAuthorisation:
                 f"when this authorisation was begun. {_ANEW}"
             )
         elif mark.by != self.by:
-            why = "This redirect URL belongs to an authorisation that another person has begun."
+            why = (
+                "This redirect URL belongs to an authorisation that another person has begun, or the same "
+                "person in another browser."
+            )
         else:
             why = "The redirect URL is cut, or something in it was changed."
         return RedirectRefusedError(

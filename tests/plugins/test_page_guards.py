@@ -288,6 +288,7 @@ def test_a_redirect_works_once(server: Server) -> None:
     question = admin.open(back)
 
     said(admin.open(back), 400, "This redirect URL was used before")
+    said(server.visitor("admin").send(question.form("/confirm", answer="yes")), 400, "in another browser")
 
     assert "is authorised" in admin.send(question.form("/confirm", answer="yes")).text
     said(admin.open(back), 400, "This redirect URL was used before: its tokens are stored")
@@ -300,6 +301,7 @@ def test_a_redirect_that_is_not_ones_own_is_refused_and_its_code_stays_unused(se
     url, _, state = back.rpartition("state=")
     cases = {
         "another person's": (op, back, "another person has begun"),
+        "another session's": (server.visitor("admin"), back, "in another browser"),
         "cut": (admin, f"{url}state={state[:-5]}", "No authorisation"),
         "made up": (admin, f"{url}state=6b091d62-{'0' * 32}.{'A' * 43}", "No authorisation"),
         "another signature": (admin, f"{url}state={state[:-5]}AAAAA", "something in it was changed"),
