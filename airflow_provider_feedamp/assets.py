@@ -61,6 +61,8 @@ def create_asset(
 ) -> Asset:
     """Return the asset of :func:`feedamp_asset`; Airflow's lineage of hooks calls it by the manifest.
 
+    ``seller``, ``resource`` and ``feedamp_conn_id`` are those of :func:`feedamp_asset`.
+
     :param extra: What Airflow adds to the asset. Default: nothing.
     :raises InputError: As :func:`feedamp_asset` does.
     """
@@ -73,7 +75,7 @@ def create_asset(
 
 
 def account_uri(feedamp_conn_id: str, seller: str, resource: str) -> str:
-    """Return the URI of what a seller's account holds of one resource."""
+    """Return the URI of what a seller's account holds of one resource; ``feedamp_conn_id`` leads to it."""
     return f"{SCHEME}://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
 
 

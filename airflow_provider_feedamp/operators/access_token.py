@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,8 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
         if left is None:
             return
         days, conn_id = math.floor(left), self.feedamp_conn_id
-        Stats.gauge("feedamp.seller.days_left", days, tags={"connection": conn_id, "seller": seller})
+        with suppress(Exception):  # no metric is worth a token
+            Stats.gauge("feedamp.seller.days_left", days, tags={"connection": conn_id, "seller": seller})
         if left <= WARN_DAYS:
             log.warning(
                 "The refresh token of seller %r (connection %s) has %d days left of its year. Let the seller "
