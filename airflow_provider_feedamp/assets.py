@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import Asset
 
@@ -122,8 +122,9 @@ def dataset_name(path: str) -> tuple[str, str]:
     """Return how OpenLineage calls a file or an asset: namespace and name, without user and password."""
     if (local := local_path(path)) is not None:
         return "file", local
-    parts = urlsplit(loggable(path))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.lstrip("/") or "/"
+    scheme, _, rest = loggable(path).partition("://")  # "#" and "?" belong to the name of an object
+    place, _, name = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}", name.lstrip("/") or "/"
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:

@@ -28,8 +28,9 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
     """Ensure that a seller's access token is in the shared store, with enough life left.
 
     Tasks after it find the token there and do not renew it themselves. The token is never returned. Running
-    it again is harmless: a token that lives long enough is left as it is. Further parameters:
-    ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
+    it again is harmless: a token that lives long enough is left as it is. In the last 30 days of the refresh
+    token's year each run warns in the log. Further parameters: ``feedamp_conn_id`` and ``seller``, see
+    :class:`.FeedAmpOperator`.
 
     :param min_ttl: The least time that the token must have left, as timedelta or in seconds (templated).
         Default: ten minutes.
