@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import Asset
 
@@ -61,6 +61,8 @@ def create_asset(
 ) -> Asset:
     """Return the asset of :func:`feedamp_asset`; Airflow's lineage of hooks calls it by the manifest.
 
+    ``seller``, ``resource`` and ``feedamp_conn_id`` are those of :func:`feedamp_asset`.
+
     :param extra: What Airflow adds to the asset. Default: nothing.
     :raises InputError: As :func:`feedamp_asset` does.
     """
@@ -73,7 +75,7 @@ def create_asset(
 
 
 def account_uri(feedamp_conn_id: str, seller: str, resource: str) -> str:
-    """Return the URI of what a seller's account holds of one resource."""
+    """Return the URI of what a seller's account holds of one resource; ``feedamp_conn_id`` leads to it."""
     return f"{SCHEME}://{_part(feedamp_conn_id)}/{_part(seller)}/{resource}"
 
 
@@ -120,8 +122,9 @@ def dataset_name(path: str) -> tuple[str, str]:
     """Return how OpenLineage calls a file or an asset: namespace and name, without user and password."""
     if (local := local_path(path)) is not None:
         return "file", local
-    parts = urlsplit(loggable(path))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.lstrip("/") or "/"
+    scheme, _, rest = loggable(path).partition("://")  # "#" and "?" belong to the name of an object
+    place, _, name = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}", name.lstrip("/") or "/"
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:

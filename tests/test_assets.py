@@ -170,6 +170,7 @@ def test_airflows_factory_makes_the_asset_of_a_seller() -> None:
         ("/data/a b.ndjson", ("file", "/data/a b.ndjson")),
         ("file:///data/a.ndjson", ("file", "/data/a.ndjson")),
         ("s3://lake@bucket/run 1/a.ndjson", ("s3://bucket", "run 1/a.ndjson")),
+        ("s3://lake@bucket/a#1 50%?.ndjson", ("s3://bucket", "a#1 50%?.ndjson")),
         ("s3://key:secret@bucket/a.ndjson", ("s3://bucket", "a.ndjson")),
         ("https://host/a.ndjson?sig=secret", ("https://host", "a.ndjson")),
         (feedamp_asset("A/1 ü", "returns", feedamp_conn_id="my:c@1").uri,

@@ -312,7 +312,10 @@ class Http:
     def call(self, method: str, target: str, body: bytes | None = None, *, listing: bool = False) -> Response:
         """Send one call and return FeedAMP's last answer to it, whatever its status.
 
+        :param method: HTTP method.
         :param target: What follows the base URL, escaped.
+        :param body: JSON to send, byte for byte.
+        :param listing: Whether this asks for a page of a list, which has a pace of its own.
         :raises HTTPError: No answer came, and no retry was left or allowed.
         :raises ApiError: The answer is longer than an answer may be.
         :raises ConfigurationError: The proxy or the certificates of the environment cannot be used.

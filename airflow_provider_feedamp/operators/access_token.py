@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
     """Ensure that a seller's access token is in the shared store, with enough life left.
 
     Tasks after it find the token there and do not renew it themselves. The token is never returned. Running
-    it again is harmless: a token that lives long enough is left as it is. Further parameters:
-    ``feedamp_conn_id`` and ``seller``, see :class:`.FeedAmpOperator`.
+    it again is harmless: a token that lives long enough is left as it is. In the last 30 days of the refresh
+    token's year each run warns in the log. Further parameters: ``feedamp_conn_id`` and ``seller``, see
+    :class:`.FeedAmpOperator`.
 
     :param min_ttl: The least time that the token must have left, as timedelta or in seconds (templated).
         Default: ten minutes.
@@ -65,7 +67,8 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
         if left is None:
             return
         days, conn_id = math.floor(left), self.feedamp_conn_id
-        Stats.gauge("feedamp.seller.days_left", days, tags={"connection": conn_id, "seller": seller})
+        with suppress(Exception):  # no metric is worth a token
+            Stats.gauge("feedamp.seller.days_left", days, tags={"connection": conn_id, "seller": seller})
         if left <= WARN_DAYS:
             log.warning(
                 "The refresh token of seller %r (connection %s) has %d days left of its year. Let the seller "

@@ -149,12 +149,12 @@ class Look(NamedTuple):
 class Register:
     """Where the lease and its record stand, and by which clocks the lease is judged.
 
+    The store describes ``clock``, ``now`` and ``sleep``.
+
     :param look: Reads the lease, then the record.
     :param lease: Reads the lease alone.
     :param write: Writes the lease.
     :param release: Has the record name a lease of our own as finished.
-
-    The store describes the clocks.
     """
 
     look: Callable[[], Look]

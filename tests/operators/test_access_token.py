@@ -207,6 +207,17 @@ def test_it_warns_from_thirty_days_before_the_refresh_tokens_year_ends(
     assert found == ([warning] if warns else [])
 
 
+def test_a_metric_that_fails_fails_no_task_and_costs_no_warning(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(FeedAmpHook, "days_left", lambda hook: 3.5)
+
+    with patch.object(Stats, "gauge", side_effect=OSError):
+        assert run()["renewed"]
+
+    assert "has 3 days left of its year" in caplog.text
+
+
 def test_a_store_that_cannot_say_how_old_it_is_fails_no_task(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
