@@ -41,8 +41,15 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
     template_fields: Sequence[str] = ("min_ttl", *FeedAmpOperator.template_fields)
     ui_color = "#e8f4ec"
 
-    def __init__(self, *, min_ttl: timedelta | float | str = timedelta(minutes=10), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        min_ttl: timedelta | float | str = timedelta(minutes=10),
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.min_ttl = min_ttl
 
     def _perform(self, context: Context) -> dict[str, Any]:

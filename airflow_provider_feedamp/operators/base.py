@@ -385,8 +385,15 @@ class ForEachOperator(FeedAmpOperator):
     #: Whether Airflow has asked the task to stop.
     _killed = False
 
-    def __init__(self, *, max_failures: int | str | None = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.max_failures = max_failures
 
     def on_kill(self) -> None:
@@ -435,8 +442,16 @@ class ForEachOrderOperator(ForEachOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"mp_order_numbers": "json"}
     noun = "orders"
 
-    def __init__(self, *, mp_order_numbers: Sequence[str] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        mp_order_numbers: Sequence[str] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.mp_order_numbers = mp_order_numbers
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:
@@ -464,8 +479,16 @@ class ReportErrorsOperator(ForEachOperator):
     #: The client's method that reads what the errors are about.
     read_with: ClassVar[str] = "get"
 
-    def __init__(self, *, errors: Sequence[Mapping[str, Any]] | XComArg | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        errors: Sequence[Mapping[str, Any]] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.errors = errors
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

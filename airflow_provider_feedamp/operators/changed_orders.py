@@ -59,9 +59,11 @@ class FeedAmpChangedOrdersOperator(FeedAmpOperator):
         start: datetime | str | None = None,
         overlap: timedelta | float | str = timedelta(minutes=5),
         partition_by_seller: bool | str = False,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.start = start
         self.overlap = overlap
         self.partition_by_seller = partition_by_seller

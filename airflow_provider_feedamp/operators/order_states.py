@@ -11,6 +11,8 @@ from airflow_provider_feedamp.operators.base import Failed, ForEachOrderOperator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.providers.common.compat.sdk import XComArg
+
     from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
     from airflow_provider_feedamp.operators.base import Outcome
 
@@ -37,8 +39,24 @@ class FeedAmpSetOrderStateOperator(ForEachOrderOperator):
     template_fields: Sequence[str] = ("state", "check_fulfillments", *ForEachOrderOperator.template_fields)
     outcomes = ("set", "unchanged")
 
-    def __init__(self, *, state: str, check_fulfillments: bool | str = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        state: str,
+        check_fulfillments: bool | str = True,
+        mp_order_numbers: Sequence[str] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            mp_order_numbers=mp_order_numbers,
+            max_failures=max_failures,
+            feedamp_conn_id=feedamp_conn_id,
+            seller=seller,
+            **kwargs,
+        )
         self.state = state
         self.check_fulfillments = check_fulfillments
 

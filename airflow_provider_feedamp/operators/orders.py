@@ -89,9 +89,11 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         validate_only: bool | str = False,
         max_workers: int | str = 16,
         requests_per_second: float | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.orders = orders
         self.source = source
         self.sql_conn_id = sql_conn_id

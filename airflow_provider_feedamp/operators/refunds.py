@@ -66,9 +66,11 @@ class FeedAmpListRefundsOperator(FeedAmpOperator):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.refund_status = refund_status
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
@@ -121,9 +123,12 @@ class FeedAmpProcessRefundsOperator(ForEachOperator):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         created_after: datetime | str | None = None,
         created_before: datetime | str | None = None,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.process = process
         self.mp_order_numbers = mp_order_numbers
         self.created_after = created_after
@@ -183,9 +188,15 @@ class FeedAmpCompleteRefundsOperator(ForEachOperator):
     outcomes = ("completed", "unchanged")
 
     def __init__(
-        self, *, refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
+        self,
+        *,
+        refunds: Sequence[Mapping[str, Any] | XComArg] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.refunds = refunds
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

@@ -66,9 +66,11 @@ class FeedAmpListReturnsOperator(FeedAmpOperator):
         mp_order_numbers: Sequence[str] | XComArg | str | None = None,
         requested_after: datetime | str | None = None,
         requested_before: datetime | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.return_status = return_status
         self.mp_order_numbers = mp_order_numbers
         self.requested_after = requested_after
@@ -96,9 +98,15 @@ class _ReturnsBase(ForEachOperator):
     noun = "returns"
 
     def __init__(
-        self, *, returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str, **kwargs: Any
+        self,
+        *,
+        returns: Sequence[Mapping[str, Any] | XComArg] | XComArg | str,
+        max_failures: int | str | None = 0,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(max_failures=max_failures, feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.returns = returns
 
     def _load_items(self, hook: FeedAmpHook) -> Mapping[Any, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_provider_feedamp.exceptions import InputError
 from airflow_provider_feedamp.operators.base import given_instant, given_texts, nothing
 from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
@@ -46,9 +48,12 @@ class FeedAmpFulfillmentSensor(FeedAmpPollingSensor):
         mp_order_numbers: list[str] | XComArg | str | None = None,
         since: datetime | str | None = None,
         until: str = "complete",
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, deferrable=deferrable, **kwargs)
         self.mp_order_numbers = mp_order_numbers
         self.since = since
         self.until = until

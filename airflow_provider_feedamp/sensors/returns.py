@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_provider_feedamp.operators.base import flag, given_objects, text
 from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
@@ -45,9 +47,12 @@ class FeedAmpReturnsSensor(FeedAmpPollingSensor):
         returns: list[dict[str, str]] | XComArg | str,
         status: str = "REFUNDED",
         respond_date_is_deadline: bool | str = True,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, deferrable=deferrable, **kwargs)
         self.returns = returns
         self.status = status
         self.respond_date_is_deadline = respond_date_is_deadline

@@ -94,9 +94,11 @@ class FeedAmpToObjectStorageOperator(FeedAmpOperator):
         return_status: Sequence[str] | XComArg | str | None = None,
         requested_after: datetime | str | None = None,
         requested_before: datetime | str | None = None,
+        feedamp_conn_id: str = "feedamp_default",
+        seller: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(feedamp_conn_id=feedamp_conn_id, seller=seller, **kwargs)
         self.resource = resource
         self.destination = destination
         self.mp_order_numbers = mp_order_numbers

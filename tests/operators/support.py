@@ -84,13 +84,9 @@ def calls(sandbox: RunningSandbox) -> dict[str, int]:
 
 
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
-    """Return what a task is given, as the signatures of its class and of our classes above it name it."""
-    ours = [
-        each for each in reversed(kind.__mro__) if each.__module__.startswith("airflow_provider_feedamp.")
-    ]
-    found = [inspect.signature(each.__init__).parameters for each in ours]  # type: ignore[misc]
-    names = {name: parameter for each in found for name, parameter in each.items()}
-    return {name: each for name, each in names.items() if name not in ("self", "kwargs")}
+    """Return what a task is given, as the signature of its class names it: that is what an editor shows."""
+    found = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    return {name: each for name, each in found.items() if name not in ("self", "kwargs")}
 
 
 @contextmanager
