@@ -138,8 +138,10 @@ def airflow() -> Iterator[None]:
     # Without this, connections outside of a task come from the environment and secrets backends only (3.1+).
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     airflows, own = logging.getLogger("airflow"), logging.getLogger(OWN_LOGGER)
-    former = (airflows.level, own.level, own.propagate)
+    alembic = logging.getLogger("alembic")  # 3.1 imports it, and shows each part that it loads
+    former = (airflows.level, own.level, own.propagate, alembic.level)
     plain = _Plain()
+    alembic.setLevel(logging.ERROR)
     airflows.setLevel(logging.ERROR)  # that a connection is being retrieved is no answer to anything
     own.setLevel(logging.INFO)
     own.addHandler(plain)
@@ -156,6 +158,7 @@ def airflow() -> Iterator[None]:
         airflows.setLevel(former[0])
         own.setLevel(former[1])
         own.propagate = former[2]
+        alembic.setLevel(former[3])
 
 
 @dataclass(frozen=True, slots=True)
