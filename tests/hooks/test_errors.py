@@ -15,6 +15,7 @@ import airflow_provider_feedamp as package
 from airflow_provider_feedamp import exceptions
 from airflow_provider_feedamp.exceptions import BadRequestError, FeedAmpError, InputError, ServerError
 from airflow_provider_feedamp.hooks.feedamp import as_task_error, task_errors
+from tests.airflow_parts import AIRFLOW_3
 
 EVERY_ERROR = [
     kind
@@ -137,7 +138,8 @@ def test_of_a_chain_the_beginning_is_shown_with_its_place(kind: type[FeedAmpErro
 
 def test_every_error_that_a_person_can_see_is_in_exceptions() -> None:
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not module.name.endswith("__main__"):
+        # The page of sellers is imported by the API servers of Airflow 3 alone.
+        if not module.name.endswith("__main__") and (AIRFLOW_3 or ".sellers_page" not in module.name):
             importlib.import_module(module.name)
     kinds = [FeedAmpError]
     for kind in kinds:
