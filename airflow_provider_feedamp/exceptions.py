@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from http import HTTPStatus
-from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -218,6 +217,8 @@ class DestinationError(FeedAmpError):
 
 def documentation() -> str | None:
     """Return the address of the documentation's pages, ending in ``/``; None if the package names none."""
+    from importlib.metadata import metadata  # slow to import, and needed for an error alone
+
     described = metadata("airflow-provider-feedamp").get_all("Project-URL") or []
     return dict(each.split(", ", 1) for each in described).get("Documentation")
 

@@ -46,7 +46,7 @@ def test_a_package_with_an_address_names_its_page(monkeypatch: pytest.MonkeyPatc
     described = Message()
     for name, address in (("Source", "https://example.com/s"), ("Documentation", "https://example.com/d/")):
         described["Project-URL"] = f"{name}, {address}"
-    monkeypatch.setattr(exceptions, "metadata", lambda name: described)
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: described)
 
     assert exceptions.page_of(InputError("no")) == "https://example.com/d/errors.html#inputerror"
 
