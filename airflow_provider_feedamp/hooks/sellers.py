@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import TokenRecord
 
+#: Days before the end of a refresh token's year from which task, page and DAGs warn.
+WARN_DAYS = 30
+
 
 @dataclass(frozen=True, slots=True)
 class SellerRow:

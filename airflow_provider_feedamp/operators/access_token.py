@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Days before the end of a refresh token's year from which each run warns.
-WARN_DAYS = 30
-
 
 class FeedAmpAccessTokenOperator(FeedAmpOperator):
     """Ensure that a seller's access token is in the shared store, with enough life left.
@@ -64,6 +61,8 @@ class FeedAmpAccessTokenOperator(FeedAmpOperator):
 
     def _warn_in_time(self, hook: FeedAmpHook) -> None:
         from airflow.providers.common.compat.sdk import Stats
+
+        from airflow_provider_feedamp.hooks.sellers import WARN_DAYS
 
         seller = hook.seller
         try:

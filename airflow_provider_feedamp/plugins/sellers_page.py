@@ -43,6 +43,7 @@ from starlette.exceptions import HTTPException
 from airflow_provider_feedamp.exceptions import ConfigurationError, FeedAmpError, InputError
 from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, token_store
+from airflow_provider_feedamp.hooks.sellers import WARN_DAYS
 from airflow_provider_feedamp.plugins import NAME, URL_PREFIX
 from airflow_provider_feedamp.tokens.store import MemoryStore
 
@@ -53,8 +54,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a form may stay open.
 _FORM_AGE = 12 * 3600
-#: Days before the end of a refresh token's year from which it is shown as a warning.
-_WARN_DAYS = 30
 _CALLBACK = "/callback"
 #: Marks the browser session that an authorisation was begun in.
 _COOKIE = "feedamp_authorise"
@@ -148,7 +147,7 @@ def show(request: Request, user: User, conn_id: Annotated[str | None, Query(**_C
         title=NAME,
         connections=[_listed(user, each) for each in readable],
         framed=request.headers.get("sec-fetch-dest") == "iframe",
-        warn_days=_WARN_DAYS,
+        warn_days=WARN_DAYS,
     )
 
 
