@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -46,8 +46,6 @@ _IN_CLEAR = (
     "No Fernet key is set: Airflow keeps its connections in clear, and in its Variables the tokens of all "
     "sellers. Set [core] fernet_key, or [feedamp] encryption_key for the tokens."
 )
-
-
 #: Seconds to connect and to wait for an answer while a person waits, and tries after the first.
 _TIMEOUT, _RETRIES = (5.0, 10.0), 1
 #: A year in which no marketplace and no seller asked for anything.
@@ -108,9 +106,9 @@ def check_all(
     findings += _store_findings(own)
     token_of, token, sellers = _seller_findings(own, seller)
     findings += sellers
-    ok, text = _ask(f"{base_url}/orders", token, f"the access token of seller {token_of!r}")
-    findings.append(Finding("FeedAMP", ok, text))
-    if token is None or "accepts" not in text:
+    answer = _ask(f"{base_url}/orders", token, f"the access token of seller {token_of!r}")
+    findings.append(Finding("FeedAMP", answer.ok, answer.text))
+    if token is None or not answer.accepts:
         why = "No seller has an access token that works now: run a task or `feedamp sellers refresh` first."
         findings.append(Finding("guesses", None, why))
     else:
@@ -138,8 +136,8 @@ def _store_findings(own: TokenCustodian) -> Iterator[Finding]:
         with suppress(FeedAmpError):
             store.delete(probe.key)
     if isinstance(store, VariableStore | SqlStore):
-        text = "Tokens are encrypted in the store." if _encrypts() else _IN_CLEAR
-        yield Finding("encryption", _encrypts(), text)
+        encrypts = _encrypts()
+        yield Finding("encryption", encrypts, "Tokens are encrypted in the store." if encrypts else _IN_CLEAR)
     else:
         text = f"Whether tokens are encrypted is for the store to say: {store.guarantee}"
         yield Finding("encryption", None, text)
@@ -253,8 +251,8 @@ def check_connection(custodian: TokenCustodian, base_url: str) -> tuple[bool, st
     well = [f"Fields are well-formed (base URL {base_url})."]
     token = _stored_token(custodian, wrong, well)
     alive = token is not None and token.expires_at.timestamp() > custodian.now()
-    ok, fact = _ask(f"{base_url}/orders", token.value if token and alive else None)
-    (well if ok else wrong).append(fact)
+    answer = _ask(f"{base_url}/orders", token.value if token and alive else None)
+    (well if answer.ok else wrong).append(answer.text)
     return not wrong, " ".join([*wrong, *well])
 
 
@@ -309,7 +307,15 @@ def _encrypts() -> bool:
     return True
 
 
-def _ask(url: str, token: str | None, name: str = "the present access token") -> tuple[bool, str]:
+class _Answer(NamedTuple):
+    """Whether FeedAMP answers as its API does, in words, and whether it accepts the access token."""
+
+    ok: bool
+    text: str
+    accepts: bool = False
+
+
+def _ask(url: str, token: str | None, name: str = "the present access token") -> _Answer:
     """Read one page of orders, with the access token if there is one; the answer calls it by this name."""
     answer: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
     # A thread, since nothing ends the look-up of a name early; its own deadline ends it a second later.
@@ -319,14 +325,17 @@ def _ask(url: str, token: str | None, name: str = "the present access token") ->
     except queue.Empty:
         status = TimeoutError()
     if isinstance(status, Exception):
-        return False, f"FeedAMP could not be reached: {_reason(status, urlsplit(url).hostname or '')}"
+        why = _reason(status, urlsplit(url).hostname or "")
+        return _Answer(ok=False, text=f"FeedAMP could not be reached: {why}")
     if token and 200 <= status < 300:
-        return True, f"FeedAMP accepts {name}."
+        return _Answer(ok=True, text=f"FeedAMP accepts {name}.", accepts=True)
     if token and status == 401:
-        return True, f"FeedAMP refuses {name} (401); the next task renews it."
+        return _Answer(ok=True, text=f"FeedAMP refuses {name} (401); the next task renews it.")
     if not token and status == 401:
-        return True, "FeedAMP answers; Client ID and Secret are checked when the first token is obtained."
-    return False, f"FeedAMP answers {status}, which is not what its API does: is the base URL right?"
+        text = "FeedAMP answers; Client ID and Secret are checked when the first token is obtained."
+        return _Answer(ok=True, text=text)
+    text = f"FeedAMP answers {status}, which is not what its API does: is the base URL right?"
+    return _Answer(ok=False, text=text)
 
 
 def _fetch(url: str, token: str | None, answer: queue.SimpleQueue[int | Exception]) -> None:
