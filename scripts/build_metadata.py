@@ -29,6 +29,13 @@ def address(root: Path) -> str | None:
     return written[0].rstrip("/")
 
 
+def version(root: Path) -> str:
+    """Return the version of the checkout, from its only place."""
+    text = (root / "airflow_provider_feedamp" / "__init__.py").read_text(encoding="utf-8")
+    (found,) = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return str(found)
+
+
 def urls(repository: str) -> dict[str, str]:
     """Return the addresses of the package's page; the site of a GitHub repository is its GitHub Pages."""
     parts = urlsplit(repository)
@@ -64,12 +71,7 @@ class ProjectMetadata(MetadataHookInterface):
         """Add both to the project's metadata."""
         root = Path(self.root)
         repository = address(root)
-        (version,) = re.findall(
-            r'^__version__ = "(.+)"$',
-            (root / "airflow_provider_feedamp" / "__init__.py").read_text(),
-            re.MULTILINE,
-        )
-        text = readme((root / "README.md").read_text(encoding="utf-8"), repository, version)
+        text = readme((root / "README.md").read_text(encoding="utf-8"), repository, version(root))
         metadata["readme"] = {"content-type": "text/markdown", "text": text}
         if repository is not None:
             metadata["urls"] = urls(repository)

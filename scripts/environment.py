@@ -11,8 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.versions import NEWEST, ROOT, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VENV = ROOT / ".venv"
 UV = VENV / "bin" / "uv"
@@ -63,13 +67,19 @@ def install(venv: Path, line: Line, groups: tuple[str, ...]) -> None:
     )
 
 
-def run(*command: str) -> None:
-    """Run a command in the checkout; its output is shown only when it fails."""
+def run(*command: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
+    """Run a command and return what it printed; a failure ends the whole, and shows that.
+
+    :param cwd: Default: the checkout.
+    :param env: Default: this process's own.
+    """
+    words = [str(part) for part in command]
     answer = subprocess.run(
-        command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        words, cwd=cwd, env=env, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if answer.returncode:
-        raise SystemExit(f"this failed (exit code {answer.returncode}): {' '.join(command)}\n{answer.stdout}")
+        raise SystemExit(f"this failed (exit code {answer.returncode}): {' '.join(words)}\n{answer.stdout}")
+    return answer.stdout
 
 
 def main() -> None:

@@ -11,14 +11,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from scripts import quick_start
-from scripts.build_metadata import address
-from scripts.environment import UV
+from scripts.build_metadata import address, version
+from scripts.environment import UV, run
 from scripts.versions import LINES, NEWEST, ROOT, Line
 
 if TYPE_CHECKING:
@@ -32,18 +31,6 @@ LEAST_MARK = "9"  # of pyroma's 10
 NO_ADDRESS = "scripts/project_urls holds no address: write the repository's https address into it"
 # In pieces, so that this file does not name them.
 INDEX_HOSTS = ("py" + "pi.org", "python" + "hosted.org")
-
-
-def run(*command: str | Path, **options: Any) -> str:
-    """Run a command in the checkout, and return what it printed; a failure ends the whole with its output."""
-    answer = subprocess.run(
-        [str(part) for part in command],
-        **{"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options},
-        check=False,
-    )
-    if answer.returncode:
-        raise SystemExit(f"this failed (exit code {answer.returncode}): {command[0]}\n{answer.stdout}")
-    return answer.stdout or ""
 
 
 def tools() -> None:
@@ -126,32 +113,23 @@ def release_faults(tag: str | None) -> list[str]:
 
     :param tag: The tag to release; None for the one that the current commit has.
     """
-    version = version_here()
+    here = version(ROOT)
     faults = []
-    if run("git", "status", "--porcelain").strip():
+    if run("git", "status", "--porcelain", cwd=ROOT).strip():
         faults.append("the tree is dirty: commit or remove what `git status` names")
-    tags = [tag] if tag else run("git", "tag", "--points-at", "HEAD").split()
-    if tags != [f"v{version}"]:
+    tags = [tag] if tag else run("git", "tag", "--points-at", "HEAD", cwd=ROOT).split()
+    if tags != [f"v{here}"]:
         found = ", ".join(tags) or "no tag"
-        faults.append(
-            f"the tag does not agree: version {version} needs tag v{version}, and the commit has {found}"
-        )
+        faults.append(f"the tag does not agree: version {here} needs tag v{here}, and the commit has {found}")
     headings = re.findall(r"^## \[([^\]]+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    if not headings or headings[0][0] != version or not re.fullmatch(r"\d{4}-\d\d-\d\d", headings[0][1]):
-        faults.append(f"the changelog does not agree: its first entry must be '## [{version}] - YYYY-MM-DD'")
+    if not headings or headings[0][0] != here or not re.fullmatch(r"\d{4}-\d\d-\d\d", headings[0][1]):
+        faults.append(f"the changelog does not agree: its first entry must be '## [{here}] - YYYY-MM-DD'")
     try:
         if address(ROOT) is None:
             faults.append(NO_ADDRESS)
     except ValueError as error:
         faults.append(str(error))
     return faults
-
-
-def version_here() -> str:
-    """Return the version of the checkout."""
-    text = (ROOT / "airflow_provider_feedamp" / "__init__.py").read_text()
-    (version,) = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
-    return str(version)
 
 
 def say(what: str, text: str) -> None:
@@ -165,7 +143,7 @@ def main() -> None:
         faults = release_faults(os.environ.get("TAG") or None)
         if faults:
             raise SystemExit("\n".join(f"not ready: {fault}" for fault in faults))
-        print(f"version {version_here()} can be released")
+        print(f"version {version(ROOT)} can be released")
         return
     HOME.mkdir(exist_ok=True)
     tools()
