@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from contextlib import ExitStack, closing, contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scripts.processes import kill, send, started
 from tests.airflow_runs import PATIENCE
+from tests.databases import free_port
 
 if TYPE_CHECKING:
     import subprocess
@@ -112,13 +112,6 @@ class Parts:
         else:
             process.terminate()
         process.wait(PATIENCE)
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind((LOOPBACK, 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 def add_connection(home: AirflowHome, conn_id: str, connection: Mapping[str, Any], extra: str) -> None:

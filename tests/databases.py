@@ -49,7 +49,7 @@ class DatabaseServer(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         folder.chmod(0o700)
         if os.geteuid() == 0:
@@ -284,7 +284,7 @@ def served(kind: Callable[[Path], Server]) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """Serve one PostgreSQL for all tests."""
-    _need(_postgresql("postgres"), "psycopg2")
+    _need("PostgreSQL")
     with served(PostgresqlServer) as server:
         yield server
 
@@ -292,7 +292,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
 @pytest.fixture(scope="session")
 def pgbouncer(postgresql: PostgresqlServer) -> Iterator[Pgbouncer]:
     """Serve one pgbouncer before the PostgreSQL of all tests."""
-    _need(_program("pgbouncer"), "psycopg2")
+    _need("pgbouncer")
     with served(partial(Pgbouncer, target=postgresql)) as server:
         yield server
 
@@ -300,7 +300,7 @@ def pgbouncer(postgresql: PostgresqlServer) -> Iterator[Pgbouncer]:
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariadbServer]:
     """Serve one MariaDB for all tests."""
-    _need(_program("mariadbd"), "MySQLdb")
+    _need("MariaDB")
     with served(MariadbServer) as server:
         yield server
 
@@ -308,34 +308,39 @@ def mariadb() -> Iterator[MariadbServer]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[RedisServer]:
     """Serve one Redis for all tests."""
-    _need(_program("redis-server"), "redis")
+    _need("Redis")
     with served(RedisServer) as server:
         yield server
 
 
 def missing() -> list[str]:
     """Return the servers that this machine lacks, with their drivers, and whose tests are left out."""
-    needed = {
+    return [name for name in _needed() if _lacking(name)]
+
+
+def _needed() -> dict[str, tuple[str, str]]:
+    """Return the program and the Python module that the tests of each server need."""
+    return {
         "PostgreSQL": (_postgresql("postgres"), "psycopg2"),
         "pgbouncer": (_program("pgbouncer"), "psycopg2"),
         "MariaDB": (_program("mariadbd"), "MySQLdb"),
         "Redis": (_program("redis-server"), "redis"),
     }
-    return [name for name, (program, driver) in needed.items() if _lacking(program, driver)]
 
 
-def _need(program: str, driver: str) -> None:
+def _need(server: str) -> None:
     """Skip the test when a server or its driver is missing; where CI runs, that is a failure."""
     if os.environ.get("FEEDAMP_TEST_DATABASES") == "no":
         pytest.skip("FEEDAMP_TEST_DATABASES=no: other cells of the matrix test the database servers")
-    if lacking := _lacking(program, driver):
+    if lacking := _lacking(server):
         reason = f"This machine lacks {' and '.join(lacking)}. {PACKAGES}"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)
 
 
-def _lacking(program: str, driver: str) -> list[str]:
+def _lacking(server: str) -> list[str]:
+    program, driver = _needed()[server]
     found = {
         f"the program {program}": shutil.which(program),
         f"the Python module {driver}": find_spec(driver),
@@ -355,7 +360,7 @@ def _program(name: str) -> str:
     return shutil.which(name) or shutil.which(f"/usr/sbin/{name}") or name
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

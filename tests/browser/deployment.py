@@ -17,8 +17,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from scripts.processes import started
-from tests.airflow_parts import LOOPBACK, free_port
+from tests.airflow_parts import LOOPBACK
 from tests.airflow_runs import FERNET_KEY, PATIENCE, AirflowHome
+from tests.databases import free_port
 from tests.house import ROOT
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.sandbox.settings import SandboxSettings
-from tests.airflow_parts import AIRFLOW_3, free_port, whole_airflow
+from tests.airflow_parts import AIRFLOW_3, whole_airflow
 from tests.airflow_runs import FERNET_KEY, AirflowHome, TaskEnd
-from tests.databases import PASSWORD, USER, redis
+from tests.databases import PASSWORD, USER, free_port, redis
 from tests.deployments.dags.deployed import SELLERS
 from tests.sandbox.caller import Caller
 
