@@ -41,6 +41,7 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.tokens.crypto import Sealer
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
+from airflow_provider_feedamp.tokens.shield import Shield
 from airflow_provider_feedamp.tokens.store import SUPERVISOR, Lease
 
 if TYPE_CHECKING:
@@ -326,7 +327,9 @@ class SqlStore:
         while True:
             tries -= 1
             try:
-                with self._database.connect(what) as connection:
+                # A signal waits for the end of the statement: its exception in the middle of SQLAlchemy's
+                # own steps would be swallowed there, or leave as another error.
+                with Shield(), self._database.connect(what) as connection:
                     return statement(connection)
             except ContentionError:
                 if not tries:

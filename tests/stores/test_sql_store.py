@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -47,6 +49,8 @@ from tests.stores.sql_support import (
 )
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from airflow_provider_feedamp.tokens.records import TokenRecord
     from tests.databases import DatabaseServer
 
@@ -460,6 +464,48 @@ def test_a_signal_while_the_database_grants_a_lease_leaves_it_free(server: Datab
 
     with held(SqlStore(CONN_ID), wait=5):
         pass
+
+
+def test_a_signal_at_any_line_of_a_statement_stops_the_task_and_breaks_nothing(store: SqlStore) -> None:
+    """Also in SQLAlchemy's own lines, which swallow what is raised there, or raise an error of their own."""
+    store.write(record(), expected=None)
+    before = signal.signal(signal.SIGALRM, _cut)
+    cut = 0
+    try:
+        for step in itertools.count(1):
+            try:
+                run = _signalled(store, at=step)
+            except CutError:
+                cut += 1
+            else:
+                assert run < step, f"the signal of line {step} was lost"
+                break
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert cut > 200
+    assert store.read(KEY) is not None  # a pool that has lost its connections waits for one, and fails
+
+
+def _signalled(store: SqlStore, at: int) -> int:
+    """Read the record, with a SIGALRM at the given line that it runs; return how many lines were run."""
+    steps = 0
+
+    def trace(frame: FrameType, happened: str, argument: Any) -> Any:
+        nonlocal steps
+        if happened == "line":
+            steps += 1
+            if steps == at:
+                signal.raise_signal(signal.SIGALRM)
+        return trace
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        store.read(KEY)
+    finally:
+        sys.settrace(former)
+    return steps
 
 
 @pytest.mark.parametrize("code", range(3))
