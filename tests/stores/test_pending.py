@@ -239,9 +239,9 @@ def end_leases(deployment: RunningSandbox) -> None:
 def test_a_mark_that_is_over_is_removed_with_its_tokens(
     deployment: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, _ = pending_authorisation().start(3)
+    state, _ = pending_authorisation().start(600)
     pending_authorisation().redeem(state, deployment.control.authorize(SELLER))
-    monkeypatch.setattr("time.time", lambda real=time.time: real() + 10)
+    monkeypatch.setattr("time.time", lambda real=time.time: real() + 700)
 
     later = pending_authorisation()
     later = replace(later, custodian=replace(later.custodian, now=time.time))
