@@ -23,6 +23,8 @@ from airflow_provider_feedamp.exceptions import (
     RedirectRefusedError,
     TokenStoreError,
 )
+from airflow_provider_feedamp.hooks.check import client_with
+from airflow_provider_feedamp.hooks.feedamp import token_store
 from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order, whose
 
 if TYPE_CHECKING:
@@ -95,8 +97,6 @@ class Authorisation:
         :raises RedirectRefusedError: if there is no such authorisation.
         :raises TokenStoreError: if the store cannot be read.
         """
-        from airflow_provider_feedamp.hooks.feedamp import token_store
-
         return whose(token_store(), state)
 
     def start(self, redirect_url: str, seconds: float = 600) -> Started:
@@ -143,7 +143,7 @@ class Authorisation:
                 f"FeedAMP sent the browser back without a code ({reason}): access was declined."
             )
         token = self._pending.redeem(state, query["code"], sent_redirect_url)
-        found = replace(self._look(self._client(token.value) if token else None), state=state)
+        found = replace(self._look(token.value if token else None), state=state)
         if found.account != "known":
             return found
         try:
@@ -192,27 +192,26 @@ class Authorisation:
 
     def _note_order(self, access_token: str) -> None:
         custodian = self.hook._custodian
-        for number in _orders(self._client(access_token), 1):
+        for number in _orders(client_with(access_token, self.hook.config.base_url), 1):
             record = custodian.record()
             # To ask took its time: an account that was replaced meanwhile must never vouch for itself.
             if record is not None and record.access_token == access_token:
                 note_order(custodian.store, custodian.key, number)
 
-    def _look(self, client: FeedAmpClient | None) -> Found:
+    def _look(self, access_token: str | None) -> Found:
         """Return whose account it seems to be; nothing is stored or confirmed."""
-        seller = self.hook.seller
         known, why = None, "its answer had no access token"
         try:
             known = known_order(self.hook._custodian.store, self.hook._custodian.key)
-            if client is not None:
-                return self._compared(client, known)
+            if access_token is not None:
+                return self._compared(client_with(access_token, self.hook.config.base_url), known)
         except (ApiError, TokenStoreError) as error:
             why = str(error)
         return Found(
             "unchecked",
             known_order=known,
-            question=f"FeedAMP has given new tokens for seller {seller!r}, and whose account they open could "
-            f"not be checked: {why} Store them all the same?",
+            question=f"FeedAMP has given new tokens for seller {self.hook.seller!r}, and whose account they "
+            f"open could not be checked: {why} Store them all the same?",
         )
 
     def _compared(self, client: FeedAmpClient, known: str | None) -> Found:
@@ -225,7 +224,8 @@ class Authorisation:
             else:
                 return Found("known", known_order=known)
         numbers = tuple(_orders(client, _SHOWN))
-        has = f"It has {_listed(numbers)}." if numbers else "It has no orders at all."
+        named = ("order " if len(numbers) == 1 else "the orders ") + ", ".join(map(repr, numbers))
+        has = f"It has {named}." if numbers else "It has no orders at all."
         if known is not None:
             return Found(
                 "other",
@@ -240,11 +240,6 @@ class Authorisation:
             question=f"No order of seller {seller!r} is known to tell the account by. {has} Is this the "
             f"account of seller {seller!r}?",
         )
-
-    def _client(self, token: str) -> FeedAmpClient:
-        from airflow_provider_feedamp.hooks.check import client_with
-
-        return client_with(token, self.hook.config.base_url)
 
 
 def describe(record: TokenRecord) -> dict[str, Any]:
@@ -283,7 +278,3 @@ def _orders(client: FeedAmpClient, most: int) -> list[str]:
     # What is not as it should be must not end this: the code is spent, and a person has to be asked.
     numbers = (order.get("mp_order_number") for order in islice(client.orders.list(page_size=10), 10))
     return list(islice((number for number in numbers if isinstance(number, str)), most))
-
-
-def _listed(numbers: tuple[str, ...]) -> str:
-    return ("order " if len(numbers) == 1 else "the orders ") + ", ".join(map(repr, numbers))

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -32,13 +32,12 @@ from airflow_provider_feedamp.tokens.store import MemoryStore
 from airflow_provider_feedamp.tokens.variable_store import VariableStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from airflow_provider_feedamp.api.client import FeedAmpClient, Unverified
     from airflow_provider_feedamp.api.types import Return
     from airflow_provider_feedamp.hooks.connection import FeedAmpConnection
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
-    from airflow_provider_feedamp.tokens.records import AccessToken
 
 #: Seconds that the answer of FeedAMP is waited for, look-up of its name and all.
 _DEADLINE = 20.0
@@ -86,10 +85,7 @@ class Checked:
 
 
 def check_all(
-    own: TokenCustodian,
-    seller: str | None,
-    connection: FeedAmpConnection,
-    client_of: Callable[[str], FeedAmpClient],
+    own: TokenCustodian, seller: str | None, connection: FeedAmpConnection, unverified: Unverified
 ) -> Checked:
     """Check connection, store, every seller, whether FeedAMP answers, and what the client guesses.
 
@@ -99,20 +95,20 @@ def check_all(
     :param own: The custodian of the connection's own seller.
     :param seller: Who must have tokens, and whose access token is tried first; None for anybody.
     :param connection: The connection.
-    :param client_of: Returns a client that has this one access token.
+    :param unverified: What the client guesses.
     """
     base_url = connection.base_url
     findings = [Finding("connection", ok=True, text=f"Fields are well-formed (base URL {base_url}).")]
     findings += _store_findings(own)
     token_of, token, sellers = _seller_findings(own, seller)
     findings += sellers
-    answer = _ask(f"{base_url}/orders", token, f"the access token of seller {token_of!r}")
-    findings.append(Finding("FeedAMP", answer.ok, answer.text))
-    if token is None or not answer.accepts:
+    answer, accepts = _ask(f"{base_url}/orders", token, f"the access token of seller {token_of!r}")
+    findings.append(answer)
+    if token is None or not accepts:
         why = "No seller has an access token that works now: run a task or `feedamp sellers refresh` first."
         findings.append(Finding("guesses", None, why))
     else:
-        findings += _guess_findings(client_of(token))
+        findings += _guess_findings(client_with(token, base_url, unverified), unverified)
     return Checked(connection.conn_id, tuple(findings))
 
 
@@ -151,11 +147,8 @@ def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | Non
     try:
         records = records_by_seller(own)
     except TokenStoreError as error:
-        return (
-            None,
-            None,
-            [Finding("sellers", None, f"The token store cannot list its sellers here: {error}")],
-        )
+        text = f"The token store cannot list its sellers here: {error}"
+        return None, None, [Finding("sellers", None, text)]
     findings, tokens = [], {}
     if not records or (wanted is not None and wanted not in records):
         text = "has no tokens: put a refresh token into the connection, or authorise the seller."
@@ -164,9 +157,8 @@ def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | Non
         row = seller_row(seller, found, now)
         left = "" if row.refresh_token_days_left is None else f", {row.refresh_token_days_left} d left"
         problem = row.problem()
-        findings.append(
-            Finding(f"seller {seller!r}", not problem, problem or f"is {row.state}: {row.outcome}{left}.")
-        )
+        text = problem or f"is {row.state}: {row.outcome}{left}."
+        findings.append(Finding(f"seller {seller!r}", not problem, text))
         if isinstance(found, TokenRecord) and found.access_token and found.expires_at > now:
             tokens[seller] = found.access_token
     first = wanted or own.key.seller
@@ -174,9 +166,8 @@ def _seller_findings(own: TokenCustodian, wanted: str | None) -> tuple[str | Non
     return token_of, tokens.get(token_of or ""), findings
 
 
-def _guess_findings(client: FeedAmpClient) -> Iterator[Finding]:
+def _guess_findings(client: FeedAmpClient, names: Unverified) -> Iterator[Finding]:
     """Say of each guessed filter of returns whether it excludes a return that it has to exclude."""
-    names = client.returns._unverified
     try:
         known = next(client.returns.list(page_size=10), None)
     except ApiError as error:
@@ -249,15 +240,13 @@ def check_connection(custodian: TokenCustodian, base_url: str) -> tuple[bool, st
     """
     wrong: list[str] = []
     well = [f"Fields are well-formed (base URL {base_url})."]
-    token = _stored_token(custodian, wrong, well)
-    alive = token is not None and token.expires_at.timestamp() > custodian.now()
-    answer = _ask(f"{base_url}/orders", token.value if token and alive else None)
+    answer, _ = _ask(f"{base_url}/orders", _stored_token(custodian, wrong, well))
     (well if answer.ok else wrong).append(answer.text)
     return not wrong, " ".join([*wrong, *well])
 
 
-def _stored_token(custodian: TokenCustodian, wrong: list[str], well: list[str]) -> AccessToken | None:
-    """Look into the token store, note what is wrong or well there, and return the seller's access token."""
+def _stored_token(custodian: TokenCustodian, wrong: list[str], well: list[str]) -> str | None:
+    """Look into the token store, note what is wrong or well there, and return an access token that lasts."""
     if _is_on_a_worker():
         well.append(
             "The token store was not checked from here: a worker tests a connection without Airflow's "
@@ -290,7 +279,7 @@ def _stored_token(custodian: TokenCustodian, wrong: list[str], well: list[str]) 
         f"The token store has seller {seller}: state {record.state}, generation {record.generation}"
         + (f", access token until {token.expires_at.to_iso8601_string()}." if token else ".")
     )
-    return token
+    return token.value if token and record.expires_at > custodian.now() else None
 
 
 def _is_on_a_worker() -> bool:
@@ -307,60 +296,52 @@ def _encrypts() -> bool:
     return True
 
 
-class _Answer(NamedTuple):
-    """Whether FeedAMP answers as its API does, in words, and whether it accepts the access token."""
+def _ask(url: str, token: str | None, name: str = "the present access token") -> tuple[Finding, bool]:
+    """Read one page of orders, with the access token if there is one; the answer calls it by this name.
 
-    ok: bool
-    text: str
-    accepts: bool = False
-
-
-def _ask(url: str, token: str | None, name: str = "the present access token") -> _Answer:
-    """Read one page of orders, with the access token if there is one; the answer calls it by this name."""
+    :return: Whether FeedAMP answers as its API does, and whether it accepts the access token.
+    """
     answer: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+    asked: dict[str, Any] = {
+        "params": {"page_size": 10},
+        "headers": {"Authorization": f"Bearer {token}"} if token else {},
+        "timeout": _DEADLINE,
+        "allow_redirects": False,
+        "stream": True,  # the status says it all, so the body stays where it is, however large it be
+    }
+
+    def fetch() -> None:
+        try:
+            with watched_session(Watch(_DEADLINE + 1)) as session, session.get(url, **asked) as found:
+                answer.put(found.status_code)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the person at the button reads it
+            answer.put(error)
+
     # A thread, since nothing ends the look-up of a name early; its own deadline ends it a second later.
-    threading.Thread(target=_fetch, args=(url, token, answer), daemon=True).start()
+    threading.Thread(target=fetch, daemon=True).start()
     try:
         status = answer.get(timeout=_DEADLINE)
     except queue.Empty:
         status = TimeoutError()
+    accepts = ok = False
     if isinstance(status, Exception):
-        why = _reason(status, urlsplit(url).hostname or "")
-        return _Answer(ok=False, text=f"FeedAMP could not be reached: {why}")
-    if token and 200 <= status < 300:
-        return _Answer(ok=True, text=f"FeedAMP accepts {name}.", accepts=True)
-    if token and status == 401:
-        return _Answer(ok=True, text=f"FeedAMP refuses {name} (401); the next task renews it.")
-    if not token and status == 401:
-        text = "FeedAMP answers; Client ID and Secret are checked when the first token is obtained."
-        return _Answer(ok=True, text=text)
-    text = f"FeedAMP answers {status}, which is not what its API does: is the base URL right?"
-    return _Answer(ok=False, text=text)
-
-
-def _fetch(url: str, token: str | None, answer: queue.SimpleQueue[int | Exception]) -> None:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        with (
-            watched_session(Watch(_DEADLINE + 1)) as session,
-            # Streamed: the status says it all, so the body stays where it is, however large it be.
-            session.get(
-                url,
-                params={"page_size": 10},
-                headers=headers,
-                timeout=_DEADLINE,
-                allow_redirects=False,
-                stream=True,
-            ) as found,
-        ):
-            answer.put(found.status_code)
-    except Exception as error:  # noqa: BLE001 - whatever it was, the person at the button reads it
-        answer.put(error)
+        text = f"FeedAMP could not be reached: {_reason(status, urlsplit(url).hostname or '')}"
+    elif token and 200 <= status < 300:
+        accepts, ok, text = True, True, f"FeedAMP accepts {name}."
+    elif token and status == 401:
+        ok, text = True, f"FeedAMP refuses {name} (401); the next task renews it."
+    elif status == 401:
+        ok, text = True, "FeedAMP answers; Client ID and Secret are checked when the first token is obtained."
+    else:
+        text = f"FeedAMP answers {status}, which is not what its API does: is the base URL right?"
+    return Finding("FeedAMP", ok, text), accepts
 
 
 def _reason(error: Exception, host: str) -> str:
     """Say why there was no answer, and what to do."""
-    causes = list(_causes(error))
+    causes: list[BaseException] = [error]
+    while before := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(before)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
@@ -382,9 +363,3 @@ def _reason(error: Exception, host: str) -> str:
             return text
     broken = next((each.strerror for each in causes if isinstance(each, OSError) and each.strerror), None)
     return f"no answer came from {host} ({broken or type(error).__name__}). Try again."
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -137,8 +137,10 @@ class _Reader:
         except ValueError:
             self._refuse("has a host that is no URL", f"Write the base URL: {DEFAULT_BASE_URL}.")
         if not url.scheme or not url.hostname or any(character.isspace() for character in host):
+            # What was pasted into the wrong field could be a secret.
+            shown = host if len(host) <= 80 and "." in host and "@" not in host else "..."
             self._refuse(
-                f"has the host {_safe_host(host)!r}, which is no URL",
+                f"has the host {shown!r}, which is no URL",
                 f"Write the base URL with its scheme, such as {DEFAULT_BASE_URL} (in a connection URI escape "
                 "it: https%3A%2F%2F...), or leave the host empty for that default.",
             )
@@ -217,8 +219,3 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _safe_host(host: str) -> str:
-    # What was pasted into the wrong field could be a secret.
-    return host if len(host) <= 80 and "." in host and "@" not in host else "..."

@@ -16,6 +16,7 @@ from airflow_provider_feedamp.exceptions import (
     FeedAmpError,
     InputError,
     ReauthorizationRequiredError,
+    TokenRecordError,
     TokenStoreError,
     forget_variables,
     page_of,
@@ -185,7 +186,17 @@ class FeedAmpHook(BaseHook):
         timeout, pool_size = self._limits
         paces = (pacer, pacer_for((*account, "lists"), listing or None))
         http = Http(self.config.base_url, HookTokens(self), timeout, *paces, pool_size=pool_size)
-        return FeedAmpClient(http, self._unverified or _unverified())
+        return FeedAmpClient(http, self._guesses)
+
+    @property
+    def _guesses(self) -> Unverified:
+        """Return what the client guesses: as given, else with what the ``[feedamp]`` section replaces."""
+        from airflow_provider_feedamp.api.client import Unverified
+
+        values = {option: conf.get(_SECTION, option, fallback=None) for option in _GUESSES}
+        return self._unverified or Unverified(
+            **{option: value.strip() for option, value in values.items() if value}
+        )
 
     @property
     def _limits(self) -> tuple[float | tuple[float, float], int]:
@@ -233,21 +244,43 @@ class FeedAmpHook(BaseHook):
         :param link: Where the reader can go on, such as the page of your Airflow. Default: none.
         :raises TokenStoreError: as :meth:`seller_states` does.
         """
-        from airflow_provider_feedamp.hooks.sellers import warning_text
-
-        return warning_text(self.seller_states(sellers), self.feedamp_conn_id, within_days, link)
+        rows, conn_id = self.seller_states(sellers), self.feedamp_conn_id
+        lines = [f"- {row.seller!r} {problem}" for row in rows if (problem := row.problem(within_days))]
+        if not lines:
+            return ""
+        head = f"{len(lines)} of {len(rows)} FeedAMP sellers of connection {conn_id!r} need a person:"
+        mend = (
+            f"To have a seller authorise: `feedamp sellers authorize SELLER --conn-id {conn_id}`, or a task "
+            "with FeedAmpAuthorizeSellerOperator. To renew: `feedamp sellers refresh SELLER`."
+        )
+        return "\n".join([head, *lines, mend, *([link] if link else [])])
 
     def forget(self, *, force: bool = False) -> bool:
-        """Remove the seller's tokens from the store; the seller then has to authorise again.
+        """Remove the seller's tokens and known order from the store; the seller has to authorise again.
 
-        :param force: Remove them also when they cannot be read from here. Default: False.
+        :param force: Remove them also when they cannot be read from here; others may well read them. Default:
+            False.
         :return: Whether there were any.
         :raises TokenStoreError: if the store fails; nothing was removed.
         """
-        from airflow_provider_feedamp.hooks.sellers import forget_seller
+        from airflow_provider_feedamp.hooks.sellers import locked
+        from airflow_provider_feedamp.tokens.pending import known_order_key
 
         with task_errors():
-            return forget_seller(self._custodian, force=force)
+            store, key = self._custodian.store, self._custodian.key
+            try:
+                if store.read(key) is None:
+                    return False
+                # A renewal under way would write its record after all.
+                with locked(self._custodian):
+                    store.delete(key)
+            except TokenStoreError as error:
+                # A record that no worker can use is removed.
+                if not force and not isinstance(error, TokenRecordError):
+                    raise
+                store.delete(key)
+            store.delete(known_order_key(key))
+            return True
 
     def days_left(self) -> float | None:
         """Return the days that the seller's refresh token has left of its year; below 0 after it.
@@ -349,17 +382,14 @@ class FeedAmpHook(BaseHook):
 
         :return: All that was found; its ``ok`` says whether nothing is wrong.
         """
-        from airflow_provider_feedamp.hooks.check import Checked, Finding, check_all, client_with
+        from airflow_provider_feedamp.hooks.check import Checked, Finding, check_all
 
         try:
             config = self.config
             own = custodian_of(config, config.seller)
         except FeedAmpError as error:
             return Checked(self.feedamp_conn_id, (Finding("connection", ok=False, text=str(error)),))
-        unverified = self._unverified or _unverified()
-        return check_all(
-            own, self._seller, config, lambda token: client_with(token, config.base_url, unverified)
-        )
+        return check_all(own, self._seller, config, self._guesses)
 
     def _known_sellers(self) -> str:
         """Return who is known, the most alike first, if the seller is not: the name may be misspelt."""
@@ -491,14 +521,6 @@ def _seconds(option: str, default: float, *, at_most: float = 86400.0) -> float:
             f"{at_most:.0f}."
         )
     return seconds
-
-
-def _unverified() -> Unverified:
-    """Return the client's guesses, with those that the ``[feedamp]`` section replaces."""
-    from airflow_provider_feedamp.api.client import Unverified
-
-    values = {option: conf.get(_SECTION, option, fallback=None) for option in _GUESSES}
-    return Unverified(**{option: value.strip() for option, value in values.items() if value})
 
 
 def as_task_error(error: FeedAmpError) -> FeedAmpError:

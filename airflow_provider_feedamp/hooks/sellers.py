@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_feedamp.exceptions import TokenRecordError, TokenStoreError
+from airflow_provider_feedamp.exceptions import TokenStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from airflow_provider_feedamp.tokens.custodian import TokenCustodian
     from airflow_provider_feedamp.tokens.records import TokenRecord
@@ -110,25 +110,6 @@ def _record_or_error(custodian: TokenCustodian) -> TokenRecord | TokenStoreError
         return error
 
 
-def warning_text(rows: Sequence[SellerRow], conn_id: str, within_days: int, link: str) -> str:
-    """Return which sellers need a person, why, and what to do; empty if none does.
-
-    :param rows: The sellers.
-    :param conn_id: Their connection.
-    :param within_days: A refresh token whose year ends within so many days is named, too.
-    :param link: Where the reader can go on, or an empty text.
-    """
-    lines = [f"- {row.seller!r} {problem}" for row in rows if (problem := row.problem(within_days))]
-    if not lines:
-        return ""
-    head = f"{len(lines)} of {len(rows)} FeedAMP sellers of connection {conn_id!r} need a person:"
-    mend = (
-        f"To have a seller authorise: `feedamp sellers authorize SELLER --conn-id {conn_id}`, or a task with "
-        "FeedAmpAuthorizeSellerOperator. To renew: `feedamp sellers refresh SELLER`."
-    )
-    return "\n".join([head, *lines, mend, *([link] if link else [])])
-
-
 def seller_row(seller: str, found: TokenRecord | Exception | None, now: float) -> SellerRow:
     """Return a seller's row.
 
@@ -153,31 +134,6 @@ def seller_row(seller: str, found: TokenRecord | Exception | None, now: float) -
         key=found.sealed_with or None,
         outcome=one_line(_outcome(found)),
     )
-
-
-def forget_seller(custodian: TokenCustodian, *, force: bool = False) -> bool:
-    """Remove a seller's tokens and known order from the store.
-
-    :param force: Remove the tokens also when they cannot be read from here; others may well read them.
-    :return: Whether there were any.
-    :raises TokenStoreError: if the store fails; nothing was removed.
-    """
-    from airflow_provider_feedamp.tokens.pending import known_order_key
-
-    store, key = custodian.store, custodian.key
-    try:
-        if store.read(key) is None:
-            return False
-        # A renewal under way would write its record after all.
-        with locked(custodian):
-            store.delete(key)
-    except TokenStoreError as error:
-        # A record that no worker can use is removed.
-        if not force and not isinstance(error, TokenRecordError):
-            raise
-        store.delete(key)
-    store.delete(known_order_key(key))
-    return True
 
 
 @contextmanager

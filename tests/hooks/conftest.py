@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.store import open_store
+from airflow_provider_feedamp.exceptions import TokenStoreError
+from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
+from tests.conftest import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
+    from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 
 
 class SetConnection(Protocol):
@@ -23,11 +25,9 @@ class SetConnection(Protocol):
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
-    CACHE.clear()
-    open_store.cache_clear()
+    forget()
     yield
-    CACHE.clear()
-    open_store.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -44,3 +44,38 @@ def feedamp(sandbox: RunningSandbox, set_connection: SetConnection) -> RunningSa
     """Make the sandbox the connection feedamp_default of the seller hooli, with tokens kept in memory."""
     set_connection(sandbox.connection("hooli"))
     return sandbox
+
+
+class FailingStore(MemoryStore):
+    """A store of somebody's own: it fails at the write of that number, and then as often as said.
+
+    :param writes: How many writes succeed before.
+    :param failures: How many fail then.
+    """
+
+    def __init__(self, conn_id: str | None = None) -> None:
+        super().__init__(conn_id)
+        self.writes, self.failures = 10**9, 0
+        self.unreadable = False
+
+    def read(self, key: TokenKey) -> TokenRecord | None:
+        if self.unreadable:
+            raise TokenStoreError("The token store cannot be read now.")
+        return super().read(key)
+
+    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
+        self.writes -= 1
+        if self.writes < 0 and self.failures > 0:
+            self.failures -= 1
+            raise TokenStoreError("The token store takes nothing now.")
+        return super().write(record, expected=expected)
+
+
+@pytest.fixture
+def failing(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> FailingStore:
+    name = f"{__name__}.FailingStore"
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", name)
+    monkeypatch.setattr("airflow_provider_feedamp.tokens.pending._PAUSES", (0.0, 0.0, 0.0))
+    store = open_store(name, None)
+    assert isinstance(store, FailingStore)
+    return store

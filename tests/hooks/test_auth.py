@@ -12,13 +12,10 @@ from airflow_provider_feedamp.exceptions import ConfigurationError, InputError, 
 from airflow_provider_feedamp.hooks.auth import FeedAmpAuth
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.sandbox.server import serve
+from tests.operators.support import token_posts
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-
-
-def posts(sandbox: RunningSandbox) -> int:
-    return int(sandbox.control.counters()["token_posts"])
 
 
 def test_making_one_reads_nothing() -> None:
@@ -39,7 +36,7 @@ def test_it_authorises_a_session_of_ones_own(feedamp: RunningSandbox) -> None:
         statuses = [session.get(f"{feedamp.base_url}/orders", timeout=10).status_code for _ in range(3)]
 
     assert statuses == [200, 200, 200]
-    assert posts(feedamp) == 1
+    assert token_posts(feedamp) == 1
 
 
 def test_it_takes_a_hook_that_exists_already(feedamp: RunningSandbox) -> None:
@@ -68,7 +65,7 @@ def test_a_refused_token_is_renewed_once_and_the_request_arrives(feedamp: Runnin
 
     assert answer.status_code == 200
     assert [each.status_code for each in answer.history] == [401]
-    assert posts(feedamp) == 2
+    assert token_posts(feedamp) == 2
 
 
 def test_a_second_refusal_is_handed_back(feedamp: RunningSandbox) -> None:
@@ -80,7 +77,7 @@ def test_a_second_refusal_is_handed_back(feedamp: RunningSandbox) -> None:
     ]
 
     assert answers == [401, 401, 401]
-    assert posts(feedamp) == 2  # the first token, and one renewal for the first refusal
+    assert token_posts(feedamp) == 2  # the first token, and one renewal for the first refusal
 
 
 @pytest.mark.parametrize("path", ["/orders", "/api/v1/orders"])
@@ -90,7 +87,7 @@ def test_a_request_to_another_host_is_never_sent(feedamp: RunningSandbox, path: 
             requests.get(other.base_url.replace("/api/v1", path), auth=FeedAmpAuth(), timeout=10)
 
         assert other.control.counters()["calls"] == {}
-    assert posts(feedamp) == 0
+    assert token_posts(feedamp) == 0
 
 
 def test_a_bad_connection_is_an_error_when_it_is_used() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -30,22 +30,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-    from airflow_provider_feedamp.tokens.store import TokenStore
-    from tests.hooks.conftest import SetConnection
+    from tests.hooks.conftest import FailingStore, SetConnection
 
 BACK = "https://airflow.example/feedamp/callback"
 #: Whom the connection has no refresh token for.
 SELLER = "initech"
 
 
-@pytest.fixture
-def store(feedamp: RunningSandbox) -> TokenStore:
-    return open_store("memory", None)
+class Kept(NamedTuple):
+    """The token store of the deployment, and the seller's key in it."""
+
+    store: MemoryStore
+    key: TokenKey
+
+    def read(self) -> TokenRecord | None:
+        return self.store.read(self.key)
+
+    def record(self) -> TokenRecord:
+        record = self.read()
+        assert record is not None
+        return record
+
+    def everything(self) -> str:
+        return " ".join(record.to_json() for record in self.store._records.values())
 
 
 @pytest.fixture
-def key(feedamp: RunningSandbox) -> TokenKey:
-    return TokenKey(f"{feedamp.base_url}/access_token", feedamp.state.settings.client_id, SELLER)
+def kept(feedamp: RunningSandbox) -> Kept:
+    store = open_store("memory", None)
+    assert isinstance(store, MemoryStore)
+    key = TokenKey(f"{feedamp.base_url}/access_token", feedamp.state.settings.client_id, SELLER)
+    return Kept(store, key)
 
 
 @pytest.fixture
@@ -81,6 +96,13 @@ def begin(sandbox: RunningSandbox, account: str = SELLER) -> str:
     return agree(sandbox, authorisation().start(BACK).state, account)
 
 
+def waiting(sandbox: RunningSandbox, account: str = SELLER) -> str:
+    """Bring tokens that wait for a person's answer, and return their state."""
+    redirect = begin(sandbox, account)
+    authorisation().redeem(redirect)
+    return state_of(redirect)
+
+
 def state_of(redirect: str) -> str:
     (state,) = parse_qs(urlsplit(redirect).query)["state"]
     return state
@@ -94,9 +116,7 @@ def import_order(number: str, seller: str = SELLER) -> None:
 
 
 def authorised(sandbox: RunningSandbox, account: str = SELLER) -> dict[str, Any]:
-    redirect = begin(sandbox, account)
-    authorisation().redeem(redirect)
-    return authorisation().confirm(state_of(redirect))
+    return authorisation().confirm(waiting(sandbox, account))
 
 
 def test_the_consent_page_gets_a_state_that_is_new_each_time(feedamp: RunningSandbox) -> None:
@@ -110,7 +130,7 @@ def test_the_consent_page_gets_a_state_that_is_new_each_time(feedamp: RunningSan
 
 
 def test_a_new_seller_is_stored_when_a_person_has_seen_the_account(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, kept: Kept
 ) -> None:
     redirect = begin(feedamp)
 
@@ -121,10 +141,9 @@ def test_a_new_seller_is_stored_when_a_person_has_seen_the_account(
         "No order of seller 'initech' is known to tell the account by. It has no orders at all. Is this the "
         "account of seller 'initech'?"
     )
-    assert store.read(key) is None
+    assert kept.read() is None
     description = authorisation().confirm(state_of(redirect))
-    record = store.read(key)
-    assert record is not None
+    record = kept.record()
     assert feedamp.control.refresh_tokens(SELLER)[-1] == record.refresh_token
     assert (description["seller"], description["generation"], description["renewed"]) == (SELLER, 1, True)
     assert FeedAmpHook(seller=SELLER).get_access_token() == record.access_token
@@ -141,7 +160,7 @@ def test_orders_of_the_account_of_a_new_seller_are_shown(feedamp: RunningSandbox
 
 
 def test_a_seller_whose_known_order_is_in_the_account_is_stored_at_once(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, kept: Kept
 ) -> None:
     authorised(feedamp)
     import_order("A-1")
@@ -149,8 +168,7 @@ def test_a_seller_whose_known_order_is_in_the_account_is_stored_at_once(
     found = authorisation().redeem(begin(feedamp))
 
     assert (found.account, found.known_order, found.confirmed, found.question) == ("known", "A-1", True, None)
-    record = store.read(key)
-    assert record is not None
+    record = kept.record()
     assert (record.generation, found.description) == (2, authorisation_description(record))
 
 
@@ -165,12 +183,10 @@ def authorisation_description(record: TokenRecord) -> dict[str, Any]:
     }
 
 
-def test_another_account_replaces_nothing_until_a_person_says_so(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
+def test_another_account_replaces_nothing_until_a_person_says_so(feedamp: RunningSandbox, kept: Kept) -> None:
     authorised(feedamp)
     import_order("A-1")
-    before = store.read(key)
+    before = kept.read()
     FeedAmpHook(seller="hooli").client.orders.place(order("B-1"))
     redirect = begin(feedamp, "hooli")
 
@@ -178,53 +194,43 @@ def test_another_account_replaces_nothing_until_a_person_says_so(
 
     assert (found.account, found.order_numbers, found.confirmed) == ("other", ("B-1",), False)
     assert "does not have order 'A-1'" in (found.question or "")
-    assert store.read(key) == before
+    assert kept.read() == before
     authorisation().confirm(state_of(redirect))
-    assert known_order(store, key) == "B-1"
+    assert known_order(*kept) == "B-1"
     again = authorisation().redeem(begin(feedamp))
     assert (again.account, again.known_order) == ("other", "B-1")
 
 
-def test_a_pair_that_was_dropped_leaves_nothing(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
+def test_a_pair_that_was_dropped_leaves_nothing(feedamp: RunningSandbox, kept: Kept) -> None:
     authorised(feedamp)
     import_order("A-1")
-    before = store.read(key)
-    redirect = begin(feedamp, "hooli")
-    authorisation().redeem(redirect)
+    before = kept.read()
+    state = waiting(feedamp, "hooli")
 
-    authorisation().discard(state_of(redirect))
+    authorisation().discard(state)
 
     with pytest.raises(RedirectRefusedError, match="its tokens were dropped"):
-        authorisation().confirm(state_of(redirect))
-    assert store.read(key) == before
-    assert known_order(store, key) == "A-1"
-    assert feedamp.control.refresh_tokens("hooli")[-1] not in everything(store)
-
-
-def everything(store: TokenStore) -> str:
-    assert isinstance(store, MemoryStore)
-    return " ".join(record.to_json() for record in store._records.values())
+        authorisation().confirm(state)
+    assert kept.read() == before
+    assert known_order(*kept) == "A-1"
+    assert feedamp.control.refresh_tokens("hooli")[-1] not in kept.everything()
 
 
 def test_an_order_is_learned_from_the_account_before_while_its_token_works(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, kept: Kept
 ) -> None:
     authorised(feedamp)
     FeedAmpHook(seller=SELLER).client.orders.place(order("A-1"))  # by an import of before
-    assert known_order(store, key) is None
+    assert known_order(*kept) is None
 
     assert authorisation().redeem(begin(feedamp)).account == "known"
 
     feedamp.control.expire(SELLER)
-    note_order(store, key, None, anew=True)
+    note_order(*kept, None, anew=True)
     assert authorisation().redeem(begin(feedamp)).account == "new"
 
 
-def test_a_feedamp_that_cannot_be_asked_leaves_it_to_the_person(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
+def test_a_feedamp_that_cannot_be_asked_leaves_it_to_the_person(feedamp: RunningSandbox, kept: Kept) -> None:
     redirect = begin(feedamp)
     feedamp.control.fault("http_error", on="data", status=403, times=9)
 
@@ -232,13 +238,13 @@ def test_a_feedamp_that_cannot_be_asked_leaves_it_to_the_person(
 
     assert (found.account, found.confirmed) == ("unchecked", False)
     assert "could not be checked" in (found.question or "")
-    assert store.read(key) is None
+    assert kept.read() is None
     feedamp.control.clear_faults()
     assert authorisation().confirm(state_of(redirect))["generation"] == 1
 
 
 def test_an_account_of_before_never_vouches_again_when_feedamp_is_away(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, kept: Kept
 ) -> None:
     authorised(feedamp)
     import_order("A-1")
@@ -248,14 +254,13 @@ def test_an_account_of_before_never_vouches_again_when_feedamp_is_away(
 
     authorisation().confirm(state_of(redirect))
 
-    assert known_order(store, key) is None
+    assert known_order(*kept) is None
 
 
 @pytest.mark.parametrize("number", [None, 7, ["A"]])
 def test_an_order_without_a_number_leaves_the_question_to_the_person(
     feedamp: RunningSandbox,
-    store: TokenStore,
-    key: TokenKey,
+    kept: Kept,
     monkeypatch: pytest.MonkeyPatch,
     number: object,
 ) -> None:
@@ -270,36 +275,36 @@ def test_an_order_without_a_number_leaves_the_question_to_the_person(
 
     assert (found.account, found.order_numbers) == ("new", ("A-1",))
     assert authorisation().confirm(state_of(redirect))["generation"] == 1
-    assert known_order(store, key) == "A-1"
+    assert known_order(*kept) == "A-1"
 
 
 def test_an_import_that_ends_after_the_account_was_replaced_notes_nothing(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, kept: Kept
 ) -> None:
     """Its worker goes on with the access token of before, for up to an hour."""
     authorised(feedamp, "hooli")
     importing = FeedAmpHook(seller=SELLER)
     importing.client.orders.place(order("of hooli"))
-    held = CACHE.slot(key).token
+    held = CACHE.slot(kept.key).token
     authorised(feedamp)  # in another process: what this one holds stays
-    CACHE.slot(key).token = held
+    CACHE.slot(kept.key).token = held
 
     importing.note_order("of hooli")
-    assert known_order(store, key) is None
+    assert known_order(*kept) is None
     CACHE.clear()
     import_order("A-1")
-    assert known_order(store, key) == "A-1"
+    assert known_order(*kept) == "A-1"
 
 
 def test_an_order_of_an_account_that_is_replaced_while_it_is_read_is_not_noted(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+    feedamp: RunningSandbox, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow_provider_feedamp.hooks import authorisation as module
 
     authorised(feedamp, "hooli")
     FeedAmpHook(seller=SELLER).client.orders.place(order("of hooli"))
     redirect = begin(feedamp)
-    note_order(store, key, None, anew=True)
+    note_order(*kept, None, anew=True)
     authorisation().redeem(redirect)
     asks, once = module._orders, [True]
 
@@ -314,7 +319,7 @@ def test_an_order_of_an_account_that_is_replaced_while_it_is_read_is_not_noted(
     authorisation().start(BACK)
 
     assert not once
-    assert known_order(store, key) is None
+    assert known_order(*kept) is None
 
 
 # Whose state it is
@@ -429,23 +434,20 @@ def test_a_redirect_works_once(feedamp: RunningSandbox) -> None:
     assert feedamp.control.counters()["token_posts"] == 1
 
 
-def test_a_pair_is_stored_once_however_often_it_is_confirmed(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
-    authorised_redirect = begin(feedamp)
-    authorisation().redeem(authorised_redirect)
-    authorisation().confirm(state_of(authorised_redirect))
+def test_a_pair_is_stored_once_however_often_it_is_confirmed(feedamp: RunningSandbox, kept: Kept) -> None:
+    state = waiting(feedamp)
+    authorisation().confirm(state)
     hook = FeedAmpHook(seller=SELLER)
     hook._custodian.replace(hook.get_access_token())
-    renewed = store.read(key)
+    renewed = kept.read()
 
-    assert authorisation().confirm(state_of(authorised_redirect))["generation"] == 2
-    assert store.read(key) == renewed
+    assert authorisation().confirm(state)["generation"] == 2
+    assert kept.read() == renewed
 
 
 @pytest.mark.parametrize("newer", ["confirmed", "exchanged"])
 def test_an_older_pair_never_replaces_that_of_a_newer_authorisation(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, newer: str
+    feedamp: RunningSandbox, kept: Kept, newer: str
 ) -> None:
     older, younger = begin(feedamp), begin(feedamp)
     authorisation().redeem(older)
@@ -456,17 +458,17 @@ def test_an_older_pair_never_replaces_that_of_a_newer_authorisation(
         FeedAmpHook(seller=SELLER).exchange_code(feedamp.control.authorize(SELLER))
     hook = FeedAmpHook(seller=SELLER)
     hook._custodian.replace(hook.get_access_token())
-    stored = store.read(key)
+    stored = kept.read()
 
     with pytest.raises(RedirectRefusedError, match="has been authorised again since"):
         authorisation().confirm(state_of(older))
-    assert store.read(key) == stored
+    assert kept.read() == stored
     assert stored is not None
     assert stored.refresh_token == feedamp.control.refresh_tokens(SELLER)[-1]
 
 
 def test_a_younger_pair_replaces_an_older_one_however_often_that_was_renewed(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, kept: Kept
 ) -> None:
     older, younger = begin(feedamp), begin(feedamp)
     for redirect in (older, younger):
@@ -477,49 +479,45 @@ def test_a_younger_pair_replaces_an_older_one_however_often_that_was_renewed(
     hook._custodian.replace(hook.get_access_token())
 
     assert authorisation().confirm(state_of(younger))["generation"] == 3
-    record = store.read(key)
-    assert record is not None
+    record = kept.record()
     assert record.refresh_token == granted
 
 
 def test_a_no_that_comes_after_the_yes_is_told_that_the_tokens_are_stored(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+    feedamp: RunningSandbox, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = begin(feedamp), begin(feedamp)
-    authorisation().redeem(first)
-    authorisation().confirm(state_of(first))
+    first = waiting(feedamp)
+    authorisation().confirm(first)
     with pytest.raises(RedirectRefusedError, match="its tokens are stored"):
-        authorisation().discard(state_of(first))
+        authorisation().discard(first)
 
-    authorisation().redeem(second)
+    second = waiting(feedamp)
     with monkeypatch.context() as patched:
         # As when the process is killed before the mark says so.
         patched.setattr(PendingAuthorisation, "_end", lambda self, name, stage: None)
-        authorisation().confirm(state_of(second))
+        authorisation().confirm(second)
     with pytest.raises(RedirectRefusedError, match="its tokens are stored"):
-        authorisation().discard(state_of(second))
-    record = store.read(key)
-    assert record is not None
+        authorisation().discard(second)
+    record = kept.record()
     assert record.generation == 2
 
 
 def test_a_no_is_taken_whatever_is_stored_of_the_seller(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, monkeypatch: pytest.MonkeyPatch
+    feedamp: RunningSandbox, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redirect = begin(feedamp)
-    authorisation().redeem(redirect)
-    read = store.read
+    state = waiting(feedamp)
+    read = kept.store.read
 
     def damaged(asked: TokenKey) -> TokenRecord | None:
-        if asked == key:
+        if asked == kept.key:
             raise TokenRecordError("The stored token record is damaged.")
         return read(asked)
 
-    monkeypatch.setattr(store, "read", damaged)
+    monkeypatch.setattr(kept.store, "read", damaged)
 
-    authorisation().discard(state_of(redirect))
+    authorisation().discard(state)
 
-    assert feedamp.control.refresh_tokens(SELLER)[-1] not in everything(store)
+    assert feedamp.control.refresh_tokens(SELLER)[-1] not in kept.everything()
 
 
 def test_nothing_is_stored_before_the_code_was_exchanged(feedamp: RunningSandbox) -> None:
@@ -559,10 +557,10 @@ def test_a_decline_is_told_with_its_reason_unless_that_is_strange(
 
 @pytest.mark.parametrize("fault", ["", "lose_answer"])
 def test_a_code_that_was_not_exchanged_leaves_the_state_good_for_the_next_one(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey, fault: str
+    feedamp: RunningSandbox, kept: Kept, fault: str
 ) -> None:
     authorised(feedamp)
-    before = store.read(key)
+    before = kept.read()
     state = authorisation().start(BACK).state
     redirect = agree(feedamp, state) if fault else f"code=never-given&state={state}"
     if fault:
@@ -570,22 +568,18 @@ def test_a_code_that_was_not_exchanged_leaves_the_state_good_for_the_next_one(
 
     with pytest.raises(CodeRefusedError, match="Open FeedAMP's page again and agree once more"):
         authorisation().redeem(redirect)
-    assert store.read(key) == before
+    assert kept.read() == before
     assert authorisation().redeem(agree(feedamp, state)).account == "empty"
 
 
-def test_a_wrong_account_can_be_followed_by_the_right_one(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
-    redirect = begin(feedamp, "hooli")
-    authorisation().redeem(redirect)
-    authorisation().discard(state_of(redirect), again=True)
+def test_a_wrong_account_can_be_followed_by_the_right_one(feedamp: RunningSandbox, kept: Kept) -> None:
+    state = waiting(feedamp, "hooli")
+    authorisation().discard(state, again=True)
 
-    authorisation().redeem(agree(feedamp, state_of(redirect)))
-    authorisation().confirm(state_of(redirect))
+    authorisation().redeem(agree(feedamp, state))
+    authorisation().confirm(state)
 
-    record = store.read(key)
-    assert record is not None
+    record = kept.record()
     assert record.refresh_token in feedamp.control.refresh_tokens(SELLER)
 
 
@@ -601,19 +595,18 @@ def test_a_feedamp_that_is_away_costs_nothing(feedamp: RunningSandbox) -> None:
 # What is seen of it
 
 
-def test_nobody_sees_a_mark_or_a_known_order_among_the_sellers(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
+def test_nobody_sees_a_mark_or_a_known_order_among_the_sellers(feedamp: RunningSandbox, kept: Kept) -> None:
     authorised(feedamp)
     import_order("A-1")
     begin(feedamp)
 
     assert FeedAmpHook().sellers() == ["hooli", SELLER]
-    assert [each.seller for each, _ in records_of(store, key.token_url, key.client_id)] == [SELLER]
+    records = records_of(kept.store, kept.key.token_url, kept.key.client_id)
+    assert [each.seller for each, _ in records] == [SELLER]
 
 
 def test_marks_whose_time_is_over_go_with_the_next_start(
-    feedamp: RunningSandbox, store: TokenStore, clock: list[float]
+    feedamp: RunningSandbox, kept: Kept, clock: list[float]
 ) -> None:
     begun, granted = begin(feedamp), begin(feedamp)
     clock[0] = 300
@@ -626,29 +619,29 @@ def test_marks_whose_time_is_over_go_with_the_next_start(
     clock[0] = 2000
     authorisation().start(BACK)
 
-    assert len(store.keys("authorisation", "")) == 1
+    assert len(kept.store.keys("authorisation", "")) == 1
 
 
 def test_a_mark_that_cannot_be_read_keeps_no_other_one_in_the_store(
-    feedamp: RunningSandbox, store: TokenStore, clock: list[float], monkeypatch: pytest.MonkeyPatch
+    feedamp: RunningSandbox, kept: Kept, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged, _, _ = (authorisation().start(BACK).state for _ in range(3))
-    read = store.read
+    read = kept.store.read
 
     def fails(key: TokenKey) -> TokenRecord | None:
         if key.seller and damaged.startswith(key.seller):
             raise TokenRecordError("It was written under a key that is gone.")
         return read(key)
 
-    monkeypatch.setattr(store, "read", fails)
+    monkeypatch.setattr(kept.store, "read", fails)
     clock[0] = 601
     authorisation().start(BACK)
 
-    assert len(store.keys("authorisation", "")) == 2  # the damaged one and the new one
+    assert len(kept.store.keys("authorisation", "")) == 2  # the damaged one and the new one
 
 
 def test_no_code_token_or_secret_is_in_what_is_shown(
-    feedamp: RunningSandbox, store: TokenStore, caplog: pytest.LogCaptureFixture
+    feedamp: RunningSandbox, kept: Kept, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     started = authorisation().start(BACK)
@@ -656,50 +649,15 @@ def test_no_code_token_or_secret_is_in_what_is_shown(
     found = authorisation().redeem(redirect)
     description = authorisation().confirm(started.state)
 
-    shown = f"{started} {found} {description} {caplog.text} {store.keys('authorisation', '')}"
+    shown = f"{started} {found} {description} {caplog.text} {kept.store.keys('authorisation', '')}"
     (code,) = parse_qs(urlsplit(redirect).query)["code"]
     tokens = feedamp.control.refresh_tokens(SELLER) + feedamp.control.access_tokens(SELLER)
     for secret in (code, *tokens, "demo-secret"):
         assert secret not in shown
-    assert code not in everything(store)
+    assert code not in kept.everything()
 
 
 # A store that fails
-
-
-class FailingStore(MemoryStore):
-    """Fails at the write of that number, and then as often as said.
-
-    :param writes: How many writes succeed before.
-    :param failures: How many fail then.
-    """
-
-    def __init__(self, conn_id: str | None = None) -> None:
-        super().__init__(conn_id)
-        self.writes, self.failures = 10**9, 0
-        self.unreadable = False
-
-    def read(self, key: TokenKey) -> TokenRecord | None:
-        if self.unreadable:
-            raise TokenStoreError("The token store cannot be read now.")
-        return super().read(key)
-
-    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
-        self.writes -= 1
-        if self.writes < 0 and self.failures > 0:
-            self.failures -= 1
-            raise TokenStoreError("The token store takes nothing now.")
-        return super().write(record, expected=expected)
-
-
-@pytest.fixture
-def failing(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> FailingStore:
-    name = f"{__name__}.FailingStore"
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", name)
-    monkeypatch.setattr("airflow_provider_feedamp.tokens.pending._PAUSES", (0.0, 0.0, 0.0))
-    store = open_store(name, None)
-    assert isinstance(store, FailingStore)
-    return store
 
 
 def test_a_store_that_cannot_be_read_stops_every_step_and_loses_nothing(
@@ -742,17 +700,16 @@ def test_a_new_pair_is_stored_by_a_store_that_fails_for_a_moment(
 
 
 def test_a_pair_that_could_not_be_confirmed_waits(feedamp: RunningSandbox, failing: FailingStore) -> None:
-    redirect = begin(feedamp)
-    authorisation().redeem(redirect)
+    state = waiting(feedamp)
     failing.writes, failing.failures = 0, 1
 
     with pytest.raises(TokenStoreError):
-        authorisation().confirm(state_of(redirect))
-    assert authorisation().confirm(state_of(redirect))["generation"] == 1
+        authorisation().confirm(state)
+    assert authorisation().confirm(state)["generation"] == 1
 
 
 def test_the_right_account_that_could_not_be_stored_is_a_question(
-    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, kept: Kept
 ) -> None:
     authorised(feedamp)
     import_order("A-1")
@@ -760,7 +717,7 @@ def test_the_right_account_that_could_not_be_stored_is_a_question(
     monkeypatch.setenv("AIRFLOW__FEEDAMP__LOCK_WAIT", "0.1")
     import threading
 
-    with store.lock(key, wait=1, stop=threading.Event()):
+    with kept.store.lock(kept.key, wait=1, stop=threading.Event()):
         found = authorisation().redeem(redirect)
         with pytest.raises(TokenBusyError):
             authorisation().confirm(state_of(redirect))
@@ -771,21 +728,21 @@ def test_the_right_account_that_could_not_be_stored_is_a_question(
 
 
 def test_the_right_account_is_a_question_whatever_keeps_it_from_being_stored(
-    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, store: TokenStore, key: TokenKey
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, kept: Kept
 ) -> None:
     """As when a worker with other [feedamp] lease times is about: the code is spent, and the pair waits."""
     authorised(feedamp)
     import_order("A-1")
     redirect = begin(feedamp)
-    lock = store.lock
+    lock = kept.store.lock
 
     def refuses(asked: TokenKey, **how: Any) -> Any:
-        if asked == key:
+        if asked == kept.key:
             raise ConfigurationError("Another worker has other lease times.")
         return lock(asked, **how)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "lock", refuses)
+        patched.setattr(kept.store, "lock", refuses)
         found = authorisation().redeem(redirect)
 
     assert (found.account, found.confirmed) == ("known", False)
@@ -793,23 +750,20 @@ def test_the_right_account_is_a_question_whatever_keeps_it_from_being_stored(
     assert authorisation().confirm(found.state)["generation"] == 2
 
 
-def test_an_authorisation_lifts_a_condemned_record(
-    feedamp: RunningSandbox, store: TokenStore, key: TokenKey
-) -> None:
-    store.write(
-        TokenRecord(key=key, refresh_token="gone", state=RecordState.REAUTH_REQUIRED, reason="refused"),
+def test_an_authorisation_lifts_a_condemned_record(feedamp: RunningSandbox, kept: Kept) -> None:
+    kept.store.write(
+        TokenRecord(key=kept.key, refresh_token="gone", state=RecordState.REAUTH_REQUIRED, reason="refused"),
         expected=None,
     )
 
     authorised(feedamp)
 
-    record = store.read(key)
-    assert record is not None
+    record = kept.record()
     assert (record.state, record.reason, record.generation) == (RecordState.ACTIVE, "", 1)
 
 
 def test_noting_an_order_never_fails_and_keeps_the_first(
-    feedamp: RunningSandbox, failing: FailingStore, key: TokenKey
+    feedamp: RunningSandbox, failing: FailingStore, kept: Kept
 ) -> None:
     hook = FeedAmpHook(seller=SELLER)
     failing.writes, failing.failures = 0, 1
@@ -817,7 +771,7 @@ def test_noting_an_order_never_fails_and_keeps_the_first(
     for number in ("A-0", "A-1", "A-2"):
         hook.note_order(number)
 
-    assert known_order(failing, key) == "A-1"
+    assert known_order(failing, kept.key) == "A-1"
 
 
 @pytest.mark.parametrize(

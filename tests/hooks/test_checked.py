@@ -8,39 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_feedamp.api.client import Unverified
-from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
-from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
 from tests.operators.support import order, return_
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.hooks.check import Checked
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
-    from tests.hooks.conftest import SetConnection
+    from tests.hooks.conftest import FailingStore, SetConnection
 
-STORE = f"{__name__}.OwnStore"
-
-
-class OwnStore(MemoryStore):
-    """A store of somebody's own, which may take nothing."""
-
-    def __init__(self, conn_id: str | None = None) -> None:
-        super().__init__(conn_id)
-        self.writes = True
-
-    def write(self, record: TokenRecord, *, expected: int | None) -> TokenRecord:
-        if not self.writes:
-            raise TokenStoreError("The token store takes nothing.")
-        return super().write(record, expected=expected)
-
-
-@pytest.fixture(autouse=True)
-def store(monkeypatch: pytest.MonkeyPatch, feedamp: RunningSandbox) -> OwnStore:
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", STORE)
-    store = open_store(STORE, None)
-    assert isinstance(store, OwnStore)
-    return store
+#: One that outlives the process, as far as can be told.
+pytestmark = pytest.mark.usefixtures("failing")
 
 
 @pytest.fixture
@@ -55,8 +33,10 @@ def found(checked: Checked) -> dict[str, tuple[bool | None, str]]:
 
 
 @pytest.mark.usefixtures("a_return")
-def test_a_deployment_that_works_is_well_and_stays_as_it_is(feedamp: RunningSandbox, store: OwnStore) -> None:
-    before, calls = dict(store._records), feedamp.control.counters()
+def test_a_deployment_that_works_is_well_and_stays_as_it_is(
+    feedamp: RunningSandbox, failing: FailingStore
+) -> None:
+    before, calls = dict(failing._records), feedamp.control.counters()
 
     checked = FeedAmpHook().check()
 
@@ -76,7 +56,7 @@ def test_a_deployment_that_works_is_well_and_stays_as_it_is(feedamp: RunningSand
     changed = {name for name, count in after["calls"].items() if count != calls["calls"].get(name)}
     assert changed == {"list_orders", "list_returns"}
     assert after["token_posts"] == calls["token_posts"]
-    assert store._records == before
+    assert failing._records == before
     tokens = feedamp.control.access_tokens("hooli") + feedamp.control.refresh_tokens("hooli")
     assert [token for token in tokens if token in str(checked)] == []
 
@@ -109,7 +89,7 @@ def test_guesses_are_left_open_without_a_return_or_a_token(feedamp: RunningSandb
 
 
 def test_every_seller_is_named_and_one_who_needs_a_person_is_wrong(
-    feedamp: RunningSandbox, store: OwnStore
+    feedamp: RunningSandbox, failing: FailingStore
 ) -> None:
     FeedAmpHook().get_access_token()
     url, client_id = f"{feedamp.base_url}/access_token", feedamp.state.settings.client_id
@@ -119,7 +99,7 @@ def test_every_seller_is_named_and_one_who_needs_a_person_is_wrong(
         state=RecordState.REAUTH_REQUIRED,
         reason="it was refused",
     )
-    store.write(gone, expected=None)
+    failing.write(gone, expected=None)
 
     checked = FeedAmpHook().check()
 
@@ -137,12 +117,12 @@ def test_a_seller_who_is_asked_for_and_has_nothing_is_wrong(feedamp: RunningSand
     assert checked["FeedAMP"] == (True, "FeedAMP accepts the access token of seller 'hooli'.")
 
 
-def test_a_store_that_takes_nothing_is_wrong(feedamp: RunningSandbox, store: OwnStore) -> None:
-    store.writes = False
+def test_a_store_that_takes_nothing_is_wrong(feedamp: RunningSandbox, failing: FailingStore) -> None:
+    failing.writes, failing.failures = 0, 1
 
     assert found(FeedAmpHook().check())["store"] == (
         False,
-        "The token store cannot be written: The token store takes nothing.",
+        "The token store cannot be written: The token store takes nothing now.",
     )
 
 

@@ -101,14 +101,18 @@ def test_blank_and_null_extras_count_as_left_out(set_connection: SetConnection) 
     assert config.list_requests_per_second == 2.0
 
 
-@pytest.mark.parametrize("zero", ["0", 0, 0.0, " 0 "])
-def test_lists_may_be_unpaced(set_connection: SetConnection, zero: object) -> None:
-    assert read(set_connection, extra={"list_requests_per_second": zero}).list_requests_per_second == 0.0
-
-
-@pytest.mark.parametrize("text", ["30", " 30 ", "3e1"])
-def test_a_number_may_be_a_text_as_the_form_stores_it(set_connection: SetConnection, text: str) -> None:
-    assert read(set_connection, extra={"timeout": text}).timeout == 30.0
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        *(("list_requests_per_second", zero, 0.0) for zero in ("0", 0, 0.0, " 0 ")),
+        *(("timeout", text, 30.0) for text in ("30", " 30 ", "3e1")),
+        *(("refresh_token", mask, None) for mask in ("***", "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER")),
+    ],
+)
+def test_lists_may_be_unpaced_numbers_be_texts_and_what_airflow_shows_for_a_secret_is_none(
+    set_connection: SetConnection, name: str, value: object, found: object
+) -> None:
+    assert getattr(read(set_connection, extra={name: value}), name) == found
 
 
 def test_spaces_around_pasted_values_are_dropped(set_connection: SetConnection) -> None:
@@ -259,25 +263,20 @@ def test_where_tokens_live_is_not_a_connections_decision(
     assert f"[feedamp] {name} (AIRFLOW__FEEDAMP__{name.upper()})" in text
 
 
-@pytest.mark.parametrize("mask", ["***", "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"])
-def test_what_airflow_shows_in_place_of_a_secret_is_no_refresh_token(
-    set_connection: SetConnection, mask: str
-) -> None:
-    assert read(set_connection, extra={"refresh_token": mask}).refresh_token is None
+@pytest.mark.parametrize(
+    "extra",
+    [
+        f"refresh_token={REFRESH_TOKEN}",
+        f'{{"refresh_token": "{REFRESH_TOKEN}"',
+        f'["{REFRESH_TOKEN}"]',
+        f'"{REFRESH_TOKEN}"',
+        "7",
+    ],
+)
+def test_extras_that_are_no_json_object_are_refused(set_connection: SetConnection, extra: str) -> None:
+    text = refusal(set_connection, extra=extra)
 
-
-@pytest.mark.parametrize("extra", [f"refresh_token={REFRESH_TOKEN}", f'{{"refresh_token": "{REFRESH_TOKEN}"'])
-def test_extras_that_are_no_json_are_refused(set_connection: SetConnection, extra: str) -> None:
     # Airflow 3.0 and 3.1 do not even hand over such a connection.
-    text = refusal(set_connection, extra=extra)
-
-    assert re.search("extras that are no JSON object|the extras a JSON object", text)
-
-
-@pytest.mark.parametrize("extra", [f'["{REFRESH_TOKEN}"]', f'"{REFRESH_TOKEN}"', "7"])
-def test_extras_that_are_no_object_are_refused(set_connection: SetConnection, extra: str) -> None:
-    text = refusal(set_connection, extra=extra)
-
     assert re.search("extras that are no JSON object|the extras a JSON object", text)
 
 
@@ -365,15 +364,7 @@ def missing(conn_id: str) -> None:
 
 
 def test_extras_of_a_json_connection_may_be_a_text(set_connection: SetConnection) -> None:
-    connection = {
-        "conn_type": "feedamp",
-        "login": "client",
-        "password": "secret",
-        "extra": json.dumps(EXTRAS),
-    }
-    set_connection(connection)
-
-    assert FeedAmpHook().config.seller == EXTRAS["seller"]
+    assert read(set_connection, extra=json.dumps(EXTRAS)).seller == EXTRAS["seller"]
 
 
 def test_a_host_that_is_not_escaped_in_a_uri_is_explained(set_connection: SetConnection) -> None:

@@ -33,6 +33,7 @@ from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore, open_store
+from tests.operators.support import order, return_, token_posts
 from tests.tokens.conftest import server
 from tests.tokens.edge import answers
 
@@ -44,39 +45,6 @@ if TYPE_CHECKING:
     from tests.tokens.edge import TokenServer
 
 __all__ = ["server"]
-
-
-RETURN = {
-    "return_lines": [
-        {
-            "mp_return_line_number": "R-1",
-            "mp_order_line_number": "1",
-            "sku": "S-1",
-            "quantity": 1,
-            "currency": "USD",
-            "requested_refund_principal": 9.99,
-            "reason": "Wrong color sent",
-            "preauthorized": False,
-        }
-    ]
-}
-
-
-def order(number: str) -> dict[str, Any]:
-    return {
-        "mp_order_number": number,
-        "sales_channel": "US",
-        "customer": {},
-        "purchase_date": "2024-05-01T23:52:01Z",
-        "currency": "USD",
-        "shipping_address": {},
-        "order_lines": [{"mp_line_number": "1", "sku": "S-1", "quantity": 2}],
-        "marketplace_state": "AWAITING_SHIPMENT",
-    }
-
-
-def token_posts(sandbox: RunningSandbox) -> int:
-    return int(sandbox.control.counters()["token_posts"])
 
 
 def as_in_another_process() -> None:
@@ -255,7 +223,7 @@ def test_the_guessed_paths_can_be_configured(
 ) -> None:
     client = FeedAmpHook().client
     client.orders.place(order("A"))
-    client.returns.create("A", "R", RETURN)
+    client.returns.create("A", "R", return_("R"))
     refund = feedamp.control.create_refund("hooli", "A")["feedamp_refund_id"]
     for option in ("refund_complete_path", "return_complete_path"):
         feedamp.control.change(**{option: (configured or "").strip() or "complete"})
@@ -528,50 +496,44 @@ def store_record(sandbox: RunningSandbox, seller: str, *, client_id: str = "demo
     open_store("memory", None).write(record, expected=None)
 
 
-def test_sellers_are_those_of_the_store_and_the_connections_own(feedamp: RunningSandbox) -> None:
-    store_record(feedamp, "zeta")
-    store_record(feedamp, "beta")
+@pytest.mark.parametrize(
+    ("stored", "own", "asks", "found"),
+    [
+        (("zeta", "beta"), True, None, ["beta", "hooli", "zeta"]),
+        (("hooli",), True, None, ["hooli"]),
+        (("zeta",), False, None, ["zeta"]),
+        ((), True, "nobody", ["hooli"]),
+    ],
+    ids=["in the store", "named once", "a connection without a refresh token", "the hook's own is none"],
+)
+def test_sellers_are_those_of_the_store_and_the_connections_own_and_to_list_them_spends_nothing(
+    feedamp: RunningSandbox,
+    set_connection: SetConnection,
+    stored: tuple[str, ...],
+    own: bool,
+    asks: str | None,
+    found: list[str],
+) -> None:
+    if not own:
+        set_connection(feedamp.connection("hooli", refresh_token=None))
+    for seller in stored:
+        store_record(feedamp, seller)
     store_record(feedamp, "another-clients", client_id="another")
 
-    assert FeedAmpHook().sellers() == ["beta", "hooli", "zeta"]
-
-
-def test_the_connections_own_seller_is_named_once(feedamp: RunningSandbox) -> None:
-    store_record(feedamp, "hooli")
-
-    assert FeedAmpHook().sellers() == ["hooli"]
-
-
-def test_a_connection_without_a_refresh_token_has_the_sellers_of_the_store_only(
-    sandbox: RunningSandbox, set_connection: SetConnection
-) -> None:
-    set_connection(sandbox.connection("hooli", refresh_token=None))
-    store_record(sandbox, "zeta")
-
-    assert FeedAmpHook().sellers() == ["zeta"]
-
-
-def test_the_hooks_own_seller_does_not_matter(feedamp: RunningSandbox) -> None:
-    assert FeedAmpHook(seller="nobody").sellers() == ["hooli"]
+    assert FeedAmpHook(seller=asks).sellers() == found
+    assert token_posts(feedamp) == 0
 
 
 def test_a_store_that_cannot_be_listed_is_an_error_not_an_empty_list(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(self: MemoryStore, token_url: str, client_id: str) -> list[TokenKey]:
-        msg = "The store cannot be reached."
-        raise TokenStoreError(msg)
+        raise TokenStoreError("The store cannot be reached.")
 
     monkeypatch.setattr(MemoryStore, "keys", unreachable)
 
     with pytest.raises(TokenStoreError):
         FeedAmpHook().sellers()
-
-
-def test_listing_spends_nothing(feedamp: RunningSandbox) -> None:
-    FeedAmpHook().sellers()
-
-    assert feedamp.control.counters()["token_posts"] == 0
 
 
 def refusal(seller: str | None) -> str:

@@ -83,6 +83,11 @@ def calls(sandbox: RunningSandbox) -> dict[str, int]:
     return counts
 
 
+def token_posts(sandbox: RunningSandbox) -> int:
+    """Return how often the token endpoint was asked."""
+    return int(sandbox.control.counters()["token_posts"])
+
+
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
     """Return what a task is given, as the signature of its class names it: that is what an editor shows."""
     found = inspect.signature(kind.__init__).parameters  # type: ignore[misc]

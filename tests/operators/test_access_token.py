@@ -22,13 +22,13 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
 from airflow_provider_feedamp.operators.access_token import FeedAmpAccessTokenOperator
-from airflow_provider_feedamp.sandbox.server import RunningSandbox, serve
+from airflow_provider_feedamp.sandbox.server import serve
 from airflow_provider_feedamp.tokens.store import MemoryStore
-from tests.airflow_runs import PATIENCE, AirflowHome, TaskEnd, make_airflow
-from tests.operators.support import for_good, to_be_retried
+from tests.airflow_runs import PATIENCE, TaskEnd, make_airflow
+from tests.operators.support import for_good, to_be_retried, token_posts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from airflow_provider_feedamp.sandbox.server import RunningSandbox
 
 DAGS = Path(__file__).parents[1] / "dags"
 
@@ -42,11 +42,7 @@ def run(**arguments: Any) -> dict[str, Any]:
     return told
 
 
-def posts(sandbox: RunningSandbox) -> int:
-    return int(sandbox.control.counters()["token_posts"])
-
-
-def test_it_describes_the_token(feedamp: RunningSandbox) -> None:
+def test_it_describes_the_token_and_never_returns_it(feedamp: RunningSandbox) -> None:
     before = datetime.now(UTC)
 
     told = run()
@@ -55,22 +51,17 @@ def test_it_describes_the_token(feedamp: RunningSandbox) -> None:
     assert (told["seller"], told["renewed"], told["generation"]) == ("hooli", True, 1)
     left = datetime.fromisoformat(told["expires_at"]) - before
     assert timedelta(minutes=59) < left <= timedelta(minutes=60, seconds=5)
-    assert json.loads(json.dumps(told)) == told
-
-
-def test_it_never_returns_the_token(feedamp: RunningSandbox) -> None:
-    told = json.dumps(run())
-
+    text = json.dumps(told)
+    assert json.loads(text) == told
     [token] = feedamp.control.access_tokens("hooli")
-    assert token not in told
-    assert not any(each in told for each in feedamp.control.refresh_tokens("hooli"))
+    assert not any(each in text for each in (token, *feedamp.control.refresh_tokens("hooli")))
 
 
 def test_run_again_it_leaves_a_good_token_alone(feedamp: RunningSandbox) -> None:
     first = run()
 
     assert run() == first | {"renewed": False}
-    assert posts(feedamp) == 1
+    assert token_posts(feedamp) == 1
 
 
 def test_it_acts_for_the_seller_that_it_is_given(feedamp: RunningSandbox) -> None:
@@ -82,21 +73,21 @@ def test_it_acts_for_the_seller_that_it_is_given(feedamp: RunningSandbox) -> Non
 # min_ttl
 
 
-@pytest.mark.parametrize("min_ttl", [timedelta(minutes=59), 3540, 3540.0, "3540", " 3540.5 ", 0, "0"])
-def test_a_min_ttl_that_the_token_has_left_costs_nothing(feedamp: RunningSandbox, min_ttl: Any) -> None:
-    run()
-
-    assert not run(min_ttl=min_ttl)["renewed"]
-    assert posts(feedamp) == 1
-
-
-@pytest.mark.parametrize("min_ttl", [timedelta(seconds=3599.999), 3599.999, "3599.999"])
-def test_a_min_ttl_that_the_token_has_not_left_renews_it(feedamp: RunningSandbox, min_ttl: Any) -> None:
+@pytest.mark.parametrize(
+    ("min_ttl", "renewed"),
+    [
+        *((left, False) for left in (timedelta(minutes=59), 3540, 3540.0, "3540", " 3540.5 ", 0, "0")),
+        *((more, True) for more in (timedelta(seconds=3599.999), 3599.999, "3599.999")),
+    ],
+)
+def test_a_token_is_renewed_only_if_it_has_less_left_than_min_ttl(
+    feedamp: RunningSandbox, min_ttl: Any, renewed: bool
+) -> None:
     run()
 
     told = run(min_ttl=min_ttl)
 
-    assert (told["renewed"], told["generation"]) == (True, 2)
+    assert (told["renewed"], told["generation"], token_posts(feedamp)) == (renewed, 1 + renewed, 1 + renewed)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +99,7 @@ def test_a_min_ttl_that_is_no_duration_is_refused_before_anything_is_sent(
     with for_good(InputError, match=r"^min_ttl is .*timedelta, or seconds"):
         run(min_ttl=min_ttl)
 
-    assert posts(feedamp) == 0
+    assert token_posts(feedamp) == 0
 
 
 def test_a_min_ttl_longer_than_a_tokens_life_is_refused(feedamp: RunningSandbox) -> None:
@@ -149,7 +140,7 @@ def test_a_template_that_renders_to_nothing_is_not_the_default_seller(
     with pytest.raises(InputError, match="seller is empty"):
         run(seller=seller)
 
-    assert posts(feedamp) == 0
+    assert token_posts(feedamp) == 0
 
 
 def test_a_refused_refresh_token_fails_the_task_for_good(feedamp: RunningSandbox) -> None:
@@ -234,9 +225,11 @@ def test_a_store_that_cannot_say_how_old_it_is_fails_no_task(
     )
 
 
-@pytest.fixture(scope="module")
-def retried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AirflowHome, RunningSandbox]]:
-    """Run tasks that may be retried once in a real Airflow: one works, one is refused, one has to wait."""
+@pytest.mark.processes
+@pytest.mark.timeout(2 * PATIENCE)
+def test_airflow_retries_what_can_pass_and_not_what_needs_a_person(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     with serve() as sandbox, serve() as down:
         # Longer than a task waits by itself, so that the next try is Airflow's.
         down.control.fault("http_error", on="token", status=503, wait=300, times=None)
@@ -249,26 +242,11 @@ def retried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AirflowH
         }
         home = make_airflow(tmp_path_factory, DAGS, connections)
         home.run({DAGS / "retries.py": {}})
-        yield home, sandbox
 
-
-@pytest.mark.processes
-@pytest.mark.timeout(2 * PATIENCE)
-def test_airflow_retries_what_can_pass_and_not_what_needs_a_person(
-    retried: tuple[AirflowHome, RunningSandbox],
-) -> None:
-    home, _ = retried
-
+        # The refused token was posted once.
+        assert sandbox.control.counters()["tokens"] == {"refresh_token": {"issued": 1, "invalid_grant": 1}}
     assert home.tasks("feedamp_retries") == {
         "works": TaskEnd("success", 1),
         "must_authorise_again": TaskEnd("failed", 1),
         "token_endpoint_is_down": TaskEnd("failed", 2),
     }
-
-
-@pytest.mark.processes
-@pytest.mark.timeout(2 * PATIENCE)
-def test_a_refused_token_was_posted_once(retried: tuple[AirflowHome, RunningSandbox]) -> None:
-    _, sandbox = retried
-
-    assert sandbox.control.counters()["tokens"] == {"refresh_token": {"issued": 1, "invalid_grant": 1}}

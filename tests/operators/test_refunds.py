@@ -305,16 +305,6 @@ class TestReport:
         assert statuses(feedamp) == {number: "COMPLETE"}
 
 
-def test_the_path_that_is_guessed_can_be_another_one(
-    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [number] = made(feedamp, "A")
-    feedamp.control.change(refund_complete_path="completed")
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__REFUND_COMPLETE_PATH", "completed")
-
-    assert complete(named("A", number))["completed"] == 1
-
-
 def test_a_refund_that_the_list_names_twice_is_paid_once(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,16 +221,6 @@ class TestComplete:
         assert complete(named("R1"))["unchanged"] == 1
         assert calls(feedamp)["complete_return"] == 1
 
-    def test_the_path_that_is_guessed_can_be_another_one(
-        self, feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        create(return_("R1"))
-        enter_amounts(feedamp, "R1")
-        feedamp.control.change(return_complete_path="completed")
-        monkeypatch.setenv("AIRFLOW__FEEDAMP__RETURN_COMPLETE_PATH", "completed")
-
-        assert complete(named("R1"))["completed"] == 1
-
 
 class TestReport:
     def test_the_errors_of_a_return_are_reported_in_one_call(self, feedamp: RunningSandbox) -> None:

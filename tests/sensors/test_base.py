@@ -94,13 +94,16 @@ def test_what_waits_is_told_to_the_trigger_whole(feedamp: RunningSandbox) -> Non
     }
 
 
-def test_time_is_up_in_the_triggerer_as_in_the_task(feedamp: RunningSandbox) -> None:
-    waiting = sensor(timeout=0.01)
+@pytest.mark.parametrize(("soft_fail", "kind"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
+def test_time_is_up_in_the_triggerer_as_in_the_task_and_soft_fail_skips(
+    feedamp: RunningSandbox, soft_fail: bool, kind: type[Exception]
+) -> None:
+    waiting = sensor(timeout=0.01, soft_fail=soft_fail)
 
-    with pytest.raises(AirflowSensorTimeout):
+    with pytest.raises(kind):
         resume(waiting, event_of(deferred(waiting)))
-    with pytest.raises(AirflowSensorTimeout):
-        sensor(timeout=0.01, deferrable=False, poke_interval=0.02).execute({})
+    with pytest.raises(kind):
+        sensor(timeout=0.01, soft_fail=soft_fail, deferrable=False, poke_interval=0.02).execute({})
 
 
 @pytest.mark.parametrize(
@@ -191,15 +194,6 @@ def test_an_error_in_a_look_that_is_rescheduled_is_left_to_airflows_retries(
 def test_an_error_that_does_not_pass_is_raised_at_once(feedamp: RunningSandbox) -> None:
     with pytest.raises(NotFoundError):
         sensor(deferrable=False, mp_order_numbers=["X"]).poke({})
-
-
-def test_time_is_up_and_soft_fail_skips_in_both(feedamp: RunningSandbox) -> None:
-    waiting = sensor(timeout=0.01, soft_fail=True)
-
-    with pytest.raises(AirflowSkipException):
-        resume(waiting, event_of(deferred(waiting)))
-    with pytest.raises(AirflowSkipException):
-        sensor(timeout=0.01, soft_fail=True, deferrable=False, poke_interval=0.02).execute({})
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
