@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("failing")
 
 
 @pytest.fixture
-def a_return(feedamp: RunningSandbox) -> None:
+def a_return(failing: FailingStore) -> None:
     client = FeedAmpHook().client
     client.orders.place(order("A"))
     client.returns.create("A", "R", return_("R"))

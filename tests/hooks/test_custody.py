@@ -28,7 +28,7 @@ from airflow_provider_feedamp.tokens.variable_store import VariableStore
 from tests.house import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
     from airflow_provider_feedamp.tokens.store import Lease
     from tests.hooks.conftest import SetConnection
+
+    #: Sets options of the section [feedamp].
+    Configure = Callable[..., None]
 
 HERE = "tests.hooks.test_custody"
 
@@ -49,20 +52,13 @@ class OwnStore(MemoryStore):
         self.conn_id = conn_id
 
 
-class Configure:
-    """Sets options of the section [feedamp]."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._monkeypatch = monkeypatch
-
-    def __call__(self, **options: object) -> None:
-        for name, value in options.items():
-            self._monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", str(value))
-
-
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
-    return Configure(monkeypatch)
+    def set_options(**options: object) -> None:
+        for name, value in options.items():
+            monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", str(value))
+
+    return set_options
 
 
 @pytest.fixture
@@ -86,21 +82,17 @@ def store() -> TokenStore:
 # The store
 
 
-@pytest.mark.parametrize("value", [None, ""])
-def test_tokens_live_in_airflow_variables_by_default(
-    connect: SetConnection, monkeypatch: pytest.MonkeyPatch, value: str | None
+@pytest.mark.parametrize(
+    ("value", "kind"), [(None, VariableStore), ("", VariableStore), ("memory", MemoryStore)]
+)
+def test_tokens_live_in_airflow_variables_unless_the_configuration_names_another_store(
+    connect: SetConnection, monkeypatch: pytest.MonkeyPatch, value: str | None, kind: type[TokenStore]
 ) -> None:
     monkeypatch.delenv("AIRFLOW__FEEDAMP__TOKEN_STORE")
     if value is not None:
         monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", value)
 
-    assert isinstance(store(), VariableStore)
-
-
-def test_the_configuration_names_another_store(connect: SetConnection, configure: Configure) -> None:
-    configure(token_store="memory")
-
-    assert isinstance(store(), MemoryStore)
+    assert isinstance(store(), kind)
 
 
 def test_a_store_of_ones_own_gets_the_configured_connection_id(
@@ -194,24 +186,23 @@ def test_what_keeps_not_the_stores_protocol_is_not_called(
 # Windows and waits
 
 
-def test_the_documented_windows_are_the_default(connect: SetConnection) -> None:
-    assert custodian().windows == Windows(advisory=600.0, jitter=120.0, mandatory=120.0)
-    assert (custodian().endpoint.deadline, custodian().lock_wait) == (15.0, 90.0)
+@pytest.mark.parametrize(
+    ("values", "windows", "waits"),
+    [
+        ((), Windows(advisory=600.0, jitter=120.0, mandatory=120.0), (15.0, 90.0)),
+        ((300, "0", "60.5", 5, 7), Windows(advisory=300.0, jitter=0.0, mandatory=60.5), (5.0, 7.0)),
+        ([""] * 5, Windows(advisory=600.0, jitter=120.0, mandatory=120.0), (15.0, 90.0)),
+    ],
+    ids=["as documented", "configured", "empty"],
+)
+def test_windows_and_waits_are_configurable(
+    connect: SetConnection, configure: Configure, values: Any, windows: Windows, waits: tuple[float, float]
+) -> None:
+    options = ("advisory_window", "advisory_jitter", "mandatory_window", "token_deadline", "lock_wait")
+    configure(**dict(zip(options, values, strict=False)))
 
-
-def test_windows_and_waits_are_configurable(connect: SetConnection, configure: Configure) -> None:
-    configure(
-        advisory_window=300, advisory_jitter="0", mandatory_window="60.5", token_deadline=5, lock_wait=7
-    )
-
-    assert custodian().windows == Windows(advisory=300.0, jitter=0.0, mandatory=60.5)
-    assert (custodian().endpoint.deadline, custodian().lock_wait) == (5.0, 7.0)
-
-
-def test_an_empty_option_counts_as_left_out(connect: SetConnection, configure: Configure) -> None:
-    configure(advisory_window="", token_deadline="")
-
-    assert (custodian().windows.advisory, custodian().endpoint.deadline) == (600.0, 15.0)
+    assert custodian().windows == windows
+    assert (custodian().endpoint.deadline, custodian().lock_wait) == waits
 
 
 @pytest.mark.parametrize(
