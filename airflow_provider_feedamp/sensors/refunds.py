@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_feedamp.operators.base import given_instant, given_texts, nothing
+from airflow_provider_feedamp.operators.base import given_filters
 from airflow_provider_feedamp.sensors.base import FeedAmpPollingSensor
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class FeedAmpRefundsSensor(FeedAmpPollingSensor):
     def _make_condition(self, client: FeedAmpClient) -> Condition:
         from airflow_provider_feedamp.api.conditions import RefundsToProcess
 
-        numbers = self.mp_order_numbers
-        listed = None if nothing(numbers) else given_texts("mp_order_numbers", numbers)
-        after = given_instant("created_after", self.created_after)
-        return RefundsToProcess(listed, None if after is None else after.isoformat())
+        given = given_filters(self, ("mp_order_numbers",), ("created_after",))
+        after = given["created_after"]
+        return RefundsToProcess(given["mp_order_numbers"], None if after is None else after.isoformat())

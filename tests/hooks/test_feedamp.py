@@ -119,16 +119,6 @@ def test_the_hooks_timeout_beats_the_connections_and_that_beats_the_default(
     assert FeedAmpHook(timeout=argument).get_conn().timeout == timeout
 
 
-@pytest.mark.parametrize(("argument", "kept"), [(None, 32), (200, 200)])
-def test_as_many_connections_are_kept_open_as_asked_for(
-    feedamp: RunningSandbox, argument: int | None, kept: int
-) -> None:
-    session = FeedAmpHook(pool_size=argument).get_conn()
-
-    adapter: Any = session.get_adapter(feedamp.base_url)
-    assert adapter.poolmanager.connection_pool_kw["maxsize"] == kept
-
-
 # The client
 
 
@@ -143,7 +133,7 @@ def test_the_client_waits_for_an_answer_no_longer_than_the_hook_says(
 
 
 @pytest.mark.parametrize(("argument", "kept"), [(None, 32), (200, 200)])
-def test_the_client_keeps_as_many_connections_open_as_asked_for(
+def test_session_and_client_keep_as_many_connections_open_as_asked_for(
     feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, argument: int | None, kept: int
 ) -> None:
     seen: set[int] = set()
@@ -153,10 +143,12 @@ def test_the_client_keeps_as_many_connections_open_as_asked_for(
         seen.add(wire.kept)
         return exchange(wire, request)
 
-    client = FeedAmpHook(pool_size=argument).client
-    client.orders.authorise()
+    hook = FeedAmpHook(pool_size=argument)
+    adapter: Any = hook.get_conn().get_adapter(feedamp.base_url)
+    assert adapter.poolmanager.connection_pool_kw["maxsize"] == kept
+    hook.client.orders.authorise()
     monkeypatch.setattr(Wire, "exchange", watched)
-    list(client.orders.list())
+    list(hook.client.orders.list())
     assert seen == {kept}
 
 

@@ -16,7 +16,6 @@ from airflow.providers.common.compat.sdk import DAG, Stats
 from airflow_provider_feedamp.exceptions import (
     ConfigurationError,
     InputError,
-    ReauthorizationRequiredError,
     TokenNotRenewedError,
     TokenStoreError,
 )
@@ -141,13 +140,6 @@ def test_a_template_that_renders_to_nothing_is_not_the_default_seller(
         run(seller=seller)
 
     assert token_posts(feedamp) == 0
-
-
-def test_a_refused_refresh_token_fails_the_task_for_good(feedamp: RunningSandbox) -> None:
-    feedamp.control.revoke("hooli")
-
-    with for_good(ReauthorizationRequiredError, match="'hooli'"):
-        run()
 
 
 def test_a_token_endpoint_that_asks_for_more_time_than_a_task_waits_is_left_to_retries(
