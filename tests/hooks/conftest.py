@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -11,6 +14,7 @@ from tests.conftest import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
@@ -44,6 +48,29 @@ def feedamp(sandbox: RunningSandbox, set_connection: SetConnection) -> RunningSa
     """Make the sandbox the connection feedamp_default of the seller hooli, with tokens kept in memory."""
     set_connection(sandbox.connection("hooli"))
     return sandbox
+
+
+def run_python(home: Path, script: str, *arguments: str, **settings: str) -> str:
+    """Run a script in a process of its own, with nothing of this one's Airflow; return what it prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    environment |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "NO_PROXY": "127.0.0.1",
+        **settings,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class FailingStore(MemoryStore):

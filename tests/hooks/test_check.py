@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.crypto import Sealer
 from airflow_provider_feedamp.tokens.records import TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore
+from tests.hooks.conftest import run_python
 from tests.operators.support import token_posts
 from tests.tokens.conftest import _plain_environment, certificate, server, trusted
 from tests.tokens.edge import TokenServer, answers, hangs_up, sends, stays_silent
@@ -210,32 +208,10 @@ def client(host: str, **extra: Any) -> dict[str, Any]:
     }
 
 
-def run(home: Path, script: str, *arguments: str, **settings: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
-    environment |= {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__FERNET_KEY": "",
-        "NO_PROXY": "127.0.0.1",
-        **settings,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def pressed(home: Path, fields: dict[str, Any], **settings: str) -> tuple[bool, str]:
     """Press the button where the metadata database is at hand."""
     context = {"_AIRFLOW_PROCESS_CONTEXT": "server"}
-    shown = run(home, BESIDE_THE_DATABASE, json.dumps(fields), **context | settings)
+    shown = run_python(home, BESIDE_THE_DATABASE, json.dumps(fields), **context | settings)
     ok, text = json.loads(shown.splitlines()[-1])
     return ok, text
 
@@ -245,7 +221,7 @@ def pressed_for_a_worker(home: Path, fields: dict[str, Any], api: TokenServer) -
     pytest.importorskip("airflow.sdk.execution_time.connection_test_supervisor")
     fields = fields | {"conn_id": "qJ3xW9", "extra": json.dumps(fields["extra"])}
     api.will(answers(200, fields), answers(200, {}))
-    run(home, ON_A_WORKER, str(uuid4()), f"http://127.0.0.1:{api.port}")
+    run_python(home, ON_A_WORKER, str(uuid4()), f"http://127.0.0.1:{api.port}")
     report = api.received[-1].json
     return report["state"] == "success", report["result_message"]
 

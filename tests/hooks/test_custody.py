@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from contextlib import nullcontext
 from datetime import timedelta
@@ -25,6 +22,7 @@ from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook, custodian_of
 from airflow_provider_feedamp.tokens.cache import CACHE, Windows
 from airflow_provider_feedamp.tokens.store import MemoryStore, TokenStore
 from airflow_provider_feedamp.tokens.variable_store import VariableStore
+from tests.hooks.conftest import run_python
 from tests.house import ROOT
 
 if TYPE_CHECKING:
@@ -291,19 +289,9 @@ print("\\n" + Sealer.configured().seal("record"))
 def test_the_encryption_key_comes_from_where_airflow_takes_secrets(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
-    home = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__FERNET_KEY": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", SEALED_AFTER_START],
-        env=inherited | home | settings,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    shown = run_python(tmp_path, SEALED_AFTER_START, **settings, PYTHONPATH=str(ROOT))
 
-    assert done.returncode == 0, done.stderr
-    assert Fernet(KEY).decrypt(done.stdout.splitlines()[-1]) == b"record"
+    assert Fernet(KEY).decrypt(shown.splitlines()[-1]) == b"record"
 
 
 # Metrics of renewals
