@@ -316,32 +316,26 @@ def test_an_order_of_an_account_that_is_replaced_while_it_is_read_is_not_noted(
 # Whose state it is
 
 
-def test_only_the_person_who_began_can_go_on(feedamp: RunningSandbox) -> None:
-    redirect = begin(feedamp)
-
-    for step in (Authorisation.redeem, Authorisation.confirm, Authorisation.discard):
-        given = redirect if step is Authorisation.redeem else state_of(redirect)
-        with pytest.raises(RedirectRefusedError, match="another person has begun"):
-            step(authorisation(by="bob"), given)
-    assert feedamp.control.counters()["token_posts"] == 0
-    assert authorisation().redeem(redirect).account == "empty"
-
-
-def test_another_sellers_redirect_is_refused(feedamp: RunningSandbox) -> None:
-    redirect = begin(feedamp)
-
-    with pytest.raises(RedirectRefusedError, match="authorises seller 'initech', not 'globex'"):
-        authorisation("globex").redeem(redirect)
-
-
-def test_a_redirect_of_another_connection_is_refused(
-    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"by": "bob"}, "another person has begun"),
+        ({"seller": "globex"}, "authorises seller 'initech', not 'globex'"),
+        ({"conn_id": "other"}, "connection 'feedamp_default', not 'other'"),
+    ],
+)
+def test_only_the_person_who_began_can_go_on_for_that_seller_and_connection(
+    feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch, other: dict[str, str], said: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(feedamp.connection("hooli")))
     redirect = begin(feedamp)
 
-    with pytest.raises(RedirectRefusedError, match="connection 'feedamp_default', not 'other'"):
-        authorisation(conn_id="other").redeem(redirect)
+    for step in (Authorisation.redeem, Authorisation.confirm, Authorisation.discard):
+        given = redirect if step is Authorisation.redeem else state_of(redirect)
+        with pytest.raises(RedirectRefusedError, match=said):
+            step(authorisation(**other), given)
+    assert feedamp.control.counters()["token_posts"] == 0
+    assert authorisation().redeem(redirect).account == "empty"
 
 
 @pytest.mark.parametrize("field", ["password", "login", "host"])
