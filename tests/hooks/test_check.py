@@ -75,6 +75,19 @@ def test_a_refused_access_token_is_left_for_the_next_task(feedamp: RunningSandbo
     assert "(401); the next task renews it" in message
 
 
+def test_an_access_token_that_has_ended_is_not_sent(feedamp: RunningSandbox) -> None:
+    hook = FeedAmpHook()
+    hook.get_access_token()
+    record = hook._custodian.record()
+    assert record is not None
+    hook._custodian.store.write(record.changed(expires_at=time.time() - 1), expected=record.revision)
+
+    ok, message = check_without_a_post(feedamp)
+
+    assert ok
+    assert "FeedAMP answers; " in message
+
+
 def test_a_seller_who_has_to_authorise_again_is_not_well(feedamp: RunningSandbox) -> None:
     feedamp.control.revoke("hooli")
     with pytest.raises(ReauthorizationRequiredError):
