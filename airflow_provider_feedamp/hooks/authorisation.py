@@ -23,7 +23,8 @@ from airflow_provider_feedamp.exceptions import (
     RedirectRefusedError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order, whose
+from airflow_provider_feedamp.tokens.custodian import known_order, note_order
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, whose
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.api.client import FeedAmpClient

@@ -312,7 +312,7 @@ class FeedAmpHook(BaseHook):
         :param mp_order_number: Its number; None notes nothing.
         """
         from airflow_provider_feedamp.tokens.cache import CACHE
-        from airflow_provider_feedamp.tokens.pending import known_order, note_order
+        from airflow_provider_feedamp.tokens.custodian import known_order, note_order
 
         if mp_order_number is None:
             return

@@ -162,7 +162,7 @@ def forget_seller(custodian: TokenCustodian, *, force: bool = False) -> bool:
     :return: Whether there were any.
     :raises TokenStoreError: if the store fails; nothing was removed.
     """
-    from airflow_provider_feedamp.tokens.pending import known_order_key
+    from airflow_provider_feedamp.tokens.custodian import known_order_key
 
     store, key = custodian.store, custodian.key
     try:

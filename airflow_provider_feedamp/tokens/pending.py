@@ -35,6 +35,7 @@ from airflow_provider_feedamp.exceptions import (
     TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.custodian import note_order
 from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError
 from airflow_provider_feedamp.tokens.records import (
     UNDOUBTED,
@@ -56,8 +57,6 @@ log = logging.getLogger(__name__)
 
 #: In place of a token endpoint's URL: so no listing of a client's sellers ever shows a mark.
 _MARKS = "authorisation"
-#: Behind a token endpoint's URL, which has no fragment: the key of a seller's known order.
-_KNOWN_ORDER = "#known-order"
 #: A mark's name begins with the end of its time; a signature follows.
 _STATE = re.compile(r"([0-9a-f]{1,10}-[0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
 _PURPOSE = b"airflow-provider-feedamp: the state of an authorisation"
@@ -474,40 +473,6 @@ def whose(store: TokenStore, state: str) -> tuple[str, str]:
         )
     mark = _mark(record)
     return mark.conn_id, mark.seller
-
-
-def known_order(store: TokenStore, key: TokenKey) -> str | None:
-    """Return the number of an order that is in the seller's account, or None when none was noted.
-
-    :raises TokenStoreError: if the store fails.
-    """
-    record = store.read(known_order_key(key))
-    return record.seeds[0] if record is not None and record.seeds else None
-
-
-def note_order(store: TokenStore, key: TokenKey, number: str | None, *, anew: bool = False) -> None:
-    """Note the number of an order that is in the seller's account.
-
-    :param number: The number; None forgets the one of before.
-    :param anew: Whether it takes the place of one that was noted before.
-    :raises TokenStoreError: if the store fails.
-    """
-    side = known_order_key(key)
-    before = store.read(side)
-    if before is not None and not anew:
-        return
-    if number is None:
-        if before is not None:
-            store.delete(side)
-        return
-    record = (before or TokenRecord(key=side, refresh_token="")).changed(seeds=(number,))
-    with suppress(TokenConflictError):  # another import has noted one meanwhile, which is as good
-        store.write(record, expected=before.revision if before else None)
-
-
-def known_order_key(key: TokenKey) -> TokenKey:
-    """Return the key under which a seller's known order is noted."""
-    return replace(key, token_url=key.token_url + _KNOWN_ORDER)
 
 
 def _mark_key(name: str) -> TokenKey:

@@ -22,7 +22,8 @@ from airflow_provider_feedamp.hooks.connection import read_connection
 from airflow_provider_feedamp.hooks.feedamp import custodian_of
 from airflow_provider_feedamp.tokens import pending
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order
+from airflow_provider_feedamp.tokens.custodian import known_order, note_order
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation
 from airflow_provider_feedamp.tokens.records import TokenRecord
 from airflow_provider_feedamp.tokens.store import Lease, open_store, records_of
 from tests.stores import sql_support
