@@ -18,6 +18,7 @@ from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.tokens.conftest import endpoint_at
+from tests.tokens.custody import at_once
 from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import (
     ACCESS_TOKEN,
@@ -58,7 +59,7 @@ def in_child(check: Callable[[], bool]) -> int:
         status = 2
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(10)
+            signal.alarm(60)
             status = 0 if check() else 1
         finally:
             os._exit(status)
@@ -97,21 +98,16 @@ class Together(dict[TokenKey, CachedToken]):
         self._all_have_looked = threading.Barrier(threads)
 
     def get(self, key: TokenKey, default: Any = None) -> Any:
-        self._all_have_looked.wait(10)
+        self._all_have_looked.wait(60)
         return default
 
 
 def test_threads_that_ask_at_once_get_the_same_slot(key: TokenKey) -> None:
     cache = TokenCache()
     cache._slots = Together(16)
-    slots: list[CachedToken] = []
-    threads = [threading.Thread(target=lambda: slots.append(cache.slot(key))) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
 
-    assert len(slots) == 16
+    slots = at_once(16, lambda: cache.slot(key))
+
     assert len({id(slot) for slot in slots}) == 1
 
 
@@ -149,10 +145,10 @@ def held_by_another_thread(lock: threading.Lock) -> threading.Event:
     def hold() -> None:
         with lock:
             taken.set()
-            release.wait(30)
+            release.wait(100)
 
     threading.Thread(target=hold, daemon=True).start()
-    assert taken.wait(10)
+    assert taken.wait(60)
     return release
 
 
@@ -196,10 +192,9 @@ def test_a_forked_child_can_renew_while_its_parent_s_lock_was_held(
     server.will(answers(200, PAIR))
     custodian = TokenCustodian(
         key,
-        endpoint_at(server.url),
+        endpoint_at(server.url, deadline=15.0),
         MemoryStore(),
         seed=REFRESH_TOKEN,
-        lock_wait=5,
         sleep=lambda seconds: None,
     )
     release = held_by_another_thread(CACHE.slot(key).lock)
