@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -47,6 +48,7 @@ from tests.stores.sql_support import (
     record,
     statements_of,
 )
+from tests.tokens.custody import until
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -98,12 +100,13 @@ def test_a_row_shows_whose_it_is_and_no_token(store: SqlStore) -> None:
 
 
 def test_the_row_says_when_it_was_written_by_the_clock_of_the_database(store: SqlStore) -> None:
+    began = time.time()
     store.write(record(), expected=None)
 
     [(updated_at,)] = execute("SELECT updated_at FROM feedamp_tokens")
 
     # Here the database's machine is ours.
-    assert abs(updated_at - time.time()) < 10
+    assert began - 1 < updated_at < time.time() + 1
 
 
 # The conditional write
@@ -306,10 +309,8 @@ def test_a_lease_runs_out_by_the_clock_of_the_database(
     monkeypatch.setattr(time, "time", lambda: right() + wrong_by)
     began = time.monotonic()
 
-    with held(SqlStore(CONN_ID, ttl=0.4)), held(SqlStore(CONN_ID), wait=30):
-        waited = time.monotonic() - began
-
-    assert 0.4 <= waited < 10
+    with held(SqlStore(CONN_ID, ttl=0.4)), held(SqlStore(CONN_ID), wait=60):
+        assert time.monotonic() - began >= 0.4
 
 
 def test_whoever_outlives_a_lease_does_not_end_the_next_ones(database: str) -> None:
@@ -327,7 +328,7 @@ def test_a_lease_never_seems_longer_to_its_owner_than_it_is(server: DatabaseServ
     # SQLite's clock is too coarse to tell.
     store = SqlStore(CONN_ID)
     with held(store):
-        on_update(server, SLOWLY)
+        on_update(server, slowly(0.6))
 
     with store.lock(KEY, wait=0, stop=threading.Event()) as lease:
         [(until,)] = execute("SELECT lease_until FROM feedamp_tokens")
@@ -397,20 +398,26 @@ def test_a_waiting_worker_that_cannot_read_the_record_says_so(
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a waiting worker look often, so that a short wait has as many looks as a long one."""
+    """Let a waiting worker look often."""
     monkeypatch.setattr(sql_store, "_POLL", (0.02, 0.04))
+
+
+def look(waiter: SqlStore, times: int) -> None:
+    """Wait for a lease that somebody else holds, for that many looks."""
+    looks = iter(range(1, times + 1))
+    with (
+        pytest.raises(TokenBusyError),
+        waiter.lock(KEY, wait=600, stop=threading.Event(), enough=lambda found: next(looks) == times),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("quick_looks")
 def test_a_waiting_worker_sends_one_select_for_each_look(store: SqlStore) -> None:
     with held(store), statements_of(waiter := SqlStore(CONN_ID)) as sent:
-        with pytest.raises(TokenBusyError), held(waiter, wait=0.6):
-            pass
+        look(waiter, 4)
 
-    verbs = [statement.split()[0] for statement in sent]
-    assert verbs[0] == "UPDATE"
-    assert len(verbs) > 3
-    assert set(verbs[1:]) == {"SELECT"}
+    assert [statement.split()[0] for statement in sent] == ["UPDATE", *["SELECT"] * 4]
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -429,8 +436,7 @@ def test_a_waiting_worker_says_once_for_whom_it_waits(
         with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
             pass
         assert said(caplog) == []
-        with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID), wait=0.4):
-            pass
+        look(SqlStore(CONN_ID), 4)
 
     [told] = said(caplog)
     owner = told.split()[2]
@@ -451,18 +457,21 @@ class CutError(BaseException):
 def test_a_signal_while_the_database_grants_a_lease_leaves_it_free(server: DatabaseServer) -> None:
     store = SqlStore(CONN_ID)
     with held(store):
-        on_update(server, SLOWLY)
+        on_update(server, slowly(3))
+
+    def cut_once_it_grants() -> None:
+        until(lambda: execute(GRANTING[server.conn_type]))
+        os.kill(os.getpid(), signal.SIGUSR1)
+
     before = signal.signal(signal.SIGUSR1, _cut)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
     try:
+        threading.Thread(target=cut_once_it_grants).start()
         with pytest.raises(CutError), held(store):
             pytest.fail("the signal came too late")
     finally:
-        timer.join()
         signal.signal(signal.SIGUSR1, before)
 
-    with held(SqlStore(CONN_ID), wait=5):
+    with held(SqlStore(CONN_ID), wait=60):
         pass
 
 
@@ -500,11 +509,13 @@ def _signalled(store: SqlStore, at: int) -> int:
         return trace
 
     former = sys.gettrace()
+    gc.disable()  # what it calls swallows what is raised there, and belongs to anybody's objects
     sys.settrace(trace)
     try:
         store.read(KEY)
     finally:
         sys.settrace(former)
+        gc.enable()
     return steps
 
 
@@ -514,11 +525,11 @@ def test_to_be_slower_than_another_statement_is_no_failure(server: DatabaseServe
     with held(store):
         on_update(server, _too_late(server, code, "% 2 = 1"))
 
-    with held(store, wait=10):
+    with held(store, wait=60):
         written = store.write(record(), expected=None)
 
     assert store.read(KEY) == written
-    with held(SqlStore(CONN_ID), wait=10):
+    with held(SqlStore(CONN_ID), wait=60):
         pass
 
 
@@ -556,9 +567,18 @@ def test_two_processes_are_never_in_the_section_together(server: DatabaseServer)
 
 #: What makes the granting of a lease slow, in the language of each server.
 SLOWLY = {
-    "postgres": "IF NEW.lease_owner IS NOT NULL THEN PERFORM pg_sleep(0.6); END IF;",
-    "mysql": "IF NEW.lease_owner IS NOT NULL THEN DO SLEEP(0.6); END IF;",
+    "postgres": "IF NEW.lease_owner IS NOT NULL THEN PERFORM pg_sleep({}); END IF;",
+    "mysql": "IF NEW.lease_owner IS NOT NULL THEN DO SLEEP({}); END IF;",
 }
+#: Finds a server that does so.
+GRANTING = {
+    "postgres": "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE feedamp%'",
+    "mysql": "SELECT 1 FROM information_schema.processlist WHERE state = 'User sleep'",
+}
+
+
+def slowly(seconds: float) -> dict[str, str]:
+    return {kind: text.format(seconds) for kind, text in SLOWLY.items()}
 
 
 def _too_late(server: DatabaseServer, number: int, which: str) -> dict[str, str]:

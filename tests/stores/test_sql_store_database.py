@@ -59,12 +59,12 @@ def connect_to(monkeypatch: pytest.MonkeyPatch, connection: str, **extra: Any) -
 
 
 def exit_code_of_child(work: Callable[[], object]) -> int:
-    """Run the work in a forked child that gets 30 seconds, and return its exit code (1: it failed)."""
+    """Run the work in a forked child that gets 100 seconds, and return its exit code (1: it failed)."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            signal.alarm(30)
+            signal.alarm(100)
             code = int(bool(work()))
         finally:
             os._exit(code)
@@ -337,7 +337,7 @@ def _at_once(options: dict[str, Any]) -> dict[str, Any]:
 
 def _wait_until_read_only(store: SqlStore) -> None:
     """Wait until a pooled session has noticed the server's new setting."""
-    for _ in range(200):
+    for _ in range(1200):
         with store._database.connect("look") as connection:
             if connection.execute(text("SHOW default_transaction_read_only")).scalar() == "on":
                 return

@@ -239,6 +239,7 @@ def assert_cut(server: TokenServer, act: Act, url: str | None = None) -> None:
     """
     server.otherwise, deadline = act, 0.3
     while True:
+        server.received.clear()
         began = time.monotonic()
         error = failure(endpoint_at(url or server.url, deadline=deadline))
         took = time.monotonic() - began
@@ -247,6 +248,7 @@ def assert_cut(server: TokenServer, act: Act, url: str | None = None) -> None:
         deadline *= 2
 
     assert type(error) is AnswerLostError
+    assert len(server.received) <= 1  # and it is not sent again
     assert deadline * 0.9 < took < deadline + SLACK
 
 
