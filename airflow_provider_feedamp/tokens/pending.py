@@ -34,7 +34,7 @@ from airflow_provider_feedamp.exceptions import (
     TokenRecordError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved
 from airflow_provider_feedamp.tokens.custodian import note_order
 from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError
 from airflow_provider_feedamp.tokens.records import (
@@ -45,6 +45,7 @@ from airflow_provider_feedamp.tokens.records import (
     granted_at,
     granted_family,
 )
+from airflow_provider_feedamp.tokens.renewal import save
 from airflow_provider_feedamp.tokens.shield import Shield
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _PURPOSE = b"airflow-provider-feedamp: the state of an authorisation"
 #: Seconds of the lease that are kept free for storing the answer.
 _SAVE_RESERVE = 5.0
 #: Seconds between the tries to store a new pair.
-_PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
+_PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 BEGUN, CLAIMED, GRANTED, CONFIRMED, DISCARDED = "begun", "claimed", "granted", "confirmed", "discarded"
 #: What has become of an authorisation whose redirect URL comes a second time, or too late to be confirmed.
@@ -368,24 +369,13 @@ class PendingAuthorisation:
             state=RecordState.ACTIVE,
             released=lease.nonce,
         )
-        expected: int | None = claimed.revision
-        failure = ""
-        for pause in _PAUSES:
-            if pause:
-                custodian.sleep(pause)
-            try:
-                return custodian.store.write(record, expected=expected)
-            except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
-                failure = type(error).__name__
-            with suppress(Exception):
-                stored = custodian.store.read(record.key)
-                if stored is not None and stored.refresh_token == record.refresh_token:
-                    return stored
-                expected = stored.revision if stored else None
-        raise TokenStoreError(
-            f"FeedAMP authorised seller {mark.seller!r}, and the token store did not take the new tokens "
-            f"({failure}). Repair the store. {_ANEW}"
-        )
+        try:
+            return save(custodian.store, Unsaved(record, claimed.refresh_token), custodian.sleep, *_PAUSES)
+        except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
+            raise TokenStoreError(
+                f"FeedAMP authorised seller {mark.seller!r}, and the token store did not take the new tokens "
+                f"({type(error).__name__}). Repair the store. {_ANEW}"
+            ) from None
 
     def _replace(self, name: str, lease: Lease, *, same_account: bool) -> TokenRecord:
         custodian = self.custodian
@@ -403,14 +393,11 @@ class PendingAuthorisation:
                 f"Seller {key.seller!r} has been authorised again since these tokens were granted. The newer "
                 "tokens stay, and these are not stored."
             )
-        known = before.seeds if before else ()
-        if custodian.seed and key.fingerprint(custodian.seed) not in known:
-            # The seller's new authorisation is younger than what the connection holds.
-            known = (*known, key.fingerprint(custodian.seed))
-        record = (before or TokenRecord(key=key, refresh_token="")).changed(
+        # The seller's new authorisation is younger than what the connection holds.
+        known = (before or TokenRecord(key=key, refresh_token="")).knowing(custodian.seed)
+        record = known.changed(
             **{field: getattr(pair, field) for field in _PAIR},
-            generation=(before.generation if before else 0) + 1,
-            seeds=known,
+            generation=known.generation + 1,
             superseded=None,
             refused_seed="",
             refused_secret="",
