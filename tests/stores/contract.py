@@ -56,7 +56,9 @@ _URL = "https://feedamp.example/api/v1/access_token"
 _KEY = TokenKey(_URL, "client", "hooli")
 _OTHER = TokenKey(_URL, "client", "globex")
 #: Names that a store must not fold, cut, split or trip over.
-_NAMES = ("hooli", "HOOLI", "hooli ", "a/b", "a__b", "a%2Fb", "a'b\"c;--", "%", "Käse 🧀", "長い", "x" * 500)
+_NAMES = (
+    *("hooli", "HOOLI", "hooli ", "a/b", "a__b", "a%2Fb", "a'b\"c;--\\", "%", "Käse 🧀", "長い", "x" * 500),
+)
 
 
 class TokenStoreContract:
@@ -82,10 +84,12 @@ class TokenStoreContract:
     # Records
 
     def test_a_seller_without_a_record_has_none(self, store: TokenStore) -> None:
-        """That is no error, and neither is to delete it."""
+        """That is no error, and neither is to delete it; a lease is no record."""
         store.delete(_KEY)
 
         assert store.read(_KEY) is None
+        with self._lock(store):
+            assert (store.read(_KEY), store.keys(_URL, "client")) == (None, [])
 
     def test_every_worker_reads_what_was_written(self, store: TokenStore) -> None:
         """All fields come back, and the returned record is the stored one."""
@@ -130,15 +134,20 @@ class TokenStoreContract:
 
         assert store.read(_KEY) is None
 
-    def test_sellers_clients_and_endpoints_never_share_a_record(self, store: TokenStore) -> None:
+    def test_sellers_clients_and_endpoints_share_no_record_and_are_listed_apart(
+        self, store: TokenStore
+    ) -> None:
         """Whatever their names are, and however alike."""
-        keys = [TokenKey(_URL, "client", name) for name in _NAMES]
-        keys += [TokenKey(_URL, "other client", "hooli"), TokenKey(_URL + "/", "client", "hooli")]
+        ours = [TokenKey(_URL, "client", name) for name in _NAMES]
+        others = [TokenKey(_URL, name, "hooli") for name in ("other client", "CLIENT", "client ")]
+        keys = [*ours, *others, TokenKey(_URL + "/", "client", "hooli")]
         written = {
             key: store.write(seeded(key, f"token {n}", now=n), expected=None) for n, key in enumerate(keys)
         }
 
         assert {key: store.read(key) for key in keys} == written
+        listed = self.peer(store).keys(_URL, "client")
+        assert (set(listed), len(listed)) == (set(ours), len(ours))
 
     def test_a_long_token_of_any_characters_comes_back_as_it_was(self, store: TokenStore) -> None:
         """A JWT may have thousands of characters."""

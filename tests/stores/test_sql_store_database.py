@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import sys
 import threading
@@ -23,6 +21,7 @@ from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
 from airflow_provider_feedamp.tokens.store import SUPERVISOR
 from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, held, record, sqlite
+from tests.tokens.custody import holds_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,19 +55,6 @@ def use(database: SqlDatabase, query: str = "SELECT 1") -> int:
 def connect_to(monkeypatch: pytest.MonkeyPatch, connection: str, **extra: Any) -> None:
     """Set the connection to a server, with extras."""
     monkeypatch.setenv(VARIABLE, json.dumps({**json.loads(connection), "extra": extra}))
-
-
-def exit_code_of_child(work: Callable[[], object]) -> int:
-    """Run the work in a forked child that gets 100 seconds, and return its exit code (1: it failed)."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(100)
-            code = int(bool(work()))
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 # Which connections it takes
@@ -313,9 +299,7 @@ def test_a_forked_child_has_a_session_of_its_own_and_leaves_its_parents_alone(se
     database = SqlDatabase(CONN_ID)
     session = use(database, SESSION[server.conn_type])
 
-    shared = exit_code_of_child(lambda: use(database, SESSION[server.conn_type]) == session)
-
-    assert shared == 0
+    assert holds_in_child(lambda: use(database, SESSION[server.conn_type]) != session)
     assert use(database, SESSION[server.conn_type]) == session
 
 
@@ -325,9 +309,7 @@ def test_a_child_forked_while_an_engine_is_being_made_can_make_its_own(
     monkeypatch.setenv(VARIABLE, sqlite(tmp_path))
 
     with SUPERVISOR.lock:
-        code = exit_code_of_child(lambda: use(SqlDatabase(CONN_ID)) != 1)
-
-    assert code == 0
+        assert holds_in_child(lambda: use(SqlDatabase(CONN_ID)) == 1)
 
 
 def _at_once(options: dict[str, Any]) -> dict[str, Any]:

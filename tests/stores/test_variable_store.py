@@ -250,17 +250,12 @@ def listed() -> set[TokenKey]:
     return set(VariableStore().keys(KEY.token_url, KEY.client_id))
 
 
-def test_beside_the_metadata_database_all_sellers_of_the_client_are_listed(
+def test_beside_the_metadata_database_all_sellers_of_the_client_are_listed_and_nothing_else_is_asked_for(
     add: Callable[[dict[str, str]], None],
 ) -> None:
     add(VALUES | STRANGE)
 
     assert listed() == set(OURS)
-
-
-def test_only_names_that_begin_so_are_asked_for(add: Callable[[dict[str, str]], None]) -> None:
-    add(VALUES | STRANGE)
-
     names = {name for name in VALUES | STRANGE if name.startswith("feedamp_token_")}
     assert set(AirflowVariables().names("feedamp_token_")) == names
     assert AirflowVariables().values("feedamp_token_").keys() == names

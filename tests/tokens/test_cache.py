@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pendulum
 import pytest
@@ -18,7 +16,7 @@ from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore
 from tests.tokens.conftest import endpoint_at
-from tests.tokens.custody import at_once
+from tests.tokens.custody import at_once, holds_in_child
 from tests.tokens.edge import TokenServer, answers
 from tests.tokens.secrets import (
     ACCESS_TOKEN,
@@ -27,10 +25,6 @@ from tests.tokens.secrets import (
     REFRESH_TOKEN,
     secrets_in,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 # A fork of a process with threads is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -50,20 +44,6 @@ def record(key: TokenKey) -> TokenRecord:
         generation=4,
         seeds=("one", "two"),
     )
-
-
-def in_child(check: Callable[[], bool]) -> int:
-    """Run a check in a forked child; return its exit status: 0 if it held, 14 if it hung."""
-    child = os.fork()
-    if child == 0:
-        status = 2
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(60)
-            status = 0 if check() else 1
-        finally:
-            os._exit(status)
-    return os.waitpid(child, 0)[1]
 
 
 def test_a_key_has_one_slot_however_often_it_is_built(key: TokenKey) -> None:
@@ -157,7 +137,7 @@ def test_a_forked_child_is_not_locked_out_by_a_thread_of_its_parent(key: TokenKe
     release = held_by_another_thread(slot.lock)
 
     try:
-        assert in_child(lambda: CACHE.slot(key).lock.acquire(blocking=False)) == 0
+        assert holds_in_child(lambda: CACHE.slot(key).lock.acquire(blocking=False))
         assert slot.lock.acquire(blocking=False) is False  # the parent's stays held
     finally:
         release.set()
@@ -167,7 +147,7 @@ def test_a_forked_child_can_make_slots_though_a_thread_of_its_parent_was_making_
     release = held_by_another_thread(CACHE._guard)
 
     try:
-        assert in_child(lambda: CACHE.slot(key).token is None) == 0
+        assert holds_in_child(lambda: CACHE.slot(key).token is None)
     finally:
         release.set()
 
@@ -175,14 +155,14 @@ def test_a_forked_child_can_make_slots_though_a_thread_of_its_parent_was_making_
 def test_a_forked_child_goes_on_with_its_parent_s_access_token(key: TokenKey) -> None:
     CACHE.slot(key).token = token()
 
-    assert in_child(lambda: CACHE.slot(key).token is not None) == 0
+    assert holds_in_child(lambda: CACHE.slot(key).token is not None)
 
 
 def test_a_record_that_is_not_saved_yet_stays_its_parent_s_to_save(key: TokenKey) -> None:
     slot = CACHE.slot(key)
     slot.unsaved = Unsaved(record(key), REFRESH_TOKEN)
 
-    assert in_child(lambda: CACHE.slot(key).unsaved is None) == 0
+    assert holds_in_child(lambda: CACHE.slot(key).unsaved is None)
     assert slot.unsaved is not None
 
 
@@ -200,7 +180,7 @@ def test_a_forked_child_can_renew_while_its_parent_s_lock_was_held(
     release = held_by_another_thread(CACHE.slot(key).lock)
 
     try:
-        assert in_child(lambda: custodian.token().value == NEW_ACCESS_TOKEN) == 0
+        assert holds_in_child(lambda: custodian.token().value == NEW_ACCESS_TOKEN)
     finally:
         release.set()
     assert len(server.received) == 1

@@ -61,22 +61,15 @@ def test_a_new_process_takes_the_token_from_the_store_without_a_post(bench: Benc
     assert (again.value, again.renewed, bench.posts()) == (first.value, False, 1)
 
 
-def test_a_fresh_token_is_used_without_asking_the_store(bench: Bench) -> None:
+def test_a_fresh_token_is_shared_by_the_custodians_of_the_process_without_asking_the_store(
+    bench: Bench,
+) -> None:
     custodian = bench.seeded()
-    custodian.token()
+    first = custodian.token()
     bench.store.asked.clear()
 
-    custodian.token()
-
+    assert {each.token().value for each in (custodian, bench.custodian())} == {first.value}
     assert bench.store.asked == []
-
-
-def test_another_custodian_of_the_process_shares_the_token(bench: Bench) -> None:
-    first = bench.seeded(store=bench.store).token()
-
-    bench.store.failing = {"read", "write", "lock"}
-
-    assert bench.custodian().token().value == first.value
 
 
 def test_a_seller_without_any_refresh_token_needs_a_person_and_no_post(bench: Bench) -> None:
@@ -244,22 +237,20 @@ def test_an_unreachable_endpoint_is_a_retryable_error_and_condemns_nobody(bench:
     assert bench.record().state is RecordState.ACTIVE
 
 
-def test_a_person_who_replaces_the_connections_token_wins_over_the_stored_one(bench: Bench) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_person_who_replaces_the_connections_token_wins_over_the_stored_and_the_cached_one(
+    bench: Bench, cached: bool
+) -> None:
     bench.seeded().token()
     theirs = bench.control.connect("hooli")
-    CACHE.clear()
+    if not cached:
+        CACHE.clear()
 
     token = bench.custodian(seed=theirs).token()
 
     assert token.renewed
     assert bench.key().fingerprint(theirs) in bench.record().seeds
     assert bench.whole()
-
-
-def test_a_replaced_connection_token_is_taken_in_though_the_cached_one_is_fresh(bench: Bench) -> None:
-    bench.seeded().token()
-
-    assert bench.custodian(seed=bench.control.connect("hooli")).token().renewed
 
 
 @pytest.mark.parametrize("rollovers", [1, 3])
@@ -416,10 +407,14 @@ def test_a_replacement_is_at_hand_once_it_was_asked_for(bench: Bench, custodian:
 # Single flight
 
 
-def test_50_threads_on_an_expired_token_make_one_post(bench: Bench) -> None:
+@pytest.mark.parametrize("slow", [0.0, 0.5])
+def test_50_threads_on_an_expired_token_make_one_post_however_slow_the_winner_is(
+    bench: Bench, slow: float
+) -> None:
     custodian = bench.seeded()
     custodian.token()
     bench.later(HOUR + 1)
+    bench.control.fault("slow", seconds=slow)
 
     tokens = at_once(50, custodian.token)
 
@@ -427,16 +422,6 @@ def test_50_threads_on_an_expired_token_make_one_post(bench: Bench) -> None:
     assert [token.renewed for token in tokens].count(True) == 1
     assert bench.posts() == 2
     assert bench.whole()
-
-
-def test_50_threads_wait_for_a_slow_winner_and_make_one_post(bench: Bench) -> None:
-    custodian = bench.seeded()
-    bench.control.fault("slow", seconds=0.5)
-
-    tokens = at_once(50, custodian.token)
-
-    assert len({token.value for token in tokens}) == 1
-    assert bench.posts() == 1
 
 
 def test_50_threads_with_a_401_make_one_post(bench: Bench) -> None:
@@ -476,25 +461,16 @@ def test_a_token_that_another_worker_stores_just_before_the_lock_is_ours_is_adop
     assert bench.posts() == 1
 
 
-def test_waiting_too_long_for_another_worker_is_a_retryable_error_and_no_post(bench: Bench) -> None:
+@pytest.mark.parametrize("holder", ["another thread", "another worker"])
+def test_waiting_too_long_is_a_retryable_error_and_no_post(bench: Bench, holder: str) -> None:
     custodian = bench.seeded(lock_wait=0.1)
+    worker = bench.store.lock(bench.key(), wait=0, stop=threading.Event())
 
-    with (
-        bench.store.lock(bench.key(), wait=0, stop=threading.Event()),
-        pytest.raises(TokenBusyError, match="'hooli'") as raised,
-    ):
-        custodian.token()
+    with bench.slot().lock if holder == "another thread" else worker:
+        with pytest.raises(TokenBusyError, match="'hooli'") as raised:
+            custodian.token()
 
     assert raised.value.retryable
-    assert bench.posts() == 0
-
-
-def test_waiting_too_long_for_another_thread_is_a_retryable_error_and_no_post(bench: Bench) -> None:
-    custodian = bench.seeded(lock_wait=0.1)
-
-    with bench.slot().lock, pytest.raises(TokenBusyError, match="'hooli'"):
-        custodian.token()
-
     assert bench.posts() == 0
 
 
@@ -576,23 +552,17 @@ def test_a_refused_token_costs_nothing_when_the_process_holds_a_newer_one(bench:
     assert bench.posts() == 2
 
 
-def test_a_refused_token_costs_nothing_when_the_store_holds_a_newer_one(bench: Bench) -> None:
+@pytest.mark.parametrize("left", [HOUR, 60.0])
+def test_a_refused_token_costs_nothing_when_the_store_holds_a_newer_one_that_is_not_about_to_end(
+    bench: Bench, left: float
+) -> None:
     custodian = bench.seeded()
     refused = custodian.token().value
-    bench.store.meddle(bench.key(), access_token="of-another-worker")
+    bench.store.meddle(bench.key(), access_token="of-another-worker", expires_at=bench.now() + left)
 
-    assert custodian.replace(refused).value == "of-another-worker"
-    assert bench.posts() == 1
+    token = custodian.replace(refused)
 
-
-def test_a_newer_one_that_is_about_to_end_is_no_replacement_for_a_refused_token(bench: Bench) -> None:
-    custodian = bench.seeded()
-    refused = custodian.token().value
-    soon = bench.now() + 60
-    bench.store.meddle(bench.key(), access_token="of-another-worker", expires_at=soon)
-
-    assert custodian.replace(refused).renewed
-    assert bench.posts() == 2
+    assert (token.value == "of-another-worker", bench.posts()) == ((True, 1) if left == HOUR else (False, 2))
 
 
 def test_a_401_that_stays_costs_one_spend(bench: Bench) -> None:
