@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from airflow_provider_feedamp.exceptions import FeedAmpError
     from tests.databases import DatabaseServer, MariadbServer, Pgbouncer, PostgresqlServer
 
 MYSQL_CLIENTS = ("mysqlclient", "pymysql", "mysql-connector-python")
@@ -93,22 +94,22 @@ def test_a_connection_that_leads_to_no_database_is_refused(
         SqlStore(CONN_ID).read(KEY)
 
 
-def test_a_connection_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BaseHook, "get_connection", _raise(AirflowNotFoundException("tokens")))
-
-    with pytest.raises(ConfigurationError, match="There is no Airflow connection 'tokens'"):
-        SqlStore(CONN_ID).read(KEY)
-
-
-def test_a_connection_that_cannot_be_looked_up_now_is_worth_another_try(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("met", "error", "words"),
+    [
+        (AirflowNotFoundException("tokens"), ConfigurationError, "There is no Airflow connection 'tokens'"),
+        (OSError("the API server is down"), TokenStoreError, r"'tokens'.*cannot be read now"),
+    ],
+)
+def test_a_connection_that_is_not_there_is_refused_and_one_that_cannot_be_read_now_is_worth_another_try(
+    monkeypatch: pytest.MonkeyPatch, met: Exception, error: type[FeedAmpError], words: str
 ) -> None:
-    monkeypatch.setattr(BaseHook, "get_connection", _raise(OSError("the API server is down")))
+    monkeypatch.setattr(BaseHook, "get_connection", _raise(met))
 
-    with pytest.raises(TokenStoreError, match=r"'tokens'.*cannot be read now") as failed:
+    with pytest.raises(error, match=words) as failed:
         SqlStore(CONN_ID).read(KEY)
 
-    assert failed.value.retryable
+    assert failed.value.retryable is (error is TokenStoreError)
 
 
 def test_a_database_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
