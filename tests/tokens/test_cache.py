@@ -132,17 +132,6 @@ def held_by_another_thread(lock: threading.Lock) -> threading.Event:
     return release
 
 
-def test_a_forked_child_is_not_locked_out_by_a_thread_of_its_parent(key: TokenKey) -> None:
-    slot = CACHE.slot(key)
-    release = held_by_another_thread(slot.lock)
-
-    try:
-        assert holds_in_child(lambda: CACHE.slot(key).lock.acquire(blocking=False))
-        assert slot.lock.acquire(blocking=False) is False  # the parent's stays held
-    finally:
-        release.set()
-
-
 def test_a_forked_child_can_make_slots_though_a_thread_of_its_parent_was_making_one(key: TokenKey) -> None:
     release = held_by_another_thread(CACHE._guard)
 
@@ -152,17 +141,13 @@ def test_a_forked_child_can_make_slots_though_a_thread_of_its_parent_was_making_
         release.set()
 
 
-def test_a_forked_child_goes_on_with_its_parent_s_access_token(key: TokenKey) -> None:
-    CACHE.slot(key).token = token()
-
-    assert holds_in_child(lambda: CACHE.slot(key).token is not None)
-
-
-def test_a_record_that_is_not_saved_yet_stays_its_parent_s_to_save(key: TokenKey) -> None:
+def test_a_forked_child_has_its_parent_s_access_token_and_leaves_it_the_record_that_is_not_saved_yet(
+    key: TokenKey,
+) -> None:
     slot = CACHE.slot(key)
-    slot.unsaved = Unsaved(record(key), REFRESH_TOKEN)
+    slot.token, slot.unsaved = token(), Unsaved(record(key), REFRESH_TOKEN)
 
-    assert holds_in_child(lambda: CACHE.slot(key).unsaved is None)
+    assert holds_in_child(lambda: CACHE.slot(key).token is not None and CACHE.slot(key).unsaved is None)
     assert slot.unsaved is not None
 
 
@@ -177,10 +162,12 @@ def test_a_forked_child_can_renew_while_its_parent_s_lock_was_held(
         seed=REFRESH_TOKEN,
         sleep=lambda seconds: None,
     )
-    release = held_by_another_thread(CACHE.slot(key).lock)
+    slot = CACHE.slot(key)
+    release = held_by_another_thread(slot.lock)
 
     try:
         assert holds_in_child(lambda: custodian.token().value == NEW_ACCESS_TOKEN)
+        assert slot.lock.acquire(blocking=False) is False  # the parent's stays held
     finally:
         release.set()
     assert len(server.received) == 1
