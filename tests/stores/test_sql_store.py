@@ -31,7 +31,7 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.sql_store import SqlStore
-from airflow_provider_feedamp.tokens.store import open_store, records_of
+from airflow_provider_feedamp.tokens.store import records_of
 from tests.stores import sql_support
 from tests.stores.contract import TokenStoreContract
 from tests.stores.fernet import set_fernet_key
@@ -76,10 +76,6 @@ class TestSqlStore(TokenStoreContract):
 
 
 # The table
-
-
-def test_the_store_is_opened_by_its_name(database: str) -> None:
-    assert isinstance(open_store("sql", CONN_ID), SqlStore)
 
 
 def test_workers_that_make_the_table_at_the_same_time_all_go_on(database: str) -> None:

@@ -46,13 +46,6 @@ def record(key: TokenKey) -> TokenRecord:
     )
 
 
-def test_a_key_has_one_slot_however_often_it_is_built(key: TokenKey) -> None:
-    cache = TokenCache()
-    again = TokenKey(key.token_url, key.client_id, key.seller)
-
-    assert cache.slot(key) is cache.slot(again)
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -89,15 +82,6 @@ def test_threads_that_ask_at_once_get_the_same_slot(key: TokenKey) -> None:
     slots = at_once(16, lambda: cache.slot(key))
 
     assert len({id(slot) for slot in slots}) == 1
-
-
-def test_a_cleared_cache_knows_nothing(key: TokenKey) -> None:
-    cache = TokenCache()
-    cache.slot(key).token = token()
-
-    cache.clear()
-
-    assert cache.slot(key).token is None
 
 
 def test_a_slot_takes_the_access_token_and_the_seeds_of_a_stored_record_and_no_refresh_token(
@@ -221,11 +205,6 @@ def test_min_ttl_widens_the_mandatory_window_and_never_narrows_it(
     assert judged(left, min_ttl=min_ttl) is freshness
 
 
-@pytest.mark.parametrize("min_ttl", [None, timedelta(days=400)])
-def test_no_token_has_to_be_renewed_first(min_ttl: timedelta | None) -> None:
-    assert Windows().judge(None, KEY, NOW, min_ttl) is MANDATORY
-
-
 @given(lifetime=st.floats(min_value=0.01, max_value=86400), seller=st.sampled_from(SELLERS))
 def test_a_token_that_just_arrived_is_fresh_however_short_it_lives(lifetime: float, seller: TokenKey) -> None:
     assert Windows().judge(lasting(lifetime, lifetime), seller, NOW) is FRESH
@@ -266,10 +245,3 @@ def test_every_machine_finds_a_seller_at_the_same_place_of_the_jitter() -> None:
     opened = [Windows().judge(lasting(660), seller, NOW) is ADVISORY for seller in keys]
 
     assert opened == [int(seller.digest[:8], 16) / 0xFFFFFFFF >= 0.5 for seller in keys]
-
-
-def test_configured_windows_are_used() -> None:
-    windows = Windows(advisory=1800, jitter=0, mandatory=300)
-
-    judged = [windows.judge(lasting(left), KEY, NOW) for left in (1801, 1800, 301, 300)]
-    assert judged == [FRESH, ADVISORY, ADVISORY, MANDATORY]

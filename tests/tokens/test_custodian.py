@@ -19,7 +19,6 @@ from airflow_provider_feedamp.exceptions import (
     ReauthorizationRequiredError,
     TokenBusyError,
     TokenNotRenewedError,
-    TokenStoreError,
 )
 from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Unsaved, Windows
 from airflow_provider_feedamp.tokens.records import RecordState, seeded
@@ -150,16 +149,6 @@ def test_a_renewal_ahead_of_time_that_fails_is_logged_once_and_paused(
     assert not custodian.token().renewed
     bench.slot().retry_at = 0.0  # after the pause
     assert custodian.token().renewed
-
-
-def test_in_the_mandatory_window_a_failure_is_raised(bench: Bench) -> None:
-    custodian = bench.seeded(windows=EVEN)
-    custodian.token()
-    bench.later(MANDATORY)
-    bench.store.failing = {"read"}
-
-    with pytest.raises(TokenStoreError):
-        custodian.token()
 
 
 def test_in_the_mandatory_window_a_token_that_another_worker_obtained_is_adopted(bench: Bench) -> None:
