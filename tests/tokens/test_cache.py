@@ -245,3 +245,10 @@ def test_every_machine_finds_a_seller_at_the_same_place_of_the_jitter() -> None:
     opened = [Windows().judge(lasting(660), seller, NOW) is ADVISORY for seller in keys]
 
     assert opened == [int(seller.digest[:8], 16) / 0xFFFFFFFF >= 0.5 for seller in keys]
+
+
+def test_configured_windows_are_used() -> None:
+    windows = Windows(advisory=1800, jitter=0, mandatory=300)
+
+    judged = [windows.judge(lasting(left), KEY, NOW) for left in (1801, 1800, 301, 300)]
+    assert judged == [FRESH, ADVISORY, ADVISORY, MANDATORY]
