@@ -24,6 +24,7 @@ from airflow_provider_feedamp.tokens import shield as shield_module
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint, TokenGrant
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.shield import Shield
 from airflow_provider_feedamp.tokens.store import MemoryStore
@@ -382,6 +383,25 @@ def test_a_signal_while_the_record_is_written_or_the_answer_awaited_loses_nothin
     assert bench.record().state is RecordState.ACTIVE
     CACHE.clear()
     assert not custodian.token().renewed
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
+@pytest.mark.parametrize("pending", [True, False], ids=["a person confirms it", "at once the seller's"])
+def test_a_signal_while_the_pair_of_a_code_is_written_loses_nothing(
+    bench: Bench, number: signal.Signals, pending: bool
+) -> None:
+    authorisation = PendingAuthorisation(bench.custodian(), "feedamp_default", "ada")
+    state, _ = authorisation.start(600)
+    code = bench.control.authorize("hooli")
+    exchange = partial(authorisation.redeem, state) if pending else authorisation.custodian.exchange_code
+
+    bench.store.just_before(RecordState.ACTIVE, lambda record: signal.raise_signal(number))
+    with raising(number), pytest.raises(Interrupted):
+        exchange(code)
+
+    if pending:
+        authorisation.confirm(state)
+    assert (bench.posts(), bench.whole()) == (1, True)
 
 
 @pytest.mark.parametrize("holder", ["another thread", "another worker"])
