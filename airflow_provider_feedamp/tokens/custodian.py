@@ -3,6 +3,9 @@
 The path of a token: the store's record (or the connection's refresh token, or an authorisation code) -> one
 spend at the token endpoint (:mod:`~airflow_provider_feedamp.tokens.renewal`) -> the record in the store ->
 this process's cache -> the caller's bearer header.
+
+Beside the record stands the number of an order that is in the seller's account: by it a new authorisation is
+known to open the same account.
 """
 
 from __future__ import annotations
