@@ -139,7 +139,7 @@ class TokenStoreContract:
     ) -> None:
         """Whatever their names are, and however alike."""
         ours = [TokenKey(_URL, "client", name) for name in _NAMES]
-        others = [TokenKey(_URL, name, "hooli") for name in ("other client", "CLIENT", "client ")]
+        others = [TokenKey(_URL, client, _NAMES[-1]) for client in ("other client", "CLIENT", "client ")]
         keys = [*ours, *others, TokenKey(_URL + "/", "client", "hooli")]
         written = {
             key: store.write(seeded(key, f"token {n}", now=n), expected=None) for n, key in enumerate(keys)
