@@ -408,7 +408,7 @@ def test_a_signal_while_the_database_grants_a_lease_leaves_it_free(server: Datab
     finally:
         signal.signal(signal.SIGUSR1, before)
 
-    with held(SqlStore(CONN_ID), wait=60):
+    with held(SqlStore(CONN_ID), wait=30):  # less than a lease that was left would last
         pass
 
 
@@ -462,11 +462,11 @@ def test_to_be_slower_than_another_statement_is_no_failure(server: DatabaseServe
     with held(store):
         on_update(server, _too_late(server, code, "% 2 = 1"))
 
-    with held(store, wait=60):
+    with held(store, wait=30):
         written = store.write(record(), expected=None)
 
     assert store.read(KEY) == written
-    with held(SqlStore(CONN_ID), wait=60):
+    with held(SqlStore(CONN_ID), wait=30):  # less than a lease that was left would last
         pass
 
 
