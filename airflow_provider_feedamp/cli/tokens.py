@@ -251,7 +251,7 @@ def _present_keys() -> set[str]:
 @airflow()
 def _reencrypt(deployment: Deployment, seller: str, present: set[str]) -> bool:
     """Write a seller's record and known order again as they are, which encrypts them with the first key."""
-    from airflow_provider_feedamp.tokens.pending import known_order, note_order
+    from airflow_provider_feedamp.tokens.custodian import known_order, note_order
 
     custodian = deployment.custodian(seller)
     store, key = custodian.store, custodian.key

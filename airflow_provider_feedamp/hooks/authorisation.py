@@ -25,7 +25,8 @@ from airflow_provider_feedamp.exceptions import (
 )
 from airflow_provider_feedamp.hooks.check import client_with
 from airflow_provider_feedamp.hooks.feedamp import token_store
-from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order, whose
+from airflow_provider_feedamp.tokens.custodian import known_order, note_order
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, whose
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.api.client import FeedAmpClient

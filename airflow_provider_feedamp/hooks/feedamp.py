@@ -264,7 +264,7 @@ class FeedAmpHook(BaseHook):
         :raises TokenStoreError: if the store fails; nothing was removed.
         """
         from airflow_provider_feedamp.hooks.sellers import locked
-        from airflow_provider_feedamp.tokens.pending import known_order_key
+        from airflow_provider_feedamp.tokens.custodian import known_order_key
 
         with task_errors():
             store, key = self._custodian.store, self._custodian.key
@@ -345,7 +345,7 @@ class FeedAmpHook(BaseHook):
         :param mp_order_number: Its number; None notes nothing.
         """
         from airflow_provider_feedamp.tokens.cache import CACHE
-        from airflow_provider_feedamp.tokens.pending import known_order, note_order
+        from airflow_provider_feedamp.tokens.custodian import known_order, note_order
 
         if mp_order_number is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +84,16 @@ class Sealer:
             ) from None
 
 
-def _airflow_fernet() -> Any:
+@cache  # an import that fails is tried anew each time, and swallows a signal that comes meanwhile
+def _crypto_of_airflow() -> Any:
     try:
-        home = import_module("airflow.sdk.crypto")  # for tasks from 3.3 on
+        return import_module("airflow.sdk.crypto")  # for tasks from 3.3 on
     except ImportError:
-        home = import_module("airflow.models.crypto")  # beside the models in every version
+        return import_module("airflow.models.crypto")  # beside the models in every version
+
+
+def _airflow_fernet() -> Any:
+    home = _crypto_of_airflow()
     try:
         fernet = home.get_fernet()
     except Exception as error:  # noqa: BLE001 - each Airflow has its own; its text or cause may quote the key

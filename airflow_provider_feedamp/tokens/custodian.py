@@ -3,6 +3,9 @@
 The path of a token: the store's record (or the connection's refresh token, or an authorisation code) -> one
 spend at the token endpoint (:mod:`~airflow_provider_feedamp.tokens.renewal`) -> the record in the store ->
 this process's cache -> the caller's bearer header.
+
+Beside the record stands the number of an order that is in the seller's account: by it a new authorisation is
+known to open the same account.
 """
 
 from __future__ import annotations
@@ -13,11 +16,18 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_feedamp.exceptions import FeedAmpError, InputError, NotProcessedError, TokenBusyError
+from airflow_provider_feedamp.exceptions import (
+    FeedAmpError,
+    InputError,
+    NotProcessedError,
+    TokenBusyError,
+    TokenConflictError,
+)
 from airflow_provider_feedamp.tokens.cache import CACHE, CachedToken, Freshness, Windows
+from airflow_provider_feedamp.tokens.records import TokenRecord
 from airflow_provider_feedamp.tokens.renewal import Spender, TokenWriter
 from airflow_provider_feedamp.tokens.shield import Shield, check_open
 
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint
-    from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey, TokenRecord
+    from airflow_provider_feedamp.tokens.records import AccessToken, TokenKey
     from airflow_provider_feedamp.tokens.store import Enough, Lease, TokenStore
 
 log = logging.getLogger(__name__)
@@ -38,6 +48,8 @@ _ADVISORY_PAUSE = 30.0
 _SLICE = 0.1
 #: Seconds between two looks at the record while a store that does not read it itself waits for its lock.
 _LOOK = 0.5
+#: Behind a token endpoint's URL, which has no fragment: the key of a seller's known order.
+_KNOWN_ORDER = "#known-order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,3 +320,37 @@ class TokenCustodian:
             finally:
                 shield.up = True  # a plain assignment: no signal comes between it and the release
                 slot.lock.release()
+
+
+def known_order(store: TokenStore, key: TokenKey) -> str | None:
+    """Return the number of an order that is in the seller's account, or None when none was noted.
+
+    :raises TokenStoreError: if the store fails.
+    """
+    record = store.read(known_order_key(key))
+    return record.seeds[0] if record is not None and record.seeds else None
+
+
+def note_order(store: TokenStore, key: TokenKey, number: str | None, *, anew: bool = False) -> None:
+    """Note the number of an order that is in the seller's account.
+
+    :param number: The number; None forgets the one of before.
+    :param anew: Whether it takes the place of one that was noted before.
+    :raises TokenStoreError: if the store fails.
+    """
+    side = known_order_key(key)
+    before = store.read(side)
+    if before is not None and not anew:
+        return
+    if number is None:
+        if before is not None:
+            store.delete(side)
+        return
+    record = (before or TokenRecord(key=side, refresh_token="")).changed(seeds=(number,))
+    with suppress(TokenConflictError):  # another import has noted one meanwhile, which is as good
+        store.write(record, expected=before.revision if before else None)
+
+
+def known_order_key(key: TokenKey) -> TokenKey:
+    """Return the key under which a seller's known order is noted."""
+    return replace(key, token_url=key.token_url + _KNOWN_ORDER)

@@ -34,7 +34,8 @@ from airflow_provider_feedamp.exceptions import (
     TokenRecordError,
     TokenStoreError,
 )
-from airflow_provider_feedamp.tokens.cache import CACHE
+from airflow_provider_feedamp.tokens.cache import CACHE, Unsaved
+from airflow_provider_feedamp.tokens.custodian import note_order
 from airflow_provider_feedamp.tokens.endpoint import GrantRefusedError
 from airflow_provider_feedamp.tokens.records import (
     UNDOUBTED,
@@ -44,6 +45,7 @@ from airflow_provider_feedamp.tokens.records import (
     granted_at,
     granted_family,
 )
+from airflow_provider_feedamp.tokens.renewal import save
 from airflow_provider_feedamp.tokens.shield import Shield
 
 if TYPE_CHECKING:
@@ -56,15 +58,13 @@ log = logging.getLogger(__name__)
 
 #: In place of a token endpoint's URL: so no listing of a client's sellers ever shows a mark.
 _MARKS = "authorisation"
-#: Behind a token endpoint's URL, which has no fragment: the key of a seller's known order.
-_KNOWN_ORDER = "#known-order"
 #: A mark's name begins with the end of its time; a signature follows.
 _STATE = re.compile(r"([0-9a-f]{1,10}-[0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
 _PURPOSE = b"airflow-provider-feedamp: the state of an authorisation"
 #: Seconds of the lease that are kept free for storing the answer.
 _SAVE_RESERVE = 5.0
 #: Seconds between the tries to store a new pair.
-_PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
+_PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 BEGUN, CLAIMED, GRANTED, CONFIRMED, DISCARDED = "begun", "claimed", "granted", "confirmed", "discarded"
 #: What has become of an authorisation whose redirect URL comes a second time, or too late to be confirmed.
@@ -369,24 +369,13 @@ class PendingAuthorisation:
             state=RecordState.ACTIVE,
             released=lease.nonce,
         )
-        expected: int | None = claimed.revision
-        failure = ""
-        for pause in _PAUSES:
-            if pause:
-                custodian.sleep(pause)
-            try:
-                return custodian.store.write(record, expected=expected)
-            except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
-                failure = type(error).__name__
-            with suppress(Exception):
-                stored = custodian.store.read(record.key)
-                if stored is not None and stored.refresh_token == record.refresh_token:
-                    return stored
-                expected = stored.revision if stored else None
-        raise TokenStoreError(
-            f"FeedAMP authorised seller {mark.seller!r}, and the token store did not take the new tokens "
-            f"({failure}). Repair the store. {_ANEW}"
-        )
+        try:
+            return save(custodian.store, Unsaved(record, claimed.refresh_token), custodian.sleep, *_PAUSES)
+        except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
+            raise TokenStoreError(
+                f"FeedAMP authorised seller {mark.seller!r}, and the token store did not take the new tokens "
+                f"({type(error).__name__}). Repair the store. {_ANEW}"
+            ) from None
 
     def _replace(self, name: str, lease: Lease, *, same_account: bool) -> TokenRecord:
         custodian = self.custodian
@@ -404,14 +393,11 @@ class PendingAuthorisation:
                 f"Seller {key.seller!r} has been authorised again since these tokens were granted. The newer "
                 "tokens stay, and these are not stored."
             )
-        known = before.seeds if before else ()
-        if custodian.seed and key.fingerprint(custodian.seed) not in known:
-            # The seller's new authorisation is younger than what the connection holds.
-            known = (*known, key.fingerprint(custodian.seed))
-        record = (before or TokenRecord(key=key, refresh_token="")).changed(
+        # The seller's new authorisation is younger than what the connection holds.
+        known = (before or TokenRecord(key=key, refresh_token="")).knowing(custodian.seed)
+        record = known.changed(
             **{field: getattr(pair, field) for field in _PAIR},
-            generation=(before.generation if before else 0) + 1,
-            seeds=known,
+            generation=known.generation + 1,
             superseded=None,
             refused_seed="",
             refused_secret="",
@@ -474,40 +460,6 @@ def whose(store: TokenStore, state: str) -> tuple[str, str]:
         )
     mark = _mark(record)
     return mark.conn_id, mark.seller
-
-
-def known_order(store: TokenStore, key: TokenKey) -> str | None:
-    """Return the number of an order that is in the seller's account, or None when none was noted.
-
-    :raises TokenStoreError: if the store fails.
-    """
-    record = store.read(known_order_key(key))
-    return record.seeds[0] if record is not None and record.seeds else None
-
-
-def note_order(store: TokenStore, key: TokenKey, number: str | None, *, anew: bool = False) -> None:
-    """Note the number of an order that is in the seller's account.
-
-    :param number: The number; None forgets the one of before.
-    :param anew: Whether it takes the place of one that was noted before.
-    :raises TokenStoreError: if the store fails.
-    """
-    side = known_order_key(key)
-    before = store.read(side)
-    if before is not None and not anew:
-        return
-    if number is None:
-        if before is not None:
-            store.delete(side)
-        return
-    record = (before or TokenRecord(key=side, refresh_token="")).changed(seeds=(number,))
-    with suppress(TokenConflictError):  # another import has noted one meanwhile, which is as good
-        store.write(record, expected=before.revision if before else None)
-
-
-def known_order_key(key: TokenKey) -> TokenKey:
-    """Return the key under which a seller's known order is noted."""
-    return replace(key, token_url=key.token_url + _KNOWN_ORDER)
 
 
 def _mark_key(name: str) -> TokenKey:

@@ -196,21 +196,26 @@ class TokenRecord:
         """
         if not seed or self.key.fingerprint(seed) in self.seeds or self.refuses(seed, secret):
             return self
-        seeds = (*self.seeds, self.key.fingerprint(seed))[-_SEEDS_KEPT:]
+        known = self.knowing(seed)
         if seed == self.refresh_token:
             # Remembered all the same: once it has been spent, it must not pass for a person's new token.
-            return self.changed(seeds=seeds)
+            return known
         condemned = self.state is RecordState.REAUTH_REQUIRED
-        return self.changed(
+        return known.changed(
             refresh_token=seed,
             # The old access token may belong to another account than the new authorisation.
             access_token=None,
             expires_at=0.0,
             superseded=None if condemned else self.refresh_token,
-            seeds=seeds,
             family=self.key.fingerprint(seed),
             **UNDOUBTED,
         )
+
+    def knowing(self, seed: str | None) -> Self:
+        """Return the record with the connection's token among those that it has taken in."""
+        if not seed or self.key.fingerprint(seed) in self.seeds:
+            return self
+        return self.changed(seeds=(*self.seeds, self.key.fingerprint(seed))[-_SEEDS_KEPT:])
 
     def refuses(self, seed: str | None, secret: str) -> bool:
         """Say whether FeedAMP has refused this connection token, under this client secret."""

@@ -385,10 +385,6 @@ class Spender:
         """
         key = self.key
         before = self.store.read(key)
-        known = before.seeds if before else ()
-        if self.seed and key.fingerprint(self.seed) not in known:
-            # The seller's new authorisation is younger than what the connection holds.
-            known = (*known, key.fingerprint(self.seed))
         proof = before or TokenRecord(
             key=key,
             refresh_token="",
@@ -408,7 +404,9 @@ class Spender:
                     codes=error.codes,
                     request_id=error.request_id,
                 ) from error
-            new = proved.changed(seeds=known, family=granted_family(sent_at, secrets.token_hex(8)))
+            # The seller's new authorisation is younger than what the connection holds.
+            known = proved.knowing(self.seed)
+            new = known.changed(family=granted_family(sent_at, secrets.token_hex(8)))
             return self.saver.renewed(new, grant, sent_at, lease, replaces=proved.family)
 
 
@@ -422,6 +420,29 @@ def _refused_seed(connection: str) -> str:
         f"FeedAMP refused the new refresh token in {connection}. The one that was in use before is kept: "
         "put back the former value (or none) to go on with it"
     )
+
+
+def save(store: TokenStore, new: Unsaved, sleep: Callable[[float], None], *pauses: float) -> TokenRecord:
+    """Write a new pair if the stored refresh token is the spent one, and return what is stored then.
+
+    :param new: Its record has the revision of the announced spend.
+    :param pauses: Seconds before each further try, which is made whatever the store has failed with.
+    """
+    for pause in (*pauses, None):
+        try:
+            try:
+                return store.write(new.record, expected=new.record.revision)
+            except TokenConflictError:
+                stored = store.read(new.record.key)
+            if stored is None or stored.refresh_token == new.spent or stored.family == new.replaces:
+                return store.write(new.record, expected=stored.revision if stored else None)
+            # Either this very pair has arrived after all, or another worker's later one is in force.
+            return stored
+        except Exception:
+            if pause is None:
+                raise
+        sleep(pause)
+    raise AssertionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,7 +485,7 @@ class TokenWriter:
             released=lease.nonce,
             **UNDOUBTED,
         )
-        record = self._save(Unsaved(record, spent.refresh_token, replaces), spent.revision)
+        record = self._save(Unsaved(record, spent.refresh_token, replaces))
         for secret in filter(None, (record.access_token, record.refresh_token)):
             self.on_secret(secret)
         for oddity in grant.oddities:
@@ -480,16 +501,12 @@ class TokenWriter:
         log.info(text, self.key.seller, token.generation, token.expires_at.isoformat())
         return token
 
-    def _save(self, new: Unsaved, expected: int) -> TokenRecord:
+    def _save(self, new: Unsaved) -> TokenRecord:
         """Return the record as stored; one that the store does not take exists in this process alone."""
-        failure = ""
-        for pause in (0.0, *_PAUSES):
-            if pause:
-                self.sleep(pause)
-            try:
-                return self._save_once(new, expected)
-            except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
-                failure = type(error).__name__
+        try:
+            return save(self.store, new, self.sleep, *_PAUSES)
+        except Exception as error:  # noqa: BLE001 - a new refresh token must outlive any failure of a store
+            failure = type(error).__name__
         self.slot.unsaved = new
         self.slot.save_at = time.monotonic() + _LATER
         atexit.register(self.save_at_exit)
@@ -503,18 +520,6 @@ class TokenWriter:
         )
         return new.record
 
-    def _save_once(self, new: Unsaved, expected: int | None) -> TokenRecord:
-        """Write if the stored refresh token is the spent one, whatever else has changed meanwhile."""
-        record = new.record
-        try:
-            return self.store.write(record, expected=expected)
-        except TokenConflictError:
-            stored = self.store.read(self.key)
-        if stored is None or stored.refresh_token == new.spent or stored.family == new.replaces:
-            return self.store.write(record, expected=stored.revision if stored else None)
-        # Either this very pair has arrived after all, or another worker's later one is in force.
-        return stored
-
     def save_late(self) -> None:
         """Try again to store a record that the store did not take, unless that was tried just now.
 
@@ -526,7 +531,7 @@ class TokenWriter:
         self.slot.save_at = time.monotonic() + _LATER
         try:
             # By the revision of the announced spend: if the record moved on since, it stays as it is.
-            self._save_once(new, new.record.revision)
+            save(self.store, new, self.sleep)
         except Exception as error:  # noqa: BLE001 - the next call tries again; the present token works
             text = "The new refresh token of seller %r is still not stored (%s)."
             log.critical(text, self.key.seller, type(error).__name__)

@@ -33,6 +33,7 @@ import logging
 import os
 import random
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -149,7 +150,7 @@ class Look(NamedTuple):
 class Register:
     """Where the lease and its record stand, and by which clocks the lease is judged.
 
-    The store describes ``clock``, ``now`` and ``sleep``.
+    The store describes ``clock`` and ``sleep``.
 
     :param look: Reads the lease, then the record.
     :param lease: Reads the lease alone.
@@ -162,7 +163,6 @@ class Register:
     write: Callable[[str], None]
     release: Callable[[Lease], None]
     clock: Callable[[], float]
-    now: Callable[[], float]
     sleep: Callable[[float], None]
 
 
@@ -229,7 +229,7 @@ class LeaseSeeker:
         self._settled_at = since + timing.bound + timing.settle  # at the latest
         known = before.record is not None or bool(before.lease.get("record"))
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        fields = {"nonce": lease.nonce, "owner": owner, "at": self._register.now(), "record": known}
+        fields = {"nonce": lease.nonce, "owner": owner, "at": time.time(), "record": known}
         try:
             return self._settled(lease, json.dumps({**fields, **timing.as_fields()}), before)
         except FeedAmpError:
@@ -282,7 +282,7 @@ class LeaseSeeker:
         ours = self._timing.as_fields()
         others = {name: look.lease.get(name) for name in ours}
         at = look.lease.get("at")
-        recent = isinstance(at, int | float) and self._register.now() - at < _LONG_AGO
+        recent = isinstance(at, int | float) and time.time() - at < _LONG_AGO
         if recent and others != ours:
             raise TokenStoreError(
                 f"Worker {look.owner} renews the token of seller {self._key.seller!r} with other times of "

@@ -67,9 +67,7 @@ class VariableStore:
     :param conn_id: Not used; Variables need no connection.
     :param timing: The lease's times; the same for all workers. Default: the ``[feedamp]`` configuration's.
     :param variables: Where the Variables are. Default: Airflow's own.
-    :param sealer: Encrypts records. Default: with the keys of the ``[feedamp]`` configuration.
     :param clock: This machine's monotonic clock.
-    :param now: The wall clock, epoch seconds.
     :param sleep: Waits while a lease settles.
     """
 
@@ -84,16 +82,13 @@ class VariableStore:
         *,
         timing: Timing | None = None,
         variables: AirflowVariables | None = None,
-        sealer: Sealer | None = None,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._timing = timing or Timing.configured()
         self._variables = variables or AirflowVariables()
-        self._sealer = sealer or Sealer.configured()
+        self._sealer = Sealer.configured()
         self._clock = clock
-        self._now = now
         self._sleep = sleep
 
     # Records
@@ -235,7 +230,6 @@ class VariableStore:
             write=lambda text: self._variables.set(name, text, f"Who renews: {_described(key)}"),
             release=lambda lease: self._release(key, lease),
             clock=self._clock,
-            now=self._now,
             sleep=self._sleep,
         )
         lease = LeaseSeeker(key, self._timing, register).take(wait, stop, enough)

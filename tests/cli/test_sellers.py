@@ -19,7 +19,7 @@ from airflow_provider_feedamp.cli.base import FailedError
 from airflow_provider_feedamp.cli.sellers import listening
 from airflow_provider_feedamp.exceptions import TokenStoreError
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
-from airflow_provider_feedamp.tokens.pending import known_order_key, note_order
+from airflow_provider_feedamp.tokens.custodian import known_order_key, note_order
 from airflow_provider_feedamp.tokens.records import RecordState
 from tests.cli.support import KeptStore, in_background, parameter, run, shown_url
 from tests.operators.support import order

@@ -84,7 +84,7 @@ def deployment(
         "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
-        "AIRFLOW__FEEDAMP__LOCK_WAIT": "60",
+        "AIRFLOW__FEEDAMP__LOCK_WAIT": "180",  # a lease that a busy machine writes too late costs a minute
         "AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID": CONN_ID,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Seconds that a child gets before it counts as hung.
-PATIENCE = 30
+PATIENCE = 180
 
 
 def while_renewing(job: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import unicodedata
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +12,8 @@ import pytest
 from airflow_provider_feedamp.tokens.cache import TokenCache
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore
-from airflow_provider_feedamp.tokens.variable_store import AirflowVariables, VariableStore
+from airflow_provider_feedamp.tokens.variable_store import VariableStore
+from tests.stores.virtual import KeptVariables
 
 if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.store import TokenStore
@@ -42,30 +42,16 @@ def names() -> list[str]:
     return list(found)[:COUNT]
 
 
-@dataclass
-class Shelf(AirflowVariables):
-    """Airflow's Variables in memory, under names as narrow as a database's: without case or last blanks."""
-
-    proves_absence = True
-    logs_values = False
-    texts: dict[str, str] = field(default_factory=dict)
+class Shelf(KeptVariables):
+    """Variables under names as narrow as a database's: without case or last blanks."""
 
     def get(self, name: str) -> str | None:
-        return self.texts.get(name.casefold().rstrip())
+        return super().get(name.casefold().rstrip())
 
     def set(self, name: str, value: str, description: str) -> None:
         assert len(name) <= 250  # what the column holds
         assert name.isascii()
-        self.texts[name.casefold().rstrip()] = value
-
-    def delete(self, name: str) -> None:
-        self.texts.pop(name.casefold().rstrip(), None)
-
-    def names(self, prefix: str) -> list[str]:
-        return [name for name in self.texts if name.startswith(prefix)]
-
-    def values(self, prefix: str) -> dict[str, str | None]:
-        return {name: self.texts[name] for name in self.names(prefix)}
+        super().set(name.casefold().rstrip(), value, description)
 
 
 @pytest.fixture(scope="module")

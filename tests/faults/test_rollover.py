@@ -69,7 +69,7 @@ class Clock:
         """Wait until one more order has been placed, and say whether that came to pass."""
         with self._changed:
             seen = self.placed
-            return self._changed.wait_for(lambda: self.placed > seen, timeout=10)
+            return self._changed.wait_for(lambda: self.placed > seen, timeout=100)
 
 
 @dataclass(frozen=True)

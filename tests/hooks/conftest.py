@@ -102,7 +102,7 @@ class FailingStore(MemoryStore):
 def failing(feedamp: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> FailingStore:
     name = f"{__name__}.FailingStore"
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", name)
-    monkeypatch.setattr("airflow_provider_feedamp.tokens.pending._PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("airflow_provider_feedamp.tokens.pending._PAUSES", (0.0, 0.0))
     store = open_store(name, None)
     assert isinstance(store, FailingStore)
     return store

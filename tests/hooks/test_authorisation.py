@@ -21,7 +21,8 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.hooks.authorisation import Authorisation, redirect_query
 from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order
+from airflow_provider_feedamp.tokens.custodian import known_order, note_order
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.store import MemoryStore, open_store, records_of
 from tests.operators.support import order

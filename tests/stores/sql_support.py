@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from airflow_provider_feedamp.exceptions import FeedAmpError
 from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.sql_store import SqlDatabase, SqlStore
+from tests.tokens.custody import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,17 +56,14 @@ def held(store: SqlStore, key: TokenKey = KEY, wait: float = 0) -> Iterator[None
 
 def all_at_once(work: Callable[[], object], threads: int = 8) -> list[object]:
     """Run the work in threads that begin together; an error of ours is a result."""
-    start = threading.Barrier(threads)
 
-    def run(_: int) -> object:
-        start.wait()
+    def run() -> object:
         try:
             return work()
         except FeedAmpError as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(run, range(threads)))
+    return at_once(threads, run)
 
 
 @contextmanager

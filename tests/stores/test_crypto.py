@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
-from airflow_provider_feedamp.exceptions import ConfigurationError, TokenRecordError, TokenStoreError
+from airflow_provider_feedamp.exceptions import ConfigurationError, TokenStoreError
 from airflow_provider_feedamp.tokens.crypto import Sealer
 from airflow_provider_feedamp.tokens.sql_store import SqlStore
 from tests.stores.fernet import set_fernet_key
-from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, execute, record, sqlite
+from tests.stores.sql_support import CONN_ID, KEY, VARIABLE, record, sqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,23 +52,6 @@ def test_a_record_that_no_key_decrypts_is_an_error_that_another_worker_may_not_m
     assert refused.value.retryable
     set_fernet_key(monkeypatch, FORMER)
     assert store.read(KEY) == written
-
-
-def test_a_damaged_record_is_an_error_that_names_the_seller(store: SqlStore) -> None:
-    store.write(record(), expected=None)
-    execute("UPDATE feedamp_tokens SET record = 'gAAAA-cut'")
-
-    with pytest.raises(TokenStoreError, match="seller 'hooli'"):
-        store.read(KEY)
-
-
-def test_another_keys_record_in_the_row_is_refused(store: SqlStore) -> None:
-    store.write(record(), expected=None)
-    other = type(KEY)(KEY.token_url, KEY.client_id, "globex")
-    execute("UPDATE feedamp_tokens SET key_digest = :digest", digest=other.digest)
-
-    with pytest.raises(TokenRecordError, match="another seller"):
-        store.read(other)
 
 
 @pytest.mark.parametrize(

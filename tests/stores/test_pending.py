@@ -22,7 +22,8 @@ from airflow_provider_feedamp.hooks.connection import read_connection
 from airflow_provider_feedamp.hooks.feedamp import custodian_of
 from airflow_provider_feedamp.tokens import pending
 from airflow_provider_feedamp.tokens.cache import CACHE
-from airflow_provider_feedamp.tokens.pending import PendingAuthorisation, known_order, note_order
+from airflow_provider_feedamp.tokens.custodian import known_order, note_order
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation
 from airflow_provider_feedamp.tokens.records import TokenRecord
 from airflow_provider_feedamp.tokens.store import Lease, open_store, records_of
 from tests.stores import sql_support
@@ -48,9 +49,10 @@ def deployment(
     """Keep the tokens of connection feedamp_default in a store of that name."""
     set_fernet_key(monkeypatch, Fernet.generate_key().decode())
     monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", request.param)
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__LEASE_BOUND", "0.5")
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__LEASE_SETTLE", "0.6")
-    monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_DEADLINE", "5")
+    # A lease that a busy machine writes too late is waited for, and soon over.
+    lease = {"LEASE_BOUND": "0.5", "LEASE_SETTLE": "0.6", "LEASE_TTL": "22", "TOKEN_DEADLINE": "5"}
+    for name, value in lease.items():
+        monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name}", value)
     monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", json.dumps(sandbox.connection("hooli")))
     if request.param == "sql":
         monkeypatch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE_CONN_ID", sql_support.CONN_ID)

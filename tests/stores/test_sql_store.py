@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -30,7 +31,7 @@ from airflow_provider_feedamp.exceptions import (
 from airflow_provider_feedamp.tokens import sql_store
 from airflow_provider_feedamp.tokens.records import TokenKey
 from airflow_provider_feedamp.tokens.sql_store import SqlStore
-from airflow_provider_feedamp.tokens.store import open_store, records_of
+from airflow_provider_feedamp.tokens.store import records_of
 from tests.stores import sql_support
 from tests.stores.contract import TokenStoreContract
 from tests.stores.fernet import set_fernet_key
@@ -47,11 +48,11 @@ from tests.stores.sql_support import (
     record,
     statements_of,
 )
+from tests.tokens.custody import until
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from airflow_provider_feedamp.tokens.records import TokenRecord
     from tests.databases import DatabaseServer
 
 
@@ -77,10 +78,6 @@ class TestSqlStore(TokenStoreContract):
 # The table
 
 
-def test_the_store_is_opened_by_its_name(database: str) -> None:
-    assert isinstance(open_store("sql", CONN_ID), SqlStore)
-
-
 def test_workers_that_make_the_table_at_the_same_time_all_go_on(database: str) -> None:
     results = all_at_once(lambda: SqlStore(CONN_ID).read(KEY))
 
@@ -98,12 +95,13 @@ def test_a_row_shows_whose_it_is_and_no_token(store: SqlStore) -> None:
 
 
 def test_the_row_says_when_it_was_written_by_the_clock_of_the_database(store: SqlStore) -> None:
+    began = time.time()
     store.write(record(), expected=None)
 
     [(updated_at,)] = execute("SELECT updated_at FROM feedamp_tokens")
 
     # Here the database's machine is ours.
-    assert abs(updated_at - time.time()) < 10
+    assert began - 1 < updated_at < time.time() + 1
 
 
 # The conditional write
@@ -131,32 +129,7 @@ def test_forgetting_a_record_removes_its_row(store: SqlStore) -> None:
 # Listing
 
 
-def test_listing_finds_the_sellers_of_one_client_at_one_endpoint(store: SqlStore) -> None:
-    sellers = ["hooli", "hooli ", "HOOLI", "a/b", "Größe ß", "商店 😀", 'quote " and \\', "x" * 500]
-    ours = [TokenKey(KEY.token_url, KEY.client_id, seller) for seller in sellers]
-    others = [
-        TokenKey(KEY.token_url, "client-1 ", "other"),
-        TokenKey(KEY.token_url, "CLIENT-1", "other"),
-        TokenKey(f"{KEY.token_url}/", KEY.client_id, "other"),
-    ]
-    for key in (*ours, *others):
-        store.write(record(key), expected=None)
-
-    assert set(store.keys(KEY.token_url, KEY.client_id)) == set(ours)
-
-
-def test_a_record_that_cannot_be_decrypted_is_listed(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.write(record(), expected=None)
-    set_fernet_key(monkeypatch, Fernet.generate_key().decode())
-
-    assert store.keys(KEY.token_url, KEY.client_id) == [KEY]
-
-
-def test_all_records_are_listed_by_one_query_whatever_some_of_them_hold(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_records_are_listed_by_one_query_whatever_some_of_them_hold(store: SqlStore) -> None:
     keys = [TokenKey(KEY.token_url, KEY.client_id, f"seller {number}") for number in range(20)]
     foreign, damaged, *others = keys
     written = {key: store.write(record(key), expected=None) for key in keys}
@@ -169,7 +142,12 @@ def test_all_records_are_listed_by_one_query_whatever_some_of_them_hold(
         listed = dict(records_of(store, KEY.token_url, KEY.client_id))
 
     assert len(sent) == 1
+    assert set(store.keys(KEY.token_url, KEY.client_id)) == set(keys)
     assert {key: listed[key] for key in others} == {key: written[key] for key in others}
+    with pytest.raises(TokenRecordError, match="another seller"):
+        store.read(foreign)
+    with pytest.raises(TokenStoreError, match=f"seller '{damaged.seller}'"):
+        store.read(damaged)
     assert isinstance(listed.pop(foreign), TokenRecordError)
     assert isinstance(listed.pop(damaged), TokenStoreError)
     assert listed.keys() == set(others)
@@ -251,14 +229,6 @@ def test_an_error_of_the_database_tells_no_value(store: SqlStore, caplog: pytest
 # The lease
 
 
-def test_a_lease_keeps_others_out_and_is_free_after(store: SqlStore) -> None:
-    with held(store), pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
-        pass
-
-    with held(SqlStore(CONN_ID)):
-        pass
-
-
 def test_of_many_who_want_a_new_sellers_lease_one_gets_it(store: SqlStore) -> None:
     store.read(KEY)
     everybody_tried = threading.Barrier(8)
@@ -273,17 +243,6 @@ def test_of_many_who_want_a_new_sellers_lease_one_gets_it(store: SqlStore) -> No
             return "busy"
 
     assert sorted(map(str, all_at_once(take))) == ["busy"] * 7 + ["entered"]
-
-
-def test_a_lease_is_not_a_record(store: SqlStore) -> None:
-    with held(store):
-        assert store.read(KEY) is None
-        assert store.keys(KEY.token_url, KEY.client_id) == []
-
-
-def test_leases_of_two_sellers_do_not_meet(store: SqlStore) -> None:
-    with held(store), held(store, TokenKey(KEY.token_url, KEY.client_id, "Hooli")):
-        pass
 
 
 @pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
@@ -306,10 +265,8 @@ def test_a_lease_runs_out_by_the_clock_of_the_database(
     monkeypatch.setattr(time, "time", lambda: right() + wrong_by)
     began = time.monotonic()
 
-    with held(SqlStore(CONN_ID, ttl=0.4)), held(SqlStore(CONN_ID), wait=30):
-        waited = time.monotonic() - began
-
-    assert 0.4 <= waited < 10
+    with held(SqlStore(CONN_ID, ttl=0.4)), held(SqlStore(CONN_ID), wait=60):
+        assert time.monotonic() - began >= 0.4
 
 
 def test_whoever_outlives_a_lease_does_not_end_the_next_ones(database: str) -> None:
@@ -327,7 +284,7 @@ def test_a_lease_never_seems_longer_to_its_owner_than_it_is(server: DatabaseServ
     # SQLite's clock is too coarse to tell.
     store = SqlStore(CONN_ID)
     with held(store):
-        on_update(server, SLOWLY)
+        on_update(server, slowly(0.6))
 
     with store.lock(KEY, wait=0, stop=threading.Event()) as lease:
         [(until,)] = execute("SELECT lease_until FROM feedamp_tokens")
@@ -362,25 +319,6 @@ def test_no_transaction_is_open_while_a_lease_is_held(database: str, store: SqlS
 # Waiting
 
 
-def test_a_waiting_worker_leaves_when_the_record_is_what_it_wanted(store: SqlStore) -> None:
-    asked: list[TokenRecord | None] = []
-
-    def enough(found: TokenRecord | None) -> bool:
-        asked.append(found)
-        if len(asked) == 2:
-            store.write(record(generation=1), expected=None)
-        return found is not None
-
-    with (
-        held(store),
-        pytest.raises(TokenBusyError, match="has renewed"),
-        SqlStore(CONN_ID).lock(KEY, wait=600, stop=threading.Event(), enough=enough),
-    ):
-        pass
-
-    assert asked == [None, None, store.read(KEY)]
-
-
 def test_a_waiting_worker_that_cannot_read_the_record_says_so(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,20 +335,26 @@ def test_a_waiting_worker_that_cannot_read_the_record_says_so(
 
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a waiting worker look often, so that a short wait has as many looks as a long one."""
+    """Let a waiting worker look often."""
     monkeypatch.setattr(sql_store, "_POLL", (0.02, 0.04))
+
+
+def look(waiter: SqlStore, times: int) -> None:
+    """Wait for a lease that somebody else holds, for that many looks."""
+    looks = iter(range(1, times + 1))
+    with (
+        pytest.raises(TokenBusyError),
+        waiter.lock(KEY, wait=600, stop=threading.Event(), enough=lambda found: next(looks) == times),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("quick_looks")
 def test_a_waiting_worker_sends_one_select_for_each_look(store: SqlStore) -> None:
     with held(store), statements_of(waiter := SqlStore(CONN_ID)) as sent:
-        with pytest.raises(TokenBusyError), held(waiter, wait=0.6):
-            pass
+        look(waiter, 4)
 
-    verbs = [statement.split()[0] for statement in sent]
-    assert verbs[0] == "UPDATE"
-    assert len(verbs) > 3
-    assert set(verbs[1:]) == {"SELECT"}
+    assert [statement.split()[0] for statement in sent] == ["UPDATE", *["SELECT"] * 4]
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -429,8 +373,7 @@ def test_a_waiting_worker_says_once_for_whom_it_waits(
         with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID)):
             pass
         assert said(caplog) == []
-        with pytest.raises(TokenBusyError), held(SqlStore(CONN_ID), wait=0.4):
-            pass
+        look(SqlStore(CONN_ID), 4)
 
     [told] = said(caplog)
     owner = told.split()[2]
@@ -451,18 +394,21 @@ class CutError(BaseException):
 def test_a_signal_while_the_database_grants_a_lease_leaves_it_free(server: DatabaseServer) -> None:
     store = SqlStore(CONN_ID)
     with held(store):
-        on_update(server, SLOWLY)
+        on_update(server, slowly(3))
+
+    def cut_once_it_grants() -> None:
+        until(lambda: execute(GRANTING[server.conn_type]))
+        os.kill(os.getpid(), signal.SIGUSR1)
+
     before = signal.signal(signal.SIGUSR1, _cut)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
     try:
+        threading.Thread(target=cut_once_it_grants).start()
         with pytest.raises(CutError), held(store):
             pytest.fail("the signal came too late")
     finally:
-        timer.join()
         signal.signal(signal.SIGUSR1, before)
 
-    with held(SqlStore(CONN_ID), wait=5):
+    with held(SqlStore(CONN_ID), wait=30):  # less than a lease that was left would last
         pass
 
 
@@ -500,11 +446,13 @@ def _signalled(store: SqlStore, at: int) -> int:
         return trace
 
     former = sys.gettrace()
+    gc.disable()  # what it calls swallows what is raised there, and belongs to anybody's objects
     sys.settrace(trace)
     try:
         store.read(KEY)
     finally:
         sys.settrace(former)
+        gc.enable()
     return steps
 
 
@@ -514,11 +462,11 @@ def test_to_be_slower_than_another_statement_is_no_failure(server: DatabaseServe
     with held(store):
         on_update(server, _too_late(server, code, "% 2 = 1"))
 
-    with held(store, wait=10):
+    with held(store, wait=30):
         written = store.write(record(), expected=None)
 
     assert store.read(KEY) == written
-    with held(SqlStore(CONN_ID), wait=10):
+    with held(SqlStore(CONN_ID), wait=30):  # less than a lease that was left would last
         pass
 
 
@@ -556,9 +504,18 @@ def test_two_processes_are_never_in_the_section_together(server: DatabaseServer)
 
 #: What makes the granting of a lease slow, in the language of each server.
 SLOWLY = {
-    "postgres": "IF NEW.lease_owner IS NOT NULL THEN PERFORM pg_sleep(0.6); END IF;",
-    "mysql": "IF NEW.lease_owner IS NOT NULL THEN DO SLEEP(0.6); END IF;",
+    "postgres": "IF NEW.lease_owner IS NOT NULL THEN PERFORM pg_sleep({}); END IF;",
+    "mysql": "IF NEW.lease_owner IS NOT NULL THEN DO SLEEP({}); END IF;",
 }
+#: Finds a server that does so.
+GRANTING = {
+    "postgres": "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE feedamp%'",
+    "mysql": "SELECT 1 FROM information_schema.processlist WHERE state = 'User sleep'",
+}
+
+
+def slowly(seconds: float) -> dict[str, str]:
+    return {kind: text.format(seconds) for kind, text in SLOWLY.items()}
 
 
 def _too_late(server: DatabaseServer, number: int, which: str) -> dict[str, str]:

@@ -221,13 +221,19 @@ def test_a_dead_workers_lease_ends_after_its_time(world: World) -> None:
     assert TIMING.ttl + TIMING.settle <= entered <= TIMING.ttl + 2 * TIMING.settle + TIMING.poll
 
 
-@pytest.mark.parametrize("wait", [0.0, 7.0])
-def test_who_waits_in_vain_stops_in_time(world: World, wait: float) -> None:
+@pytest.mark.parametrize(
+    ("wait", "stop", "waited"), [(0.0, False, 0.0), (7.0, False, 7.0), (1000.0, True, 0.0)]
+)
+def test_who_waits_in_vain_stops_in_time_and_at_once_when_called_off(
+    world: World, wait: float, stop: bool, waited: float
+) -> None:
+    called_off = threading.Event()
+    called_off.set()
     variables = values() | {_lease_name(KEY): '{"nonce": "of another"}'}
 
-    turned_away(world, store_of(world, variables), wait=wait)
+    turned_away(world, store_of(world, variables), wait=wait, stop=called_off if stop else None)
 
-    assert world.time == wait
+    assert world.time == waited
 
 
 @pytest.mark.parametrize("wait", [0.0, 7.0])
@@ -249,16 +255,6 @@ def test_a_lease_that_is_overwritten_while_it_settles_does_not_let_its_owner_in(
         variables[_lease_name(KEY)] = '{"nonce": "of another"}'
 
     turned_away(world, store_of(world, variables), TokenBusyError, overwrite, wait=5.0)
-
-
-def test_waiting_that_is_called_off_ends_at_once(world: World) -> None:
-    stop = threading.Event()
-    stop.set()
-    variables = values() | {_lease_name(KEY): '{"nonce": "of another"}'}
-
-    turned_away(world, store_of(world, variables), wait=1000.0, stop=stop)
-
-    assert world.time == 0.0
 
 
 @pytest.fixture(autouse=True)

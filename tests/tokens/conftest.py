@@ -70,7 +70,7 @@ def endpoint(server: TokenServer) -> TokenEndpoint:
     return endpoint_at(server.url)
 
 
-def endpoint_at(url: str, deadline: float = 10.0, encoding: str = "json") -> TokenEndpoint:
+def endpoint_at(url: str, deadline: float = 60.0, encoding: str = "json") -> TokenEndpoint:
     return TokenEndpoint(url, "client-1", CLIENT_SECRET, encoding, deadline, "connection 'shop'")
 
 

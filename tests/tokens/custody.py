@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -158,7 +160,6 @@ class Bench:
             "key": self.key(seller),
             "endpoint": self.endpoint(),
             "store": self.store,
-            "lock_wait": 20.0,
             "now": self.now,
             "sleep": self.sleep,
         }
@@ -185,6 +186,40 @@ class Bench:
     def whole(self, seller: str = "hooli") -> bool:
         """Say whether nothing is lost: the stored refresh token is the one that FeedAMP accepts."""
         return self.record(seller).refresh_token == self.live(seller)
+
+
+class Doors:
+    """A slot's lock that knows which threads have come to it."""
+
+    def __init__(self) -> None:
+        self.held, self.seen = threading.Lock(), set[int]()
+        self.locked, self.release = self.held.locked, self.held.release
+
+    def acquire(self, timeout: float) -> bool:
+        self.seen.add(threading.get_ident())
+        return self.held.acquire(timeout=timeout)
+
+
+def holds_in_child(check: Callable[[], object]) -> bool:
+    """Say whether a check holds in a forked child, which gets 100 seconds."""
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(100)
+            status = 0 if check() else 1
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def at_once(count: int, work: Callable[[], Any]) -> list[Any]:

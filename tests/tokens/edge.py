@@ -54,7 +54,7 @@ def sends(data: bytes) -> Act:
     return lambda peer, closing: peer.sendall(data)
 
 
-def trickles(data: bytes, pause: float = 0.02) -> Act:
+def trickles(data: bytes, pause: float = 0.1) -> Act:
     """Send a byte at a time, so that no single read ever takes long."""
 
     def act(peer: socket.socket, closing: threading.Event) -> None:
@@ -81,7 +81,7 @@ def pours(head: bytes, part: bytes, cut: threading.Event) -> Act:
 
 
 def stays_silent(peer: socket.socket, closing: threading.Event) -> None:
-    closing.wait(30)
+    closing.wait(60)
 
 
 def hangs_up(peer: socket.socket, closing: threading.Event) -> None:

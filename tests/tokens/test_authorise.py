@@ -31,36 +31,28 @@ def test_a_code_becomes_a_token_pair_that_every_process_finds(bench: Bench) -> N
 
     assert (found.value, found.renewed) == (token.value, False)
     assert (bench.posts(), bench.whole()) == (1, True)
-
-
-def test_the_pair_of_a_code_is_renewed_like_any_other(bench: Bench) -> None:
-    bench.custodian().exchange_code(bench.control.authorize("hooli"))
     bench.later(HOUR + 1)
-
     assert bench.custodian().token().generation == 2
     assert bench.whole()
 
 
-def test_a_code_frees_a_condemned_seller(bench: Bench) -> None:
-    custodian = bench.seeded()
-    bench.control.revoke("hooli")
-    with pytest.raises(ReauthorizationRequiredError):
-        custodian.token()
-
-    custodian.exchange_code(bench.control.authorize("hooli"))
-
-    assert bench.record().state is RecordState.ACTIVE
-    assert custodian.token().value in bench.control.access_tokens("hooli")
-
-
-def test_a_code_replaces_the_token_that_this_process_holds(bench: Bench) -> None:
+@pytest.mark.parametrize("condemned", [True, False])
+def test_a_code_replaces_the_token_that_this_process_holds_and_frees_a_condemned_seller(
+    bench: Bench, condemned: bool
+) -> None:
     custodian = bench.seeded()
     custodian.token()
+    if condemned:
+        bench.control.revoke("hooli")
+        bench.later(HOUR + 1)
+        with pytest.raises(ReauthorizationRequiredError):
+            custodian.token()
 
     token = custodian.exchange_code(bench.control.authorize("hooli"))
 
     assert custodian.token().value == token.value
-    assert bench.record().generation == 2
+    assert (bench.record().generation, bench.record().state) == (2, RecordState.ACTIVE)
+    assert token.value in bench.control.access_tokens("hooli")
 
 
 def test_what_the_connection_holds_is_older_than_the_code_and_does_not_override_it(bench: Bench) -> None:
@@ -96,43 +88,28 @@ def test_a_refused_code_says_to_begin_anew(bench: Bench) -> None:
     assert "never-issued" not in str(raised.value)
 
 
-def test_a_code_that_is_used_twice_is_refused_and_leaves_the_pair_of_the_first_use(bench: Bench) -> None:
+@pytest.mark.parametrize("used", [True, False], ids=["a code that was used before", "one never issued"])
+def test_a_refused_code_leaves_the_stored_tokens_as_they_were(bench: Bench, used: bool) -> None:
     code = bench.control.authorize("hooli")
-    token = bench.custodian().exchange_code(code)
+    custodian = bench.custodian() if used else bench.seeded()
+    token = custodian.exchange_code(code) if used else custodian.token()
 
     with pytest.raises(CodeRefusedError):
-        bench.custodian().exchange_code(code)
-
-    assert bench.custodian().token().value == token.value
-    assert bench.whole()
-
-
-def test_a_refused_code_leaves_the_stored_tokens_as_they_were(bench: Bench) -> None:
-    custodian = bench.seeded()
-    token = custodian.token()
-
-    with pytest.raises(CodeRefusedError):
-        custodian.exchange_code("never-issued")
+        custodian.exchange_code(code if used else "never-issued")
 
     CACHE.clear()
     assert custodian.token().value == token.value
     assert bench.whole()
 
 
-def test_a_refused_code_of_a_new_seller_leaves_a_record_that_asks_for_a_person(bench: Bench) -> None:
+def test_a_refused_code_of_a_new_seller_asks_for_a_person_or_the_connections_token(bench: Bench) -> None:
     with pytest.raises(CodeRefusedError):
-        bench.custodian().exchange_code("never-issued")
+        bench.seeded().exchange_code("never-issued")
 
     with pytest.raises(ReauthorizationRequiredError, match="begun and not finished"):
         bench.custodian().token()
 
     assert bench.posts() == 1
-
-
-def test_a_refused_code_of_a_new_seller_does_not_shut_out_the_connections_token(bench: Bench) -> None:
-    with pytest.raises(CodeRefusedError):
-        bench.seeded().exchange_code("never-issued")
-
     assert bench.seeded().token().renewed
     assert bench.whole()
 

@@ -9,6 +9,7 @@ import threading
 import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,10 +189,7 @@ def test_https_goes_through_the_proxy_s_tunnel_and_the_proxy_sees_no_secret(
 
 
 def test_a_deadline_holds_inside_a_tunnel(proxy: TokenServer, secure: TokenServer) -> None:
-    deadline = deadline_for(secure, f"https://{FEEDAMP}")
-    secure.will(trickles(plain(200, PAIR)))
-
-    assert seconds_until_failure(f"https://{FEEDAMP}", AnswerLostError, deadline) < deadline + SLACK
+    assert_cut(secure, trickles(plain(200, PAIR)), f"https://{FEEDAMP}")
 
 
 @pytest.mark.usefixtures("trusted")
@@ -223,17 +221,8 @@ def test_a_password_in_a_netrc_file_is_not_sent(
 # One request has one deadline in total, however the server spreads its bytes
 
 
-#: A whole answer, a byte at a time, takes several seconds; what is above the deadline is a slow machine's.
-SLACK = 2.0
-
-
-def deadline_for(server: TokenServer, url: str | None = None) -> float:
-    """Return a deadline that a request to this server meets on this machine, however busy that is now."""
-    server.will(answers(200, PAIR))
-    began = time.monotonic()
-    endpoint_at(url or server.url).refresh(REFRESH_TOKEN)
-    server.received.clear()
-    return min(max(0.3, 6 * (time.monotonic() - began)), 3.0)
+#: A whole answer, a byte at a time, takes 25 seconds; what is above the deadline is a slow machine's.
+SLACK = 12.0
 
 
 def seconds_until_failure(url: str, kind: type[TokenNotRenewedError], deadline: float) -> float:
@@ -241,6 +230,26 @@ def seconds_until_failure(url: str, kind: type[TokenNotRenewedError], deadline: 
     with pytest.raises(kind):
         endpoint_at(url, deadline=deadline).refresh(REFRESH_TOKEN)
     return time.monotonic() - began
+
+
+def assert_cut(server: TokenServer, act: Act, url: str | None = None) -> None:
+    """Check that an answer without end is cut at the deadline, however late a busy machine sends the request.
+
+    A request that was not sent within its deadline leaves the token unspent; the next one gets twice as long.
+    """
+    server.otherwise, deadline = act, 0.3
+    while True:
+        server.received.clear()
+        began = time.monotonic()
+        error = failure(endpoint_at(url or server.url, deadline=deadline))
+        took = time.monotonic() - began
+        if type(error) is not NotProcessedError or deadline > 5:
+            break
+        deadline *= 2
+
+    assert type(error) is AnswerLostError
+    assert len(server.received) <= 1  # and it is not sent again
+    assert deadline * 0.9 < took < deadline + SLACK
 
 
 @pytest.fixture(params=["http", "https"])
@@ -262,11 +271,7 @@ def either(request: pytest.FixtureRequest, trusted: Certificate) -> Iterator[Tok
     ids=["silence", "an answer", "a body without length", "chunks", "interim answers"],
 )
 def test_a_server_that_never_finishes_is_cut_at_the_deadline(either: TokenServer, act: Act) -> None:
-    deadline = deadline_for(either)
-    either.will(act)
-
-    assert deadline * 0.9 < seconds_until_failure(either.url, AnswerLostError, deadline) < deadline + SLACK
-    assert len(either.received) == 1
+    assert_cut(either, act)
 
 
 def test_an_answer_that_trickles_in_before_the_deadline_is_read_whole(either: TokenServer) -> None:
@@ -308,7 +313,7 @@ def test_the_end_that_comes_while_a_connection_is_taken_note_of_still_cuts_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     near, far = socket.socketpair()
-    near.settimeout(5)
+    near.settimeout(60)
     watch = Watch(0.0)
 
     def just_before_the_end() -> float:
@@ -327,43 +332,32 @@ def test_a_finished_request_leaves_no_timer_behind(server: TokenServer) -> None:
     server.will(answers(200, PAIR))
     before = threading.active_count()
 
-    endpoint_at(server.url, deadline=30).refresh(REFRESH_TOKEN)
+    endpoint_at(server.url, deadline=200).refresh(REFRESH_TOKEN)
 
     timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
     for timer in timers:
-        timer.join(5)  # a cancelled one is just about to end, one that runs on takes 30 s
+        timer.join(60)  # a cancelled one is just about to end, one that runs on takes longer
     assert [timer for timer in timers if timer.is_alive()] == []
     assert threading.active_count() <= before + 1  # the server's own thread may still be closing
 
 
 def test_requests_of_several_threads_each_keep_their_own_deadline(server: TokenServer) -> None:
-    slow, fast = TokenServer(), TokenServer()
-    slow.otherwise, fast.otherwise = trickles(plain(200, PAIR)), answers(200, PAIR)
-    deadline, outcomes = 4 * deadline_for(fast), dict[str, object]()
+    server.otherwise = answers(200, PAIR)
+    slow = TokenServer()
+    slow.otherwise = trickles(plain(200, PAIR))
 
-    def refresh(name: str, url: str, seconds: float) -> None:
+    def refresh(number: int) -> object:
+        url, deadline = (server.url, 60.0) if number % 2 else (slow.url, 3.0)
         try:
-            outcomes[name] = endpoint_at(url, deadline=seconds).refresh(REFRESH_TOKEN).refresh_token
+            return endpoint_at(url, deadline=deadline).refresh(REFRESH_TOKEN).refresh_token
         except TokenNotRenewedError as error:
-            outcomes[name] = type(error)
+            return type(error)
 
-    plan = [(f"slow {n}", slow.url, deadline) for n in range(4)] + [
-        (f"fast {n}", fast.url, 10.0) for n in range(4)
-    ]
-    threads = [threading.Thread(target=refresh, args=each) for each in plan]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-    finally:
-        slow.close()
-        fast.close()
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(refresh, range(8)))
+    slow.close()
 
-    assert outcomes == {
-        **{f"slow {n}": AnswerLostError for n in range(4)},
-        **{f"fast {n}": NEW_REFRESH_TOKEN for n in range(4)},
-    }
+    assert outcomes == [AnswerLostError, NEW_REFRESH_TOKEN] * 4
 
 
 WHOLE = json.dumps(PAIR).encode()
@@ -391,7 +385,7 @@ def test_an_answer_without_end_is_cut_off_and_counts_as_lost(
     with pytest.raises(AnswerLostError, match="more than 1 MiB"):
         endpoint_at(server.url).refresh(REFRESH_TOKEN)
 
-    assert cut.wait(5)  # the deadline of ten seconds would come later
+    assert cut.wait(30)  # the deadline of a minute would come later
 
 
 @pytest.mark.parametrize(

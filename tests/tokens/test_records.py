@@ -251,16 +251,6 @@ def test_a_name_in_another_unicode_normalisation_is_another_seller(name: str) ->
     assert len({key_of(each).digest for each in names}) == len(names)
 
 
-def test_ten_thousand_names_share_no_key_and_no_fingerprint() -> None:
-    shapes = ("{0}", "seller-{0}", "seller/{0}", "seller__{0}", "\u00fc{0}", "u\u0308{0}", "{0} ", " {0}")
-    names = [shape.format(number) for number in range(1250) for shape in shapes]
-    keys = [key_of(name) for name in names]
-
-    assert len(names) == 10_000
-    assert len({key.digest for key in keys}) == 10_000
-    assert len({key.fingerprint(REFRESH_TOKEN) for key in keys}) == 10_000
-
-
 @given(ANY_TEXT)
 def test_a_digest_is_the_same_every_time_and_fit_for_any_store_s_names(name: str) -> None:
     digest = key_of(name).digest

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,14 +24,17 @@ from airflow_provider_feedamp.tokens import shield as shield_module
 from airflow_provider_feedamp.tokens.cache import CACHE
 from airflow_provider_feedamp.tokens.custodian import TokenCustodian
 from airflow_provider_feedamp.tokens.endpoint import TokenEndpoint, TokenGrant
+from airflow_provider_feedamp.tokens.pending import PendingAuthorisation
 from airflow_provider_feedamp.tokens.records import RecordState, TokenKey, TokenRecord
 from airflow_provider_feedamp.tokens.shield import Shield
 from airflow_provider_feedamp.tokens.store import MemoryStore
+from tests.tokens.custody import Doors, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
+    from airflow_provider_feedamp.sandbox.models import Tokens
     from tests.tokens.custody import Bench
 
 
@@ -155,7 +159,7 @@ def test_beside_the_main_thread_there_is_nothing_to_defer() -> None:
     with raising(signal.SIGALRM):
         thread = threading.Thread(target=work)
         thread.start()
-        thread.join(10)
+        thread.join(60)
 
     assert ran == [True]
 
@@ -293,27 +297,27 @@ _SECTION = """
 import os, signal, sys, threading, time
 from airflow_provider_feedamp.tokens.shield import Shield
 
-def work():
+def work(do):
     with Shield() as shield, shield.section():
         begun.set()
-        time.sleep(0.5)
+        do()
         print("ended", flush=True)
 
-begun = threading.Event()
+begun, leave = threading.Event(), threading.Event()
 """
 
 
 def test_the_process_does_not_end_before_the_section_of_a_daemon_has() -> None:
-    ended = run(_SECTION + "threading.Thread(target=work, daemon=True).start(); begun.wait()")
+    ended = run(
+        _SECTION
+        + "threading.Thread(target=work, args=[lambda: time.sleep(0.5)], daemon=True).start(); begun.wait()"
+    )
 
     assert (ended.stdout, ended.returncode) == ("ended\n", 0)
 
 
 def test_a_signal_that_ends_the_process_does_so_after_the_section() -> None:
-    ended = run(
-        _SECTION
-        + "threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGTERM)).start(); work(); print('went on')"
-    )
+    ended = run(_SECTION + "work(lambda: os.kill(os.getpid(), signal.SIGTERM)); print('went on')")
 
     assert (ended.stdout, ended.returncode) == ("ended\n", -signal.SIGTERM)
 
@@ -323,28 +327,27 @@ def test_who_waits_for_the_sections_sees_whether_all_have_ended() -> None:
 
     def work() -> None:
         with Shield() as shield, shield.section():
-            leave.wait(10)
+            leave.wait(60)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not shield_module.in_flight():
-        time.sleep(0.001)
-    assert not shield_module.wait_idle(0.1)
-    leave.set()
-    assert shield_module.wait_idle(10)
-    thread.join(10)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work)
+        until(shield_module.in_flight)
+        assert not shield_module.wait_idle(0.1)
+        leave.set()
+        assert shield_module.wait_idle()
 
 
 def test_a_child_does_not_wait_for_the_sections_of_its_parents_threads() -> None:
     ended = run(
         _SECTION
         + """
-threading.Thread(target=work).start(); begun.wait()
+threading.Thread(target=work, args=[leave.wait]).start(); begun.wait()
 child = os.fork()
 if child == 0:
     from airflow_provider_feedamp.tokens.shield import in_flight
     os._exit(in_flight())
-print("in the child:", os.waitpid(child, 0)[1])
+print("in the child:", os.waitpid(child, 0)[1], flush=True)
+leave.set()
 """
     )
 
@@ -355,18 +358,24 @@ print("in the child:", os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
-@pytest.mark.parametrize("state", [RecordState.REFRESHING, RecordState.ACTIVE])
-def test_a_signal_while_the_record_is_written_loses_nothing(
-    bench: Bench, number: signal.Signals, state: RecordState
+@pytest.mark.parametrize("moment", [RecordState.REFRESHING, "the answer is awaited", RecordState.ACTIVE])
+def test_a_signal_while_the_record_is_written_or_the_answer_awaited_loses_nothing(
+    bench: Bench, number: signal.Signals, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    custodian = bench.seeded()
+    custodian, tokens = bench.seeded(), bench.sandbox.state.tokens
+    refresh = tokens.refresh
 
-    def at_that_moment(record: TokenRecord) -> None:
-        if record.state is state:
-            os.kill(os.getpid(), number)
+    def now(what: str) -> None:
+        if what == moment:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
             time.sleep(0.05)
 
-    bench.store.before_write = at_that_moment
+    def answer(refresh_token: str) -> Tokens:
+        now("the answer is awaited")  # in FeedAMP's thread
+        return refresh(refresh_token)
+
+    monkeypatch.setattr(tokens, "refresh", answer)
+    bench.store.before_write = lambda record: now(record.state)
     with raising(number), pytest.raises(Interrupted):
         custodian.token()
 
@@ -377,32 +386,41 @@ def test_a_signal_while_the_record_is_written_loses_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGTERM])
-def test_a_signal_while_the_answer_is_awaited_loses_nothing(bench: Bench, number: signal.Signals) -> None:
-    custodian = bench.seeded()
-    bench.control.fault("slow", seconds=0.4)
-    timer = threading.Timer(0.15, os.kill, (os.getpid(), number))
+@pytest.mark.parametrize("pending", [True, False], ids=["a person confirms it", "at once the seller's"])
+def test_a_signal_while_the_pair_of_a_code_is_written_loses_nothing(
+    bench: Bench, number: signal.Signals, pending: bool
+) -> None:
+    authorisation = PendingAuthorisation(bench.custodian(), "feedamp_default", "ada")
+    state, _ = authorisation.start(600)
+    code = bench.control.authorize("hooli")
+    exchange = partial(authorisation.redeem, state) if pending else authorisation.custodian.exchange_code
 
-    with raising(number):
-        timer.start()
-        with pytest.raises(Interrupted):
-            custodian.token()
+    bench.store.just_before(RecordState.ACTIVE, lambda record: signal.raise_signal(number))
+    with raising(number), pytest.raises(Interrupted):
+        exchange(code)
 
-    assert (bench.posts(), bench.whole(), bench.record().state) == (1, True, RecordState.ACTIVE)
+    if pending:
+        authorisation.confirm(state)
+    assert (bench.posts(), bench.whole()) == (1, True)
 
 
 @pytest.mark.parametrize("holder", ["another thread", "another worker"])
 def test_a_signal_while_somebody_else_renews_ends_the_waiting(bench: Bench, holder: str) -> None:
-    custodian = bench.seeded(lock_wait=60.0)
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    custodian, doors = bench.seeded(lock_wait=90.0), Doors()
+    bench.slot().lock = doors  # type: ignore[assignment]
     lock = bench.store.lock(bench.key(), wait=0, stop=threading.Event())
-    began = time.monotonic()
 
-    with bench.slot().lock if holder == "another thread" else lock, raising(signal.SIGTERM):
-        timer.start()
+    def stop_once_it_waits() -> None:
+        until(lambda: doors.seen if holder == "another thread" else bench.store.asked.count("lock") == 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    began = time.monotonic()
+    with doors.held if holder == "another thread" else lock, raising(signal.SIGTERM):
+        threading.Thread(target=stop_once_it_waits).start()
         with pytest.raises(Interrupted):
             custodian.token()
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert bench.posts() == 0
 
 
@@ -411,16 +429,19 @@ def test_a_signal_while_a_store_hangs_ends_the_waiting_and_nothing_is_spent(
     bench: Bench, number: signal.Signals
 ) -> None:
     custodian = bench.seeded()
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
-    bench.store.inside = lambda: time.sleep(60)  # the last thing before the record is read again
+
+    def hang() -> None:
+        """Take all the time there is: the last thing before the record is read again."""
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        time.sleep(90)
+
+    bench.store.inside = hang
     began = time.monotonic()
 
-    with raising(number):
-        timer.start()
-        with pytest.raises(Interrupted):
-            custodian.token()
+    with raising(number), pytest.raises(Interrupted):
+        custodian.token()
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert (bench.posts(), bench.store.records) == (0, {})
     bench.store.inside = lambda: None
     assert custodian.token().renewed  # neither the slot nor the store's lock is left behind
