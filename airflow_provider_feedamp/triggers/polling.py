@@ -275,9 +275,9 @@ class _Ending:
 
 
 def _may_go_on(handler: Any) -> bool:
-    """Whether a handler makes KeyboardInterrupt of a signal: a notebook or a shell lives on after Ctrl-C."""
+    """Whether the process lives on after the signal: it is ignored, or becomes a shell's KeyboardInterrupt."""
     runner = getattr(getattr(handler, "func", None), "__self__", None)
-    return handler in (None, signal.default_int_handler) or isinstance(runner, asyncio.Runner)
+    return handler in (None, signal.SIG_IGN, signal.default_int_handler) or isinstance(runner, asyncio.Runner)
 
 
 def client_for(key: Key) -> FeedAmpClient:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -98,13 +98,16 @@ def test_the_renewal_under_way_is_stored_and_no_other_begins(
     assert set(feedamp.control.counters()["tokens"]["refresh_token"]) == {"issued"}
 
 
-def test_a_shell_in_which_triggers_ran_keeps_its_ctrl_c() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    assert before is signal.default_int_handler
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_process_that_lives_on_after_ctrl_c_keeps_its_handler(handler: Any) -> None:
+    """A shell raises KeyboardInterrupt; what was started in the background by a script ignores it."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        asyncio.run(polling.in_thread(("feedamp_default", None), time.monotonic))
 
-    asyncio.run(polling.in_thread(("feedamp_default", None), time.monotonic))
-
-    assert signal.getsignal(signal.SIGINT) is before
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_nobody_polls_or_keeps_a_mark_in_a_process_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
