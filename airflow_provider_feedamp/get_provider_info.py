@@ -89,7 +89,6 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_feedamp.triggers.events",
                     "airflow_provider_feedamp.triggers.polling",
-                    "airflow_provider_feedamp.triggers.redirects",
                 ],
             }
         ],

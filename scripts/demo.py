@@ -23,7 +23,7 @@ from urllib.parse import urljoin
 
 import requests
 
-from airflow_provider_feedamp.sandbox.sample_orders import write_orders
+from airflow_provider_feedamp.sandbox.__main__ import write_orders
 from scripts.demo_bar import following
 from scripts.processes import started
 from scripts.versions import ROOT

@@ -48,7 +48,7 @@ AIRFLOW: dict[str, set[str]] = {
     "hooks": TASK_NAMES,
     # The base classes of triggers are in no SDK yet.
     "triggers": TASK_NAMES | {"airflow.triggers.base"},
-    "triggers/redirects.py": {"airflow.triggers.base", "airflow.providers.standard.triggers.hitl"},
+    "triggers/polling.py": TASK_NAMES | {"airflow.triggers.base", "airflow.providers.standard.triggers.hitl"},
     "operators": TASK_NAMES,
     # The human in the loop, which Airflow has from 3.1 on.
     "operators/authorize_seller.py": TASK_NAMES

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_feedamp.hooks.sellers import one_line
-from airflow_provider_feedamp.sandbox.sample_orders import write_orders
+from airflow_provider_feedamp.sandbox.__main__ import write_orders
 from scripts import pythons
 from scripts.demo import essential
 from scripts.house import entered

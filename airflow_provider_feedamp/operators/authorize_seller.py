@@ -138,7 +138,7 @@ class FeedAmpAuthorizeSellerOperator(FeedAmpOperator):
             if hasattr(waits, "method_name"):
                 setattr(waits, "kwargs", {"state": state, "until": until})  # noqa: B010 - on no BaseException
             if (trigger := getattr(waits, "trigger", None)) is not None:  # before Airflow 3.3
-                from airflow_provider_feedamp.triggers.redirects import RedirectTrigger
+                from airflow_provider_feedamp.triggers.polling import RedirectTrigger
 
                 setattr(waits, "trigger", RedirectTrigger(**trigger.serialize()[1]))  # noqa: B010
             raise

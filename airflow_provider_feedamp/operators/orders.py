@@ -199,7 +199,7 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
 
 
 class TaskCheckpoints:
-    """Keeps an import's checkpoint in the task state store (``bulk.checkpoint.CheckpointStore``).
+    """Keeps an import's checkpoint in the task state store (``bulk.place.CheckpointStore``).
 
     The store outlives a clear of the task, and a person who clears a task wants it done anew. A clear raises
     the number of tries that the task may have, a retry does not: so that number is kept with the checkpoint.

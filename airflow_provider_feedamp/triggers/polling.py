@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -275,7 +276,7 @@ class _Ending:
 
 
 def _may_go_on(handler: Any) -> bool:
-    """Whether the process lives on after the signal: it is ignored, or becomes a shell's KeyboardInterrupt."""
+    """Whether a process lives on after a signal: it is ignored, or becomes a shell's KeyboardInterrupt."""
     runner = getattr(getattr(handler, "func", None), "__self__", None)
     return handler in (None, signal.SIG_IGN, signal.default_int_handler) or isinstance(runner, asyncio.Runner)
 
@@ -300,3 +301,37 @@ def forget_client(key: Key) -> None:
     """Have the connection read anew the next time: it may be what was wrong."""
     with _guard:
         _clients.pop(key, None)
+
+
+class _Unshown(dict[str, Any]):
+    def __repr__(self) -> str:
+        return "***"
+
+
+class RedirectTrigger(BaseTrigger):
+    """Waits for a person's answer as the standard provider does, and keeps it out of the log.
+
+    The task that authorises a seller waits with it on Airflow 3.1 and 3.2; later ones need no trigger.
+
+    The triggerer logs each event as it is, and what the person has pasted holds a code that is not spent yet.
+
+    :param arguments: Those of the standard provider's ``HITLTrigger``.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.arguments = arguments
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return f"{__name__}.{type(self).__name__}", self.arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the answer, and yield it."""
+        from airflow.providers.standard.triggers.hitl import HITLTrigger  # from Airflow 3.1 on
+
+        # A copy: it takes its parameters apart.
+        async for event in HITLTrigger(**deepcopy(self.arguments)).run():
+            if event.payload.get("params_input"):
+                event.payload["params_input"] = _Unshown(event.payload["params_input"])
+            yield event

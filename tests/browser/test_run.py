@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from airflow_provider_feedamp.sandbox.sample_orders import write_orders
+from airflow_provider_feedamp.sandbox.__main__ import write_orders
 from tests.browser.deployment import Seen
 from tests.leaks import Secrets
 

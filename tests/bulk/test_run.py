@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_feedamp.bulk import checkpoint as checkpoint_module
 from airflow_provider_feedamp.bulk import place as place_module
 from airflow_provider_feedamp.bulk import progress as progress_module
 from airflow_provider_feedamp.bulk import rejects as rejects_module
 from airflow_provider_feedamp.bulk import source as source_module
-from airflow_provider_feedamp.bulk.checkpoint import Checkpoint, Checkpoints, checkpoint_of
-from airflow_provider_feedamp.bulk.place import import_orders
+from airflow_provider_feedamp.bulk.place import Checkpoint, Checkpoints, checkpoint_of, import_orders
 from airflow_provider_feedamp.bulk.progress import PlaceCounts
 from airflow_provider_feedamp.bulk.rejects import RejectsFile
 from airflow_provider_feedamp.bulk.source import FileInput, ListInput, SourceOrder, parse_order
@@ -57,7 +55,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def checkpoints_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place_module, "TICK", 0.0)
-    monkeypatch.setattr(checkpoint_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(place_module, "SAVE_EVERY", 0.0)
 
 
 @pytest.fixture
@@ -379,7 +377,7 @@ def test_time_passes_between_two_checkpoints_however_slow_one_is(monkeypatch: py
             super().save(value)
             now += 20
 
-    monkeypatch.setattr(checkpoint_module, "SAVE_EVERY", 5.0)
+    monkeypatch.setattr(place_module, "SAVE_EVERY", 5.0)
     monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now))
     memory = Slow()
     saved = Checkpoints(memory, lambda _: "stamp", None)

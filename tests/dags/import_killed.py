@@ -21,9 +21,9 @@ class KilledOperator(FeedAmpPlaceOrdersOperator):
     """Writes its process id down, and saves checkpoints more often, as this import is short."""
 
     def execute(self, context: Context) -> Any:
-        from airflow_provider_feedamp.bulk import checkpoint
+        from airflow_provider_feedamp.bulk import place
 
-        checkpoint.SAVE_EVERY = 1.0
+        place.SAVE_EVERY = 1.0
         partial = Path(FOLDER, "pid.partial")
         partial.write_text(str(os.getpid()))
         partial.rename(Path(FOLDER, "pid"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_feedamp.api.client import FeedAmpClient
 from airflow_provider_feedamp.api.http import Http
-from airflow_provider_feedamp.bulk import checkpoint
+from airflow_provider_feedamp.bulk import place as place_module
 from airflow_provider_feedamp.bulk.place import import_orders
 from airflow_provider_feedamp.bulk.source import FileInput
 from airflow_provider_feedamp.exceptions import FeedAmpError
@@ -57,7 +57,7 @@ def place(job: dict[str, Any]) -> None:
     """Do one import; its log goes to ``job["log"]``, the account or the error is the last line of it."""
     out = Path(job["log"])
     logging.basicConfig(filename=out, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
-    checkpoint.SAVE_EVERY = SAVE_EVERY
+    place_module.SAVE_EVERY = SAVE_EVERY
     if job.get("room"):
         # Python takes no notice of the signal, and the write fails as on a full disk.
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["room"], resource.RLIM_INFINITY))

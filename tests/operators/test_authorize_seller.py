@@ -150,7 +150,7 @@ def test_a_trigger_waits_that_shows_no_answer(feedamp: RunningSandbox, airflow: 
 
     path, arguments = task.waits.trigger.serialize()
 
-    assert path == "airflow_provider_feedamp.triggers.redirects.RedirectTrigger"
+    assert path == "airflow_provider_feedamp.triggers.polling.RedirectTrigger"
     assert arguments["options"] == [PASTED, RIGHT, WRONG]
 
 

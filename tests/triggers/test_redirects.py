@@ -12,7 +12,7 @@ import pytest
 from airflow import __version__ as airflow_version
 from packaging.version import Version
 
-from airflow_provider_feedamp.triggers.redirects import RedirectTrigger
+from airflow_provider_feedamp.triggers.polling import RedirectTrigger
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
