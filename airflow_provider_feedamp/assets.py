@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote
 
@@ -14,8 +13,6 @@ from airflow_provider_feedamp.exceptions import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-log = logging.getLogger(__name__)
 
 #: The scheme of their URIs; the manifest names it.
 SCHEME = "feedamp"
@@ -99,23 +96,6 @@ def _watchers(uri: str, resource: str, feedamp_conn_id: str, seller: str) -> dic
     # an argument that the URI does not say, two files would undo each other's watch for ever.
     trigger = FeedAmpActivityTrigger(resource, feedamp_conn_id, seller)
     return {"watchers": [AssetWatcher(name=uri, trigger=trigger)]}
-
-
-def outlet_events(task: Any, context: Mapping[str, Any]) -> list[Any]:
-    """Return the events of a task's outlets whose scheme is ``feedamp``, for the task to add to.
-
-    Outlets of other schemes are left alone, and one that Airflow does not find fails no task.
-    """
-    found = []
-    for outlet in task.outlets if context.get("outlet_events") is not None else ():
-        # An asset, or a reference to one by its URI; an alias has none.
-        if not str(getattr(outlet, "uri", "")).startswith(f"{SCHEME}://"):
-            continue
-        try:
-            found.append(context["outlet_events"][outlet])
-        except Exception as error:  # noqa: BLE001 - the work counts, with or without a word about it
-            log.warning("Nothing is added to the event of the outlet %s: %s", outlet.uri, error)
-    return found
 
 
 def dataset_name(path: str) -> tuple[str, str]:

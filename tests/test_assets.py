@@ -18,9 +18,9 @@ from airflow_provider_feedamp.assets import (
     dataset_name,
     feedamp_asset,
     operator_lineage,
-    outlet_events,
 )
 from airflow_provider_feedamp.exceptions import InputError
+from airflow_provider_feedamp.operators.base import outlet_events
 from airflow_provider_feedamp.operators.orders import FeedAmpPlaceOrdersOperator
 from airflow_provider_feedamp.transfers.object_storage import FeedAmpToObjectStorageOperator
 from airflow_provider_feedamp.triggers.events import FeedAmpActivityTrigger
@@ -214,21 +214,27 @@ def test_what_a_task_declares_stands_beside_what_it_says_once() -> None:
     assert [(each.rowCount, each.size) for each in found] == [(2, None), (1, 9)]
 
 
-@pytest.mark.parametrize("operator", [FeedAmpPlaceOrdersOperator, FeedAmpToObjectStorageOperator])
-def test_airflows_lineage_asks_the_operators_for_it(operator: Any) -> None:
+@pytest.mark.parametrize(
+    ("operator", "needed", "written"),
+    [
+        (FeedAmpPlaceOrdersOperator, {}, ({"/data/a": 1}, {"hooli": 2})),
+        (FeedAmpToObjectStorageOperator, {"resource": "orders", "destination": "a"}, ({"/data/a": (1, 9)},)),
+    ],
+)
+def test_airflows_lineage_asks_the_operators_for_it(operator: Any, needed: Any, written: Any) -> None:
     pytest.importorskip("airflow.providers.openlineage")
     from airflow.providers.openlineage.extractors import ExtractorManager
     from airflow.providers.openlineage.extractors.base import DefaultExtractor
 
-    needed = {"resource": "orders", "destination": "a"} if operator is FeedAmpToObjectStorageOperator else {}
     task = operator(task_id="task", **needed)
-    task._lineage = ["s3://bucket/a.ndjson"], {}
+    task._lineage = ["s3://bucket/a.ndjson"], *written
 
     manager: Any = ExtractorManager
     assert manager().get_extractor_class(task) is DefaultExtractor
     found = DefaultExtractor(task).extract_on_complete(None)
     assert found is not None
     assert [each.name for each in found.inputs] == ["a.ndjson"]
+    assert [each.name for each in found.outputs] == ["/data/a", "hooli/orders"][: len(written)]
 
 
 def test_without_airflows_provider_for_openlineage_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,8 +125,8 @@ class FulfilledOrders:
         if not waiting:
             return numbers
         state = "fulfilled" if self.until == "complete" else "begun"
-        text = f"{len(waiting)} of {counted(len(numbers), 'orders')} are not {state} yet: {named(waiting)}"
-        _log_once(self._logged, logging.INFO, text)
+        of = f"{len(waiting)} of {len(numbers)}"
+        _log_once(self._logged, logging.INFO, f"Orders not {state} yet, {of}: {named(waiting)}")
         return None
 
     def _read(self, client: FeedAmpClient, numbers: list[str]) -> dict[str, Order]:
@@ -149,8 +149,8 @@ class FulfilledOrders:
                 break
         if unknown:
             raise NotFoundError(
-                f"The seller's account does not have all of the {counted(len(numbers), 'orders')} to wait "
-                f"for: {named(unknown)}. Is it the right seller, and have they been placed?",
+                f"Not in the seller's account: {named(unknown)}. Is it the right seller, and have the orders "
+                "to wait for been placed?",
                 status=404,
             )
         return found
@@ -318,8 +318,8 @@ class ReturnsInStatus:
                 "respond_date_is_deadline=False."
             )
         if waiting:
-            of = f"{len(waiting)} of {counted(len(self.returns), 'returns')}"
-            _log_once(self._logged, logging.INFO, f"{of} are not {self.status} yet: {named(waiting)}")
+            of = f"{len(waiting)} of {len(self.returns)}"
+            _log_once(self._logged, logging.INFO, f"Returns not {self.status} yet, {of}: {named(waiting)}")
             return None
         return reached
 

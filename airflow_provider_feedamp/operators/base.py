@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_feedamp.assets import SCHEME
 from airflow_provider_feedamp.exceptions import (
     BadRequestError,
     InputError,
@@ -249,6 +250,23 @@ class FeedAmpOperator(BaseOperator):
         from airflow_provider_feedamp.hooks.feedamp import FeedAmpHook
 
         return FeedAmpHook(self.feedamp_conn_id, seller=self.seller, **options)
+
+
+def outlet_events(task: Any, context: Mapping[str, Any]) -> list[Any]:
+    """Return the events of a task's outlets whose scheme is ``feedamp``, for the task to add to.
+
+    Outlets of other schemes are left alone, and one that Airflow does not find fails no task.
+    """
+    found = []
+    for outlet in task.outlets if context.get("outlet_events") is not None else ():
+        # An asset, or a reference to one by its URI; an alias has none.
+        if not str(getattr(outlet, "uri", "")).startswith(f"{SCHEME}://"):
+            continue
+        try:
+            found.append(context["outlet_events"][outlet])
+        except Exception as error:  # noqa: BLE001 - the work counts, with or without a word about it
+            log.warning("Nothing is added to the event of the outlet %s: %s", outlet.uri, error)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,14 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_feedamp.assets import outlet_events
 from airflow_provider_feedamp.exceptions import InputError, counted
-from airflow_provider_feedamp.operators.base import FeedAmpOperator, duration, flag, given_instant
+from airflow_provider_feedamp.operators.base import (
+    FeedAmpOperator,
+    duration,
+    flag,
+    given_instant,
+    outlet_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,9 +6,16 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
+from airflow_provider_feedamp.assets import account_uri, operator_lineage
 from airflow_provider_feedamp.exceptions import InputError, TooManyFailuresError
-from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, limit, rate, whole_number
+from airflow_provider_feedamp.operators.base import (
+    FeedAmpOperator,
+    flag,
+    limit,
+    outlet_events,
+    rate,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,8 +81,8 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
 
     #: Stops the import under way in this process.
     _stop: Stop | None = None
-    #: What was read and written, for OpenLineage.
-    _lineage: tuple[list[str], dict[str, tuple[int, int | None]]] = ([], {})
+    #: For OpenLineage: the files that were read; those that were written, and whose orders, with how many.
+    _lineage: tuple[list[str], dict[str, int], dict[str, int]] = ([], {}, {})
 
     def __init__(
         self,
@@ -111,7 +118,11 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return the file that was read, the seller's account and the rejects, for OpenLineage."""
-        return operator_lineage(self, *self._lineage)
+        read, rejects, placed = self._lineage
+        written = dict(rejects)
+        for seller, count in placed.items():
+            written[account_uri(self.feedamp_conn_id, seller, "orders")] = count
+        return operator_lineage(self, read, {path: (count, None) for path, count in written.items()})
 
     def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import loggable
@@ -135,10 +146,11 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
         log.info("All orders of %s: %s; rejects: %s", source.name, counts, place or "no file")
         # A query may quote what a person is called by.
         file = self.source if self.source and not self.sql_conn_id else None
-        written: dict[str, tuple[int, int | None]] = {kept: (counts.rejected, None)} if kept else {}
-        if hook:
-            written[account_uri(self.feedamp_conn_id, hook.seller, "orders")] = (counts.placed, None)
-        self._lineage = [file] if file else [], written
+        self._lineage = (
+            [file] if file else [],
+            {kept: counts.rejected} if kept else {},
+            {hook.seller: counts.placed} if hook else {},
+        )
         if max_failures is None or counts.rejected <= max_failures:
             for event in outlet_events(self, context):
                 whose = {"seller": hook.seller if hook else None, "file": loggable(file) if file else None}

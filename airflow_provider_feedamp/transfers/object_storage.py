@@ -6,10 +6,17 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from airflow_provider_feedamp.assets import account_uri, operator_lineage, outlet_events
+from airflow_provider_feedamp.assets import account_uri, operator_lineage
 from airflow_provider_feedamp.bulk.paths import loggable
 from airflow_provider_feedamp.exceptions import DestinationError, InputError, StoppedError, counted
-from airflow_provider_feedamp.operators.base import FeedAmpOperator, flag, given_instant, given_texts, nothing
+from airflow_provider_feedamp.operators.base import (
+    FeedAmpOperator,
+    flag,
+    given_instant,
+    given_texts,
+    nothing,
+    outlet_events,
+)
 from airflow_provider_feedamp.transfers.ndjson_file import ndjson_file
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ def test_an_order_that_the_list_leaves_out_may_still_be_there(client: FeedAmpCli
 
 def test_unknown_orders_are_named_all_at_once(client: FeedAmpClient, edge: Edge) -> None:
     edge.will_reply(listed(order("A", "FULFILLED")), NOT_FOUND, NOT_FOUND)
-    with pytest.raises(NotFoundError, match="orders to wait for: X1, X2") as caught:
+    with pytest.raises(NotFoundError, match="Not in the seller's account: X1, X2") as caught:
         FulfilledOrders(["A", "X1", "X2"]).met(client)
     assert caught.value.status == 404
 

@@ -170,7 +170,7 @@ def test_a_lean_call_is_enough_for_each_poll_of_a_return_in_the_triggerer(feedam
         (
             "orders",
             {"mp_order_numbers": ["A", "X1", "X2"]},
-            "does not have all of the 3 orders to wait for: X1, X2",
+            "Not in the seller's account: X1, X2",
         ),
         ("returns", {}, None),
     ],
