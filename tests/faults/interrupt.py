@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LATE, OUTSIDE, INSIDE = 0, 11, 12
 #: Renewals before the signals begin: they tell how long one takes.
 _MEASURED = 5
+#: How many of the last renewals tell it later on.
+_LATELY = 9
 
 
 class HastyVariableStore(VariableStore):
@@ -48,13 +50,13 @@ def runs(job: dict[str, Any]) -> dict[str, Any]:
     lost, times = list[int](), list[float]()
     for number in range(-_MEASURED, job["runs"] + 1):
         measured = number < 0 or number == job["runs"]  # the last one looks at what the last but one left
-        after = None if measured else rng.uniform(0, median(times))
+        after = None if measured else rng.uniform(0, median(times[-_LATELY:]))
         found, end, took = one(job, after, control, seller)
         if not found:
             lost.append(number - 1)
-        if measured:
+        if end != OUTSIDE:  # it went on to its end: at the pace of now, other work comes and goes
             times.append(took)
-        else:
+        if not measured:
             ends[end] += 1
     return {"lost": lost, "late": ends[LATE], "outside": ends[OUTSIDE], "inside": ends[INSIDE]}
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.tokens.store import Lease
 
 #: Seconds of a lease in these tests; long against one renewal, short to wait for.
-LEASE = 12.0
+LEASE = 20.0
 #: The step that is not one of ours: FeedAMP has spent the token, and its answer is under way.
 AWAIT = "post: await the answer"
 
@@ -153,7 +153,7 @@ class SteppedVariableStore(_Purposeful, VariableStore):
     def __init__(self, conn_id: str | None = None) -> None:
         timed_lease._PROMPT = math.inf  # one worker at a time has nobody to spread from
         super().__init__(
-            timing=Timing(bound=1.4, settle=1.5, ttl=LEASE, poll=0.5), variables=SteppedVariables()
+            timing=Timing(bound=2.4, settle=2.5, ttl=LEASE, poll=0.5), variables=SteppedVariables()
         )
 
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 PAGE = Path(__file__).parents[2] / "docs" / "custody-under-faults.md"
 STEPPED = {"variable": "tests.faults.steps.SteppedVariableStore", "sql": "tests.faults.steps.SteppedSqlStore"}
 #: Seconds of one token call.
-DEADLINE = 4.0
+DEADLINE = 8.0
 #: FeedAMP's answers are this late, so that a worker can be killed while one is on its way.
 SLOW = 0.8
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE = 240  # seconds; some 30 are enough on a free machine
-pytestmark = [pytest.mark.once, pytest.mark.timeout(3 * PATIENCE)]
+pytestmark = [pytest.mark.once, pytest.mark.faults, pytest.mark.timeout(3 * PATIENCE)]
 
 DAGS = Path(__file__).parents[1] / "dags"
 DAG_ID = "feedamp_deferred"
