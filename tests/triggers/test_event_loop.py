@@ -31,16 +31,21 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.once
 
 TICK = 0.005  # seconds
-#: Seconds; on a machine that has nothing else to do it is far less, see docs/sensors.md.
-MOST_LAG = 0.5
+#: Seconds that FeedAMP takes for each answer.
+ANSWER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of a run."""
+    """What came of a run.
+
+    The worst lag of the event loop, in seconds, is a figure for a quiet machine (docs/sensors.md): other work
+    can stop the whole process. ``turns`` is how often it came round while FeedAMP worked on one answer.
+    """
 
     events: list[dict[str, Any]]
     worst_lag: float
+    turns: float
     seconds: float
     posts: int
 
@@ -73,13 +78,13 @@ def measure(triggers: int, seconds: float, asked: int) -> Measured:
         patch.setenv("AIRFLOW__FEEDAMP__TOKEN_STORE", "memory")
         patch.setenv("NO_PROXY", "127.0.0.1")
         begun = time.monotonic()
-        events, worst = asyncio.run(_run(triggers))
+        events, lags = asyncio.run(_run(triggers))
         took = time.monotonic() - begun
         answer = build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/posts")
-        return Measured(events, worst, took, json.load(answer)["posts"])
+        return Measured(events, max(lags), len(lags) * seconds / took, took, json.load(answer)["posts"])
 
 
-async def _run(count: int) -> tuple[list[dict[str, Any]], float]:
+async def _run(count: int) -> tuple[list[dict[str, Any]], list[float]]:
     def trigger(number: int) -> FeedAmpPollingTrigger:
         return FeedAmpPollingTrigger(
             condition="FulfilledOrders",
@@ -93,7 +98,7 @@ async def _run(count: int) -> tuple[list[dict[str, Any]], float]:
     ticker = asyncio.create_task(_tick(lags))
     events = await asyncio.gather(*(trigger(number)._outcome() for number in range(count)))
     ticker.cancel()
-    return events, max(lags)
+    return events, lags
 
 
 async def _tick(lags: list[float]) -> None:
@@ -104,11 +109,10 @@ async def _tick(lags: list[float]) -> None:
 
 
 def test_200_triggers_do_not_hold_up_the_event_loop_and_share_one_token() -> None:
-    measured = measure(200, 0.1, 1)
+    measured = measure(200, ANSWER, 1)
 
-    print(f"worst lag {measured.worst_lag * 1000:.0f} ms in {measured.seconds:.1f} s")
     assert [event["found"] for event in measured.events] == [[f"A{number}"] for number in range(200)]
-    assert measured.worst_lag < MOST_LAG
+    assert measured.turns > 3
     assert measured.posts == 1
 
 
@@ -118,7 +122,7 @@ def test_a_call_on_the_event_loop_would_be_seen(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(polling, "in_thread", on_the_loop)
 
-    assert measure(2, MOST_LAG + 0.1, 1).worst_lag > MOST_LAG
+    assert measure(20, ANSWER, 1).turns < 3
 
 
 if __name__ == "__main__":
