@@ -482,7 +482,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LONGEST_ANSWER", 100_000)
 
 
-def dripping(begin: bytes, drip: bytes, seconds: float = 5.0) -> Iterator[bytes]:
+def dripping(begin: bytes, drip: bytes, seconds: float = 25.0) -> Iterator[bytes]:
     """Send the beginning at once and the rest in drips, much longer than an answer may take."""
     yield begin
     ends = time.monotonic() + seconds
@@ -510,7 +510,7 @@ def test_an_answer_that_drips_is_cut_and_counts_as_none(http: Http, edge: Edge, 
     edge.will_reply(Reply(wire=dripping(*DRIPS[what])), Reply(200, {"a": 1}))
     began = time.monotonic()
     assert http.request("GET", ("orders", "A"), what="x").body == {"a": 1}
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     assert len(edge.received) == 2
 
 
