@@ -33,7 +33,7 @@ class HastyVariableStore(VariableStore):
     """The ``variable`` store for one worker at a time, which need not wait for others' leases."""
 
     def __init__(self, conn_id: str | None = None) -> None:
-        super().__init__(timing=Timing(bound=10.0, settle=0.0))
+        super().__init__(timing=Timing(bound=3.0, settle=0.0))
 
 
 class Interrupted(BaseException):

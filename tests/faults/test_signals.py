@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_provider_feedamp.sandbox.server import RunningSandbox
     from tests.faults.conftest import Deployment
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 #: 1,000 runs: two stores, two signals, two lanes that run side by side, each with a seller of its own.
 RUNS = 125
