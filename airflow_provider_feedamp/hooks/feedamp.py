@@ -193,10 +193,10 @@ class FeedAmpHook(BaseHook):
         """Return what the client guesses: as given, else with what the ``[feedamp]`` section replaces."""
         from airflow_provider_feedamp.api.client import Unverified
 
+        if self._unverified is not None:
+            return self._unverified
         values = {option: conf.get(_SECTION, option, fallback=None) for option in _GUESSES}
-        return self._unverified or Unverified(
-            **{option: value.strip() for option, value in values.items() if value}
-        )
+        return Unverified(**{option: value.strip() for option, value in values.items() if value})
 
     @property
     def _limits(self) -> tuple[float | tuple[float, float], int]:

@@ -119,10 +119,9 @@ class FeedAmpPlaceOrdersOperator(FeedAmpOperator):
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return the file that was read, the seller's account and the rejects, for OpenLineage."""
         read, rejects, placed = self._lineage
-        written = dict(rejects)
-        for seller, count in placed.items():
-            written[account_uri(self.feedamp_conn_id, seller, "orders")] = count
-        return operator_lineage(self, read, {path: (count, None) for path, count in written.items()})
+        accounts = {account_uri(self.feedamp_conn_id, seller, "orders"): n for seller, n in placed.items()}
+        written = {name: (count, None) for name, count in (rejects | accounts).items()}
+        return operator_lineage(self, read, written)
 
     def _perform(self, context: Context) -> dict[str, Any]:
         from airflow_provider_feedamp.bulk.paths import loggable

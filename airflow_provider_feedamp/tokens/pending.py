@@ -45,7 +45,7 @@ from airflow_provider_feedamp.tokens.records import (
     granted_at,
     granted_family,
 )
-from airflow_provider_feedamp.tokens.renewal import save
+from airflow_provider_feedamp.tokens.renewal import SAVE_RESERVE, save
 from airflow_provider_feedamp.tokens.shield import Shield
 
 if TYPE_CHECKING:
@@ -61,8 +61,6 @@ _MARKS = "authorisation"
 #: A mark's name begins with the end of its time; a signature follows.
 _STATE = re.compile(r"([0-9a-f]{1,10}-[0-9a-f]{32})\.[A-Za-z0-9_-]{43}")
 _PURPOSE = b"airflow-provider-feedamp: the state of an authorisation"
-#: Seconds of the lease that are kept free for storing the answer.
-_SAVE_RESERVE = 5.0
 #: Seconds between the tries to store a new pair.
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
 
@@ -317,7 +315,7 @@ class PendingAuthorisation:
     ) -> AccessToken | None:
         custodian = self.custodian
         record, mark = self._begun(name)
-        _check_time(lease, custodian.endpoint.deadline + _SAVE_RESERVE, mark)
+        _check_time(lease, custodian.endpoint.deadline + SAVE_RESERVE, mark)
         with shield.section():
             try:
                 # This decides which of two redirects goes on, and proves that the store can be written.
@@ -405,7 +403,7 @@ class PendingAuthorisation:
             released=lease.nonce,
             **UNDOUBTED,
         )
-        _check_time(lease, _SAVE_RESERVE, mark)
+        _check_time(lease, SAVE_RESERVE, mark)
         if not same_account:
             # Before: an order of another account must never vouch for that account again.
             note_order(store, key, None, anew=True)

@@ -18,6 +18,7 @@ import math
 import random
 import secrets
 import time
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ log = logging.getLogger(__name__)
 #: Seconds before a lost answer is asked for again: inside the grace that servers give, past a hiccup.
 _REPLAY_PAUSE = (2.0, 5.0)
 #: Seconds of the lease that are kept free for storing the answer.
-_SAVE_RESERVE = 5.0
+SAVE_RESERVE = 5.0
 #: An announced spend this old cannot be in flight any more, whatever the clocks of two machines say.
 _LONG_AGO = 900.0
 #: Seconds before a request that was not processed is repeated, unless FeedAMP asks for more.
@@ -193,7 +194,7 @@ class Spender:
             )
 
     def _holds_post(self, seconds: float) -> bool:
-        return seconds >= self.endpoint.deadline + _SAVE_RESERVE
+        return seconds >= self.endpoint.deadline + SAVE_RESERVE
 
     # 2. announce
 
@@ -428,21 +429,23 @@ def save(store: TokenStore, new: Unsaved, sleep: Callable[[float], None], *pause
     :param new: Its record has the revision of the announced spend.
     :param pauses: Seconds before each further try, which is made whatever the store has failed with.
     """
-    for pause in (*pauses, None):
-        try:
-            try:
-                return store.write(new.record, expected=new.record.revision)
-            except TokenConflictError:
-                stored = store.read(new.record.key)
-            if stored is None or stored.refresh_token == new.spent or stored.family == new.replaces:
-                return store.write(new.record, expected=stored.revision if stored else None)
-            # Either this very pair has arrived after all, or another worker's later one is in force.
-            return stored
-        except Exception:
-            if pause is None:
-                raise
+    for pause in pauses:
+        with suppress(Exception):
+            return save_once(store, new)
         sleep(pause)
-    raise AssertionError
+    return save_once(store, new)
+
+
+def save_once(store: TokenStore, new: Unsaved) -> TokenRecord:
+    """Write as :func:`save` does, in one try."""
+    try:
+        return store.write(new.record, expected=new.record.revision)
+    except TokenConflictError:
+        stored = store.read(new.record.key)
+    if stored is None or stored.refresh_token == new.spent or stored.family == new.replaces:
+        return store.write(new.record, expected=stored.revision if stored else None)
+    # Either this very pair has arrived after all, or another worker's later one is in force.
+    return stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,7 +534,7 @@ class TokenWriter:
         self.slot.save_at = time.monotonic() + _LATER
         try:
             # By the revision of the announced spend: if the record moved on since, it stays as it is.
-            save(self.store, new, self.sleep)
+            save_once(self.store, new)
         except Exception as error:  # noqa: BLE001 - the next call tries again; the present token works
             text = "The new refresh token of seller %r is still not stored (%s)."
             log.critical(text, self.key.seller, type(error).__name__)

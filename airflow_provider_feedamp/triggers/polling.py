@@ -1,4 +1,6 @@
-"""The trigger of the sensors: it asks FeedAMP until a condition is met. And where triggers do what blocks.
+"""The triggers of the sensors and of the authorising task, and where triggers do what blocks.
+
+That of the sensors asks FeedAMP until a condition is met.
 
 The client and everything below it (connections, token custody, Variables) is written once, for tasks, and
 blocks. A trigger must not, so it calls it in a thread, by asgiref's ``sync_to_async``: Airflow 3.0 and 3.1

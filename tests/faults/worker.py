@@ -118,7 +118,7 @@ def renew(job: Job) -> Job:
 def hurry(deadline: float) -> None:
     """Shorten the protocol's pauses, in this process only."""
     os.environ["AIRFLOW__FEEDAMP__TOKEN_DEADLINE"] = str(deadline)
-    renewal._SAVE_RESERVE = 0.5
+    renewal.SAVE_RESERVE = 0.5
     renewal._REPLAY_PAUSE = (0.2, 0.4)
 
 
