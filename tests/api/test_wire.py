@@ -471,9 +471,9 @@ PAUSE = 0.05
 
 @pytest.fixture
 def short(http: Http, session: FeedAmpSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an answer take 0.8 seconds in all, and a pause in it half of that."""
-    http.wire.timeout = session.timeout = (1.0, 0.4)
-    monkeypatch.setattr(wire, "LEAST_TOTAL", 0.8)
+    """Let an answer take 1.6 seconds in all, and a pause in it half of that."""
+    http.wire.timeout = session.timeout = (2.0, 0.8)
+    monkeypatch.setattr(wire, "LEAST_TOTAL", 1.6)
 
 
 @pytest.fixture
@@ -482,7 +482,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LONGEST_ANSWER", 100_000)
 
 
-def dripping(begin: bytes, drip: bytes, seconds: float = 25.0) -> Iterator[bytes]:
+def dripping(begin: bytes, drip: bytes, seconds: float = 5.0) -> Iterator[bytes]:
     """Send the beginning at once and the rest in drips, much longer than an answer may take."""
     yield begin
     ends = time.monotonic() + seconds
@@ -510,7 +510,7 @@ def test_an_answer_that_drips_is_cut_and_counts_as_none(http: Http, edge: Edge, 
     edge.will_reply(Reply(wire=dripping(*DRIPS[what])), Reply(200, {"a": 1}))
     began = time.monotonic()
     assert http.request("GET", ("orders", "A"), what="x").body == {"a": 1}
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 4
     assert len(edge.received) == 2
 
 
@@ -550,7 +550,7 @@ def test_the_time_begins_anew_with_each_sending_and_on_a_connection_that_is_used
         edge.will_reply(Reply(wire=dripping(*DRIPS["body"])))
     assert http.request("PUT", ("orders", "A"), body=b"{}", what="x").status == 200
     assert len(edge.received) == 4
-    time.sleep(1.0)
+    time.sleep(2.0)
     http.request("GET", ("orders", "A"), what="x")
     assert edge.ports[3:] == edge.ports[3:4] * 2
 
@@ -562,9 +562,9 @@ def test_a_users_own_request_is_cut_too_unless_it_is_a_stream(session: FeedAmpSe
     edge.will_reply(Reply(wire=dripping(*DRIPS["body"])))
     with pytest.raises(requests.Timeout):
         session.get("orders")
-    edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 25\r\n\r\n", b"x")))
+    edge.will_reply(Reply(wire=dripping(OK + b"Content-Length: 40\r\n\r\n", b"x")))
     with session.get("orders", stream=True) as answer:
-        assert answer.content == b"x" * 25
+        assert answer.content == b"x" * 40
     assert len(edge.received) == 4
 
 

@@ -57,7 +57,17 @@ _KEY = TokenKey(_URL, "client", "hooli")
 _OTHER = TokenKey(_URL, "client", "globex")
 #: Names that a store must not fold, cut, split or trip over.
 _NAMES = (
-    *("hooli", "HOOLI", "hooli ", "a/b", "a__b", "a%2Fb", "a'b\"c;--\\", "%", "Käse 🧀", "長い", "x" * 500),
+    "hooli",
+    "HOOLI",
+    "hooli ",
+    "a/b",
+    "a__b",
+    "a%2Fb",
+    "a'b\"c;--\\",
+    "%",
+    "Käse 🧀",
+    "長い",
+    "x" * 500,
 )
 
 

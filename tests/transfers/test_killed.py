@@ -190,7 +190,7 @@ def test_mark_failed_in_the_middle_of_a_long_call_ends_it_before_airflow_kills_i
         timer.join()
         signal.signal(signal.SIGTERM, before)
 
-    assert time.monotonic() - told[0] < 20  # FeedAMP takes 30
+    assert time.monotonic() - told[0] < 5
     assert list(tmp_path.iterdir()) == []
     if s3:
         assert (s3.names(), s3.uploads()) == ([], [])
